@@ -1,0 +1,64 @@
+# The words that people, CI and the documentation share. `make help` lists them.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# Where pip finds a CPU build of torch, if not on the default index: make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+# Tiny models are many times faster on one thread than on several.
+export OMP_NUM_THREADS ?= 1
+export TOKENIZERS_PARALLELISM := false
+
+.PHONY: help setup demo test test-slow lint format types golden docs bench repro clean
+
+help:  ## Lists the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(STAMP)  ## Installs everything, pinned, into .venv (once)
+
+$(STAMP): constraints.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25'
+	@# torch first and exactly: any other range would pull the CUDA build.
+	$(BIN)/pip install --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[data,train,s3,dev]'
+	@touch $@
+
+demo: setup  ## Runs the smoke recipe: the whole pipeline with tiny models on this machine
+	$(BIN)/pathoflow run --recipe smoke --workdir runs/demo
+
+test: setup  ## Runs every test but the slow ones
+	@# Fault tests send real signals to real processes and can miss on a loaded machine: what failed gets one more try, alone.
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" || $(BIN)/python -m pytest --last-failed --last-failed-no-failures none -m "not slow"
+
+test-slow: setup  ## Runs the slow tests: the full smoke run and the fault tests at full count
+	$(BIN)/python -m pytest -m slow
+
+lint: setup  ## Checks style, docstrings, import rules and generated files
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m tools.readmes --check
+
+format: setup  ## Formats the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+types: setup  ## Checks the types
+	$(BIN)/mypy
+
+golden: setup  ## Regenerates the compiled pipeline of each recipe in tests/golden
+	$(BIN)/python -m tools.golden
+
+docs: setup  ## Regenerates the stages' READMEs and the tables of the main one
+	$(BIN)/python -m tools.readmes
+	$(BIN)/python -m tools.picture
+
+bench: setup  ## Runs the benchmarks and regenerates bench/README.md
+	$(BIN)/python -m bench
+
+clean:  ## Removes the virtual environment and caches, never a run
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+repro: setup  ## Runs the pipeline by `dvc repro`, as params.yaml says
+	PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro

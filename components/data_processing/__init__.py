@@ -1,0 +1,1 @@
+"""Stages that turn pages and public data sets into training data."""

@@ -1,0 +1,1 @@
+"""Joins all pairs into one deduplicated, split and sharded corpus."""

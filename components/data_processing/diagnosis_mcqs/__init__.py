@@ -1,0 +1,1 @@
+"""Samples multiple-choice questions on the diagnosis from pairs that no reasoning sample used."""

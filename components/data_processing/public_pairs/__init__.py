@@ -1,0 +1,1 @@
+"""Turns a public image folder with a CSV into image–caption pairs."""

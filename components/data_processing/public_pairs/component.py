@@ -1,0 +1,22 @@
+"""The `public_pairs` stage as a KFP component."""
+
+from kfp import dsl
+
+
+@dsl.component(base_image="python:3.11-slim", install_kfp_package=False)
+def public_pairs(
+    config: str,
+    output: dsl.Output[dsl.Dataset],
+    teaching_atlas: dsl.Input[dsl.Dataset] = None,
+) -> None:
+    """Turns a public image folder with a CSV into image–caption pairs.
+
+    Args:
+        config: Resolved configuration of the stage, as JSON.
+        output: Reference to what the stage made.
+        teaching_atlas: Reference to the teaching atlas; left out where a recipe brings its own sources.
+    """
+    from components.data_processing.public_pairs.config import PublicPairsConfig
+    from pathoflow.entrypoints import run_task
+
+    run_task(PublicPairsConfig, config, {"teaching_atlas": teaching_atlas}, output)

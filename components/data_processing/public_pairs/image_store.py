@@ -1,0 +1,131 @@
+"""Images by the names that a table gives them, from a folder or from a zip file, and from nowhere else."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+from typing import Protocol, Self
+
+from pathoflow.errors import InputError
+from pathoflow.images import UnreadableImage
+
+
+class ImageStore(Protocol):
+    """A place with named images."""
+
+    def read(self, name: str, *, max_bytes: int) -> bytes:
+        """The bytes of one image.
+
+        Raises:
+            UnreadableImage: It is missing, outside the store, larger than `max_bytes`, or cannot be unpacked.
+        """
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def open_store(location: Path) -> ImageStore:
+    """Opens a folder or a zip file of images.
+
+    Raises:
+        InputError: It is neither.
+    """
+    if location.is_dir():
+        return FolderStore(location)
+    if not location.is_file():
+        raise InputError(f"{location} does not exist. Set public_pairs.images to a folder or zip file of images.")
+    try:
+        return ZipStore(location)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise InputError(f"{location} is neither a folder nor a readable zip file: {error}") from error
+
+
+class FolderStore:
+    """Images below a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.resolve()
+
+    def read(self, name: str, *, max_bytes: int) -> bytes:
+        """See `ImageStore.read`; links that lead out of the folder are not followed."""
+        path = (self.folder / _inside(name)).resolve()
+        if not path.is_relative_to(self.folder):
+            raise UnreadableImage("path_outside_folder", f"{name} leads to {path}, outside {self.folder}")
+        try:
+            num_bytes = path.stat().st_size
+            if not path.is_file():
+                raise UnreadableImage("missing_file", f"{path} is not a file")
+            _check_size(num_bytes, max_bytes)
+            return path.read_bytes()
+        except OSError as error:
+            raise UnreadableImage("missing_file", f"{path}: {error.strerror}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing stays open."""
+
+
+class ZipStore:
+    """Images in a zip file, by their full name in it, or by their last part where no other has the same."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.archive = zipfile.ZipFile(path)
+        self._by_name: dict[str, zipfile.ZipInfo | None] = {}
+        entries = [entry for entry in self.archive.infolist() if not entry.is_dir()]
+        for entry in entries:
+            short = PurePosixPath(entry.filename).name
+            self._by_name[short] = None if short in self._by_name else entry
+        self._by_name |= {entry.filename: entry for entry in entries}
+
+    def read(self, name: str, *, max_bytes: int) -> bytes:
+        """See `ImageStore.read`; the unpacked size is limited, whatever the entry's header says."""
+        entry = self._by_name.get(str(_inside(name)))
+        if entry is None:
+            raise UnreadableImage("missing_file", f"{self.path} holds no (or more than one) {name}")
+        _check_size(entry.file_size, max_bytes)
+        try:
+            with self.archive.open(entry) as file:
+                data = file.read(max_bytes + 1)
+        except (
+            zipfile.BadZipFile,
+            zlib.error,
+            EOFError,
+            RuntimeError,
+            NotImplementedError,
+            OSError,
+        ) as error:
+            # RuntimeError: encrypted; NotImplementedError: a compression that Python lacks.
+            raise UnreadableImage("corrupt_image", f"{entry.filename} in {self.path}: {error}") from error
+        _check_size(len(data), max_bytes)
+        return data
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.archive.close()
+
+
+def _inside(name: str) -> PurePosixPath:
+    """A table's image path as a relative path that does not climb.
+
+    >>> str(_inside("./a/b.jpg"))
+    'a/b.jpg'
+    """
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or "\0" in name or path == PurePosixPath("."):
+        raise UnreadableImage("path_outside_folder", f"{name!r} is no path below the image folder")
+    return path
+
+
+def _check_size(num_bytes: int, max_bytes: int) -> None:
+    if num_bytes > max_bytes:
+        raise UnreadableImage("file_too_large", f"{num_bytes} bytes, at most {max_bytes} are read")

@@ -1,0 +1,1 @@
+"""Writes chain-of-thought samples from captions and in-line references."""

@@ -1,0 +1,82 @@
+"""Rules that every written sample must keep; what breaks one is set aside.
+
+Source: the paper's rule-based quality control looks for language mixing, endless repetition and broken format.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from components.data_processing.reasoning_data.config import Task
+from pathoflow.images import language_of
+from pathoflow.prompts import LETTERS, Message
+
+_RESPONSE = re.compile(r"<think>(?P<thinking>.+?)</think><answer>(?P<answer>.+?)</answer>", re.DOTALL)
+_TAG = re.compile(r"</?(?:think|answer)>")
+_HAN = re.compile(r"[㐀-䶿一-鿿豈-﫿]")
+_UNIT = re.compile(r"[㐀-䶿一-鿿豈-﫿]|[^\W㐀-䶿一-鿿豈-﫿]+")
+
+
+def fault(
+    messages: Sequence[Message], *, task: Task, language: str, repeated_words: int, max_repeats: int
+) -> tuple[str, str] | None:
+    """The first rule that a sample breaks, as a reason to count by and what was found; None if it keeps all.
+
+    Args:
+        messages: The conversation.
+        task: What kind of sample it is.
+        language: The language that it is meant to be in.
+        repeated_words: Length of the word sequences that must not repeat endlessly.
+        max_repeats: How often the same sequence may occur in a turn.
+    """
+    for message in messages:
+        if message["role"] != "assistant":
+            continue
+        text = "".join(part["text"] or "" for part in message["content"])
+        if problem := format_fault(text, one_letter=task == "mcq"):
+            return "format", problem
+        words = _TAG.sub(" ", text)
+        if mixes_languages(words, language):
+            return "language_mixing", f"not only {language}: {words[:200]}"
+        if repeats_endlessly(words, repeated_words, max_repeats):
+            return "repetition", f"the same {repeated_words} words again and again: {words[:200]}"
+    return None
+
+
+def format_fault(text: str, *, one_letter: bool) -> str | None:
+    """What is wrong with the shape of a response; None if nothing is.
+
+    >>> format_fault("<think>Glands.</think><answer>B</answer>", one_letter=True)
+    >>> format_fault("<think>Glands.</think><answer>Adenoma</answer>", one_letter=True)
+    "the answer 'Adenoma' is not one letter of ABCDEF"
+    """
+    match = _RESPONSE.fullmatch(text)
+    if match is None or len(_TAG.findall(text)) != 4 or not all(map(str.strip, match.groups())):
+        return f"not <think>…</think><answer>…</answer>, each once and filled: {text[:200]}"
+    if one_letter and not (len(match["answer"]) == 1 and match["answer"] in LETTERS):
+        return f"the answer {match['answer']!r} is not one letter of {LETTERS}"
+    return None
+
+
+def mixes_languages(text: str, language: str) -> bool:
+    """Whether a text leaves its language: any Han character in English; more Latin words than Han in Chinese.
+
+    Chinese pathology writes its stains and markers in Latin letters.
+
+    >>> mixes_languages("腺体 glands", "en"), mixes_languages("CD20免疫组化阳性", "zh")
+    (True, False)
+    """
+    return bool(_HAN.search(text)) if language == "en" else language_of(text) != language
+
+
+def repeats_endlessly(text: str, num_words: int, max_repeats: int) -> bool:
+    """Whether any sequence of `num_words` words (Han characters) occurs more than `max_repeats` times.
+
+    >>> repeats_endlessly("pink and blue " * 9, num_words=6, max_repeats=2)
+    True
+    """
+    units = _UNIT.findall(text.casefold())
+    sequences = Counter(tuple(units[start : start + num_words]) for start in range(len(units) - num_words + 1))
+    return max(sequences.values(), default=0) > max_repeats

@@ -1,0 +1,1 @@
+"""Renders a small synthetic atlas of pathology: books, captioned images and the ground truth of both."""

@@ -1,0 +1,1 @@
+"""Turns textbook pages into panel–caption pairs with in-line references."""

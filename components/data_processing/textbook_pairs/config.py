@@ -1,0 +1,108 @@
+"""Configuration of the `textbook_pairs` stage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field
+
+from components.data_processing.textbook_pairs.listing import book_files
+from pathoflow.config import StageConfig
+
+
+class TextbookPairsConfig(StageConfig):
+    """How pages become panel–caption pairs."""
+
+    stage: ClassVar[str] = "textbook_pairs"
+    inputs: ClassVar[tuple[str, ...]] = ("teaching_atlas",)
+    key_metric: ClassVar[str | None] = "num_pairs"
+
+    max_quarantine_share: float = Field(
+        default=0.5,
+        ge=0.0,
+        le=1.0,
+        description="Largest share of the pages that may be unreadable before the stage fails.",
+    )
+    books: tuple[Path, ...] = Field(
+        default=(),
+        description="The user's own books: PDFs, page images, or folders of them.",
+    )
+    use_atlas: bool = Field(
+        default=True,
+        description="Whether the books of the teaching atlas are read too.",
+    )
+    layout_pixels: int = Field(
+        default=1280 * 28**2,
+        ge=100 * 28**2,
+        le=4 * 1280 * 28**2,
+        description="Largest area of a rendered page in pixels, sides multiples of 28. Boxes are given at this size.",
+    )
+    crop_scale: int = Field(
+        default=2,
+        ge=1,
+        le=4,
+        description="Crops and text are taken from a rendering this many times as large per side.",
+    )
+    max_source_pixels: int = Field(
+        default=120_000_000,
+        ge=1_000_000,
+        le=170_000_000,
+        description="Largest page image, or image on a PDF page, that is decoded, in pixels.",
+    )
+    layout_confidence: float = Field(
+        default=0.23,
+        gt=0.0,
+        lt=1.0,
+        description="Least confidence of a region that the layout model finds.",
+    )
+    min_figure_px: int = Field(
+        default=56,
+        ge=8,
+        le=1000,
+        description="Least width and height of a figure, in pixels of the rendered page.",
+    )
+    min_panel_px: int = Field(
+        default=40,
+        ge=8,
+        le=1000,
+        description="Least width and height of a panel, in pixels of the rendered page.",
+    )
+    max_caption_distance: float = Field(
+        default=0.08,
+        gt=0.0,
+        le=0.5,
+        description="Largest gap between a figure and its caption, as a share of the page's height.",
+    )
+    neighbour_pages: int = Field(
+        default=1,
+        ge=0,
+        le=5,
+        description="How many pages before and after a figure are searched for sentences that refer to it.",
+    )
+    jpeg_quality: int = Field(
+        default=92,
+        ge=50,
+        le=100,
+        description="JPEG quality of the cropped panels.",
+    )
+    num_workers: int = Field(
+        default=2,
+        ge=1,
+        le=64,
+        description="Processes that read pages at the same time, one thread each; the output does not depend on it.",
+    )
+    num_plots: int = Field(
+        default=4,
+        ge=0,
+        le=100,
+        description="How many of the pages with figures are drawn with their boxes.",
+    )
+
+    def external_files(self) -> list[Path]:
+        """Every file at or below `books`.
+
+        Raises:
+            InputError: A path does not exist, or a folder holds no page.
+        """
+        return book_files(self.books)

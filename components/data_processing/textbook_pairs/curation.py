@@ -1,0 +1,196 @@
+"""One page at a time: its figures cut into panels with their captions, and its body text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from components.data_processing.textbook_pairs import labels
+from components.data_processing.textbook_pairs.boxes import Box, reading_order, union
+from components.data_processing.textbook_pairs.captions import Caption, is_caption_start
+from components.data_processing.textbook_pairs.config import TextbookPairsConfig
+from components.data_processing.textbook_pairs.layout import LayoutModel, Region
+from components.data_processing.textbook_pairs.matching import CaptionBlock, find_captions, match
+from components.data_processing.textbook_pairs.ocr import Line, TextReader
+from components.data_processing.textbook_pairs.pages import Page, Rendering, render
+from components.data_processing.textbook_pairs.panels import Mask, find_panels
+from components.data_processing.textbook_pairs.pictures import Picture, find_ink, find_pictures
+from components.data_processing.textbook_pairs.records import WHOLE, Figure, PageRecord, Panel, Rejected
+from components.data_processing.textbook_pairs.text import paragraphs
+from pathoflow.images import encode_jpeg
+
+_MIN_READING_CONFIDENCE = 0.5
+_MARGIN = 0.07
+
+
+class PageReader:
+    """Reads pages with the layout and text models, loaded once per process."""
+
+    def __init__(self, config: TextbookPairsConfig) -> None:
+        self.config = config
+        self._layout = LayoutModel(config.layout_confidence)
+        self._text = TextReader()
+
+    def read_figures(self, page: Page, crop_prefix: str) -> tuple[PageRecord, dict[str, bytes]]:
+        """The page's record and the crops of its panels by file name.
+
+        Text is read only where it is needed: the lines around pictures first, and the rest of the page only
+        when one of them begins a caption.
+
+        Raises:
+            UnreadableImage: The page cannot be read.
+        """
+        sheet = self._look(page)
+        candidates = [picture for picture in sheet.pictures if not picture.rejected]
+        rejected = [picture for picture in sheet.pictures if picture.rejected]
+        if not candidates:
+            return self._record(sheet, [], rejected, None), {}
+        boxes = [picture.box for picture in candidates]
+        spots = self._find_lines(sheet, boxes)
+        near = [spot for spot in spots if self._is_near(spot, boxes, sheet)]
+        lines = self._read(near, sheet.rendering)
+        if not any(is_caption_start(line.text) for line in lines):
+            return self._record(sheet, [], rejected + [Picture(box, "no_caption") for box in boxes], None), {}
+        lines += self._read([spot for spot in spots if spot not in near], sheet.rendering)
+        captions = find_captions(lines, sheet.regions)
+        matched = match(captions, boxes, lines, self.config.max_caption_distance * sheet.rendering.size[1])
+        found = [picture for group in matched for picture in group]
+        rejected += [Picture(box, "no_caption") for box in boxes if box not in found]
+        figures: list[Figure] = []
+        crops: dict[str, bytes] = {}
+        for block, group in zip(captions, matched, strict=True):
+            if group:
+                figures.append(self._figure(sheet, block, group, f"{crop_prefix}-{len(figures)}", crops))
+        in_captions = {line for block, group in zip(captions, matched, strict=True) if group for line in block.lines}
+        body = [line for line in lines if line not in in_captions and not _is_margin(line.box, sheet)]
+        return self._record(sheet, figures, rejected, paragraphs(body)), crops
+
+    def read_text(self, page: Page) -> list[str]:
+        """The paragraphs of a page whose figures do not matter.
+
+        Raises:
+            UnreadableImage: The page cannot be read.
+        """
+        sheet = self._look(page)
+        spots = self._find_lines(sheet, [picture.box for picture in sheet.pictures if picture.rejected != "line_art"])
+        return paragraphs(self._read([spot for spot in spots if not _is_margin(spot, sheet)], sheet.rendering))
+
+    def _look(self, page: Page) -> _Sheet:
+        config = self.config
+        rendering = render(
+            page,
+            layout_pixels=config.layout_pixels,
+            crop_scale=config.crop_scale,
+            max_source_pixels=config.max_source_pixels,
+        )
+        regions = self._layout.find(rendering.coarse)
+        ink = find_ink(rendering.coarse)
+        return _Sheet(rendering, regions, ink, find_pictures(rendering.coarse, ink, regions, config.min_figure_px))
+
+    def _find_lines(self, sheet: _Sheet, pictures: Sequence[Box]) -> list[Box]:
+        """Where lines of text are, with pictures painted over: the text model joins text to what it finds in them."""
+        page = sheet.rendering.coarse.copy()
+        paper = np.median(page[::8, ::8], axis=(0, 1)).astype(np.uint8)
+        for picture in pictures:
+            x0, y0, x1, y1 = picture.clipped(*sheet.rendering.size).whole()
+            page[y0:y1, x0:x1] = paper
+        return self._text.find_lines(page)
+
+    def _is_near(self, spot: Box, pictures: Sequence[Box], sheet: _Sheet) -> bool:
+        """Whether a line may begin the caption of a picture."""
+        reach = self.config.max_caption_distance * sheet.rendering.size[1]
+        return any(spot.share_in(picture.grown(reach)) > 0 for picture in pictures) or any(
+            region.kind == "figure_caption" and spot.share_in(region.box) > 0.5 for region in sheet.regions
+        )
+
+    def _read(self, spots: Sequence[Box], rendering: Rendering) -> list[Line]:
+        """The lines of text at the spots; labels that stand beside panels are none."""
+        lines = []
+        for spot in spots:
+            text, confidence = self._text.read(rendering.crop(spot))
+            if text and confidence >= _MIN_READING_CONFIDENCE and not labels.parse_label(text):
+                lines.append(Line(spot, text))
+        return lines
+
+    def _figure(
+        self, sheet: _Sheet, block: CaptionBlock, group: Sequence[Box], prefix: str, crops: dict[str, bytes]
+    ) -> Figure:
+        """The figure of one caption, with its panels' crops added to `crops`."""
+        whole = union(group).clipped(*sheet.rendering.size)
+        x0, y0, x1, y1 = whole.whole()
+        caption = block.caption
+        boxes = [
+            box.moved(x0, y0)
+            for box in find_panels(
+                sheet.rendering.coarse[y0:y1, x0:x1],
+                sheet.ink[y0:y1, x0:x1],
+                len(caption.parts),
+                self.config.min_panel_px,
+            )
+        ] or [whole]
+        names, kept_whole = self._label(sheet.rendering, boxes, caption)
+        if kept_whole or len(boxes) == 1:
+            boxes, names = [union(boxes)], [caption.panel or WHOLE]
+        panels = []
+        for number, (box, name) in enumerate(zip(boxes, names, strict=True)):
+            crop = f"{prefix}-{number}.jpg"
+            crops[crop] = encode_jpeg(Image.fromarray(sheet.rendering.crop(box)), self.config.jpeg_quality)
+            text = caption.text_for(name) if name in caption.parts else caption.text
+            panels.append(Panel(label=name, box=sheet.rendering.on_page(box), caption=text, crop=crop))
+        return Figure(
+            number=caption.number,
+            caption_box=sheet.rendering.on_page(block.box),
+            panels=panels,
+            kept_whole=kept_whole,
+        )
+
+    def _label(self, rendering: Rendering, boxes: Sequence[Box], caption: Caption) -> tuple[list[str], str]:
+        """Each panel's label, and why the figure must be kept whole (empty where it need not)."""
+        wanted = list(caption.parts)
+        if len(boxes) != max(len(wanted), 1):
+            return [], f"{len(boxes)} panels, {len(wanted)} parts of the caption"
+        if not wanted:
+            return [WHOLE], ""
+        seen = [
+            labels.read_label(rendering.fine, box.scaled(rendering.scale), wanted, self._text.read) for box in boxes
+        ]
+        order = reading_order(range(len(boxes)), lambda at: boxes[at], columns_first=True)
+        return labels.assign_labels(seen, wanted, [order.index(at) for at in range(len(boxes))]), ""
+
+    @staticmethod
+    def _record(
+        sheet: _Sheet, figures: list[Figure], rejected: Sequence[Picture], body: list[str] | None
+    ) -> PageRecord:
+        width, height = sheet.rendering.size
+        return PageRecord(
+            width=width,
+            height=height,
+            figures=figures,
+            rejected=[
+                Rejected(box=sheet.rendering.on_page(picture.box), reason=picture.rejected) for picture in rejected
+            ],
+            paragraphs=body,
+        )
+
+
+@dataclass(frozen=True)
+class _Sheet:
+    """A rendered page with its regions, ink and pictures."""
+
+    rendering: Rendering
+    regions: list[Region]
+    ink: Mask
+    pictures: list[Picture]
+
+
+def _is_margin(spot: Box, sheet: _Sheet) -> bool:
+    """Whether a line is a running head, a foot line or a page number."""
+    height = sheet.rendering.size[1]
+    outside = spot.y1 < _MARGIN * height or spot.y0 > (1 - _MARGIN) * height
+    return outside or any(
+        region.kind in ("header", "footer") and region.confidence > 0.5 and spot.share_in(region.box) > 0.6
+        for region in sheet.regions
+    )

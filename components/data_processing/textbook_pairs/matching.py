@@ -1,0 +1,181 @@
+"""Captions found among the lines of a page, and matched to the pictures around them by their place."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from components.data_processing.textbook_pairs.boxes import Box, union
+from components.data_processing.textbook_pairs.captions import Caption, is_caption_start, parse_caption
+from components.data_processing.textbook_pairs.layout import Region
+from components.data_processing.textbook_pairs.ocr import Line
+from components.data_processing.textbook_pairs.text import join_lines, room_after
+from pathoflow.images import language_of
+
+# Distances of the middles of two lines, in heights of a line.
+_SAME_ROW = 0.4
+_TIGHT_PITCH = 1.3
+_MAX_PITCH = 1.6
+_STEADY_PITCH = 1.3
+_MAX_WORD_GAP = 3.0
+_SAME_HEIGHT = 1.6
+_BESIDE_PENALTY = 1.5
+_ABOVE_PENALTY = 2.0
+
+
+@dataclass(frozen=True)
+class CaptionBlock:
+    """A caption on a page: what it says, where it stands, and the lines it is made of."""
+
+    caption: Caption
+    box: Box
+    lines: tuple[Line, ...]
+
+
+def find_captions(lines: Sequence[Line], regions: Sequence[Region]) -> list[CaptionBlock]:
+    """The captions among the lines of a page, each grown downwards from the line that begins it."""
+    blocks: list[CaptionBlock] = []
+    starts = [line for line in sorted(lines, key=lambda line: line.box.y0) if is_caption_start(line.text)]
+    for start in starts:
+        taken = {line for block in blocks for line in block.lines}
+        if any(_goes_on(line, start) for line in lines if line not in taken):
+            continue
+        block = _grown(start, [line for line in lines if line not in starts], regions)
+        caption = parse_caption(_caption_text(block))
+        if caption is not None:
+            blocks.append(CaptionBlock(caption, union(line.box for line in block), tuple(block)))
+    return blocks
+
+
+def match(
+    captions: Sequence[CaptionBlock], pictures: Sequence[Box], lines: Sequence[Line], max_distance_px: float
+) -> list[list[Box]]:
+    """The pictures of each caption: each picture goes to the nearest caption that nothing separates from it.
+
+    Captions stand below their figure as a rule; one above or beside must be clearly nearer.
+
+    Args:
+        captions: The page's captions.
+        pictures: Boxes that may hold figures.
+        lines: All lines of the page but panel labels; body text between a picture and a caption parts them.
+        max_distance_px: Largest gap between a picture and its caption.
+    """
+    body = [line.box for line in lines if all(line not in block.lines for block in captions)]
+    matched: list[list[Box]] = [[] for _ in captions]
+    waiting = list(pictures)
+    # Rows of panels: a picture may reach its caption through another one that has already found it.
+    for _ in range(len(pictures)):
+        best = min(
+            (
+                (cost, at, picture)
+                for picture in waiting
+                for at, block in enumerate(captions)
+                if (cost := _cost(picture, [block.box, *matched[at]], body, max_distance_px)) is not None
+            ),
+            default=None,
+        )
+        if best is None:
+            break
+        _, at, picture = best
+        matched[at].append(picture)
+        waiting.remove(picture)
+    return matched
+
+
+def _caption_text(block: Sequence[Line]) -> str:
+    """The text of a caption's lines; a title that has a line of its own ends with a stop."""
+    texts = [line.text for line in block]
+    if len(block) > 1 and room_after(block, 0) > 0 and texts[0][-1].isalnum():
+        texts[0] += "。" if language_of(texts[0]) == "zh" else "."
+    return join_lines(texts)
+
+
+def _grown(start: Line, others: Sequence[Line], regions: Sequence[Region]) -> list[Line]:
+    """The lines of the caption that begins with `start`, in reading order.
+
+    Boxes of lines are too rough to tell the space between them; the distance of their middles is not.
+    """
+    rows = [[start]]
+    for line in sorted(others, key=lambda line: line.box.centre[1]):
+        last = union(part.box for part in rows[-1])
+        height = float(np.median([part.box.height for row in rows for part in row]))
+        pitch = line.box.centre[1] - last.centre[1]
+        if abs(pitch) < _SAME_ROW * height:
+            if 0 <= line.box.x0 - last.x1 < _MAX_WORD_GAP * height:
+                rows[-1].append(line)
+            continue
+        block = union(part.box for row in rows for part in row)
+        alike = max(line.box.height, height) < _SAME_HEIGHT * min(line.box.height, height)
+        if pitch < 0 or line.box.overlap_x(block) < 0.5 or not alike:
+            continue
+        pitches = [after[0].box.centre[1] - before[0].box.centre[1] for before, after in pairwise(rows)]
+        if pitch > min([_MAX_PITCH * height, *(_STEADY_PITCH * known for known in pitches)]):
+            break
+        if pitch > _TIGHT_PITCH * height and _is_body(line, start, regions):
+            break
+        rows.append([line])
+    return [line for row in rows for line in sorted(row, key=lambda line: line.box.x0)]
+
+
+def _goes_on(above: Line, line: Line) -> bool:
+    """Whether a line continues the sentence of the line above it, as in `… as seen in / Figure 7. The ducts …`."""
+    height = line.box.height
+    near = -0.5 * height < line.box.y0 - above.box.y1 < 0.7 * height and line.box.overlap_x(above.box) > 0.5
+    return near and not re.search(r"[.。!?！？:：;；]\W*$", above.text)
+
+
+def _is_body(line: Line, start: Line, regions: Sequence[Region]) -> bool:
+    """Whether the layout model takes a line for body text, and not together with the caption's first line."""
+    own = max(
+        (r.confidence for r in regions if r.kind == "figure_caption" and line.box.share_in(r.box) > 0.5),
+        default=0.0,
+    )
+    body = max(
+        (
+            r.confidence
+            for r in regions
+            if r.kind in ("text", "title") and line.box.share_in(r.box) > 0.7 and start.box.share_in(r.box) < 0.3
+        ),
+        default=0.0,
+    )
+    return body > max(own, 0.4)
+
+
+def _cost(picture: Box, group: Sequence[Box], body: Sequence[Box], max_distance_px: float) -> float | None:
+    """How far a picture is from a caption or from a picture already matched to it; None if it cannot belong."""
+    costs = [
+        cost
+        for at, member in enumerate(group)
+        if (cost := _gap(picture, member, is_caption=at == 0)) is not None
+        and cost <= max_distance_px * (_ABOVE_PENALTY if at == 0 else 1.0)
+        and not _parted(picture, member, body)
+    ]
+    return min(costs, default=None)
+
+
+def _gap(picture: Box, member: Box, *, is_caption: bool) -> float | None:
+    slack = 0.3 * min(picture.height, member.height)
+    if picture.overlap_x(member) > 0.3:
+        if picture.y1 <= member.y0 + slack:
+            return max(member.y0 - picture.y1, 0.0)
+        if picture.y0 >= member.y1 - slack:
+            return max(picture.y0 - member.y1, 0.0) * (_ABOVE_PENALTY if is_caption else 1.0)
+    if picture.overlap_y(member) > 0.3:
+        apart = max(picture.x0 - member.x1, member.x0 - picture.x1, 0.0)
+        return apart * _BESIDE_PENALTY
+    return None
+
+
+def _parted(a: Box, b: Box, body: Sequence[Box]) -> bool:
+    """Whether body text stands between two boxes."""
+    low, high = sorted((a, b), key=lambda box: box.y0)
+    if low.y1 < high.y0:
+        between = Box(max(a.x0, b.x0), low.y1, min(a.x1, b.x1), high.y0)
+    else:
+        left, right = sorted((a, b), key=lambda box: box.x0)
+        between = Box(left.x1, max(a.y0, b.y0), right.x0, min(a.y1, b.y1))
+    return any(line.share_in(between) > 0.5 for line in body)

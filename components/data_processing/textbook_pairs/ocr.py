@@ -1,0 +1,79 @@
+"""Lines of text on a page: where they are, and what they say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import rapidocr
+
+from components.data_processing.textbook_pairs.boxes import Box, union
+from components.data_processing.textbook_pairs.pages import Pixels
+
+_MODELS = Path(rapidocr.__file__).parent / "models"
+_SAME_ROW = 0.6
+_WORD_GAP = 0.4
+
+
+class Line(NamedTuple):
+    """A line of text in coarse pixels of the upright page."""
+
+    box: Box
+    text: str
+
+
+class TextReader:
+    """Finds and reads Chinese and English text with the models that rapidocr's wheel holds, on one thread."""
+
+    def __init__(self) -> None:
+        self._ocr = rapidocr.RapidOCR(
+            params={
+                "Global.log_level": "error",
+                "Global.use_cls": False,
+                "Det.model_path": str(_MODELS / "PP-OCRv6_det_small.onnx"),
+                "Rec.model_path": str(_MODELS / "PP-OCRv6_rec_small.onnx"),
+                "EngineConfig.onnxruntime.intra_op_num_threads": 1,
+                "EngineConfig.onnxruntime.inter_op_num_threads": 1,
+            }
+        )
+
+    def find_lines(self, page: Pixels) -> list[Box]:
+        """The boxes of lines, words of one row joined, from top to bottom."""
+        found = self._ocr(np.ascontiguousarray(page[:, :, ::-1]), use_det=True, use_rec=False)
+        if found.boxes is None:
+            return []
+        quads = np.asarray(found.boxes, dtype=np.float64)
+        boxes = [Box(*map(float, (*quad.min(axis=0), *quad.max(axis=0)))) for quad in quads]
+        return join_rows(boxes)
+
+    def read(self, line: Pixels) -> tuple[str, float]:
+        """The text of one line and the confidence of the reading, 0..1.
+
+        Lines are read one at a time: in a batch they would be padded to the widest, and a reading would depend
+        on its neighbours.
+        """
+        if min(line.shape[:2]) < 4:
+            return "", 0.0
+        found = self._ocr(np.ascontiguousarray(line[:, :, ::-1]), use_det=False, use_rec=True)
+        if not found.txts:
+            return "", 0.0
+        return str(found.txts[0]).strip(), float(found.scores[0])
+
+
+def join_rows(boxes: list[Box]) -> list[Box]:
+    """Joins boxes that stand in one row no farther apart than words, from top to bottom.
+
+    >>> join_rows([Box(30, 0, 60, 10), Box(0, 1, 27, 11), Box(90, 0, 99, 10)])
+    [Box(x0=0, y0=0, x1=60, y1=11), Box(x0=90, y0=0, x1=99, y1=10)]
+    """
+    rows: list[Box] = []
+    for box in sorted(boxes):
+        for at, row in enumerate(rows):
+            near = box.x0 - row.x1 <= _WORD_GAP * min(box.height, row.height)
+            if near and box.overlap_y(row) >= _SAME_ROW and box.overlap_x(row) < _SAME_ROW:
+                rows[at] = union([row, box])
+                break
+        else:
+            rows.append(box)
+    return sorted(rows, key=lambda row: (row.y0, row.x0))

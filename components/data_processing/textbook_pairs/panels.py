@@ -1,0 +1,143 @@
+"""Figures cut into panels: at bands of paper between them, and at straight seams where they touch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from components.data_processing.textbook_pairs.boxes import Box, reading_order, union
+from components.data_processing.textbook_pairs.pages import Pixels
+
+Mask = NDArray[np.bool_]
+"""A yes or no for every pixel, `[H, W]`."""
+
+_MIN_GUTTER_PX = 2
+_MAX_INK_IN_GUTTER = 0.03
+_MAX_DUST_PX = 2
+_SEAM_SIDE_PX = 3
+_MIN_SEAM_STRENGTH = 8.0
+
+
+def find_panels(figure: Pixels, ink: Mask, num_expected: int, min_panel_px: int) -> list[Box]:
+    """The panels of a figure in reading order, rows first, in pixels of the figure.
+
+    Args:
+        figure: The figure's pixels.
+        ink: Where the figure is not paper.
+        num_expected: How many panels the caption tells of; 0 where it does not tell.
+        min_panel_px: Least width and height of a panel.
+
+    Bands of paper decide. Where they leave fewer panels than expected, seams are tried; where they leave more
+    (a photograph on white paper falls apart), neighbours with the narrowest bands are joined.
+    """
+    panels = [box for box in xy_cut(ink) if min(box.width, box.height) >= min_panel_px]
+    if num_expected and len(panels) > num_expected:
+        panels = join_nearest(panels, num_expected)
+    while 0 < len(panels) < num_expected:
+        split = _split_at_best_seam(figure, panels, min_panel_px)
+        if split is None:
+            break
+        panels = split
+    return reading_order(panels, lambda box: box, columns_first=False)
+
+
+def xy_cut(ink: Mask) -> list[Box]:
+    """The boxes that are left when a mask is cut at every empty band, rows and columns in turn.
+
+    >>> ink = np.zeros((10, 20), dtype=bool)
+    >>> ink[1:9, 1:8] = ink[1:9, 12:19] = True
+    >>> [tuple(box) for box in xy_cut(ink)]
+    [(1, 1, 8, 9), (12, 1, 19, 9)]
+    """
+    return list(_cut(ink, 0, 0, axis=1, tries_left=2))
+
+
+def join_nearest(panels: list[Box], num_wanted: int) -> list[Box]:
+    """Joins panels, the nearest first, until `num_wanted` are left, as long as what is joined stays a rectangle.
+
+    >>> join_nearest([Box(0, 0, 9, 9), Box(12, 0, 20, 9), Box(40, 0, 60, 9)], 2)
+    [Box(x0=0, y0=0, x1=20, y1=9), Box(x0=40, y0=0, x1=60, y1=9)]
+    """
+    panels = list(panels)
+    while len(panels) > num_wanted:
+        pairs = [(_distance(a, b), i, j, union([a, b])) for i, a in enumerate(panels) for j, b in enumerate(panels[:i])]
+        free = [
+            (distance, i, j, both)
+            for distance, i, j, both in pairs
+            if all(panel.share_in(both) < 0.1 for at, panel in enumerate(panels) if at not in (i, j))
+        ]
+        if not free:
+            return panels
+        _, i, j, both = min(free)
+        panels = [panel for at, panel in enumerate(panels) if at not in (i, j)] + [both]
+    return sorted(panels)
+
+
+def _cut(ink: Mask, dx: int, dy: int, axis: int, tries_left: int) -> Iterator[Box]:
+    """Yields the boxes of one part of the mask, which lies at (dx, dy); `axis` 1 looks for empty rows first."""
+    # A speck of dust does not close a gutter.
+    runs = _runs(ink.sum(axis=axis) > max(_MAX_INK_IN_GUTTER * ink.shape[axis], _MAX_DUST_PX))
+    tries_left = 2 if len(runs) > 1 else tries_left - 1
+    for start, stop in runs:
+        part = ink[start:stop] if axis == 1 else ink[:, start:stop]
+        x, y = (dx, dy + start) if axis == 1 else (dx + start, dy)
+        if tries_left < 0:
+            yield Box(x, y, x + part.shape[1], y + part.shape[0])
+        else:
+            yield from _cut(part, x, y, 1 - axis, tries_left)
+
+
+def _runs(full: Mask) -> list[tuple[int, int]]:
+    """The stretches of True, those closer than a gutter joined, as (start, stop)."""
+    steps = np.diff(np.concatenate([[False], full, [False]]).astype(np.int8))
+    runs: list[tuple[int, int]] = []
+    for start, stop in zip(np.flatnonzero(steps == 1).tolist(), np.flatnonzero(steps == -1).tolist(), strict=True):
+        if runs and start - runs[-1][1] < _MIN_GUTTER_PX:
+            runs[-1] = (runs[-1][0], stop)
+        else:
+            runs.append((start, stop))
+    return runs
+
+
+def _distance(a: Box, b: Box) -> float:
+    return max(max(a.x0, b.x0) - min(a.x1, b.x1), max(a.y0, b.y0) - min(a.y1, b.y1), 0.0)
+
+
+def _split_at_best_seam(figure: Pixels, panels: list[Box], min_panel_px: int) -> list[Box] | None:
+    """The panels with the clearest seam cut; None where no panel shows one."""
+    seams = []
+    for at, panel in enumerate(panels):
+        x0, y0, x1, y1 = panel.whole()
+        for axis in (0, 1):
+            strength, position = _seam(figure[y0:y1, x0:x1], axis, min_panel_px)
+            seams.append((strength, at, axis, position))
+    strength, at, axis, position = max(seams)
+    if strength < _MIN_SEAM_STRENGTH:
+        return None
+    panel = panels[at]
+    # A pixel on each side of the seam shows both panels.
+    first = panel._replace(x1=panel.x0 + position - 1) if axis == 0 else panel._replace(y1=panel.y0 + position - 1)
+    second = panel._replace(x0=panel.x0 + position + 1) if axis == 0 else panel._replace(y0=panel.y0 + position + 1)
+    return [*panels[:at], first, second, *panels[at + 1 :]]
+
+
+def _seam(panel: Pixels, axis: int, min_panel_px: int) -> tuple[float, int]:
+    """The clearest straight seam across a panel, as (strength, position along the axis).
+
+    At a seam the colours left and right of it differ all along its length. Its strength says by how much that
+    difference stands out from what the picture's own texture shows elsewhere, in robust standard deviations.
+    """
+    colours = panel.astype(np.float32) if axis == 0 else panel.astype(np.float32).transpose(1, 0, 2)
+    if colours.shape[1] < 2 * min_panel_px:
+        return 0.0, 0
+    smooth = cv2.blur(colours, (_SEAM_SIDE_PX, 4 * _SEAM_SIDE_PX + 1))
+    reach = _SEAM_SIDE_PX + 1
+    # step[x] compares the bands centred on x and on x + reach: a seam halfway between them.
+    step = np.abs(smooth[:, reach:] - smooth[:, :-reach]).max(axis=2).mean(axis=0)
+    scatter = 1.48 * float(np.median(np.abs(step - np.median(step)))) + 0.5
+    inner = step[min_panel_px - reach // 2 : -(min_panel_px - reach // 2)]
+    position = int(inner.argmax())
+    return float((inner[position] - np.median(step)) / scatter), position + min_panel_px

@@ -1,0 +1,43 @@
+"""Pages drawn with what was found on them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from PIL import Image, ImageDraw
+
+from components.data_processing.textbook_pairs.pages import Page, render
+from pathoflow.images import encode_jpeg
+
+if TYPE_CHECKING:
+    from components.data_processing.textbook_pairs.boxes import Box
+    from components.data_processing.textbook_pairs.config import TextbookPairsConfig
+    from components.data_processing.textbook_pairs.records import PageRecord
+
+_PANEL, _CAPTION, _REJECTED = "red", "green", "darkorange"
+
+
+def draw_page(page: Page, record: PageRecord, config: TextbookPairsConfig) -> bytes:
+    """The page as JPEG with panels in red, captions in green and a line from each to its panels; rejected in orange."""
+    rendering = render(
+        page,
+        layout_pixels=config.layout_pixels,
+        crop_scale=1,
+        max_source_pixels=config.max_source_pixels,
+        turn_upright=False,
+    )
+    image = Image.fromarray(rendering.coarse)
+    draw = ImageDraw.Draw(image)
+    for region in record.rejected:
+        _outline(draw, region.box, _REJECTED, region.reason)
+    for figure in record.figures:
+        _outline(draw, figure.caption_box, _CAPTION, figure.number)
+        for panel in figure.panels:
+            draw.line([figure.caption_box.centre, panel.box.centre], fill=_CAPTION, width=2)
+            _outline(draw, panel.box, _PANEL, panel.label)
+    return encode_jpeg(image, 80)
+
+
+def _outline(draw: ImageDraw.ImageDraw, box: Box, colour: str, text: str) -> None:
+    draw.rectangle(tuple(box), outline=colour, width=3)
+    draw.text((box.x0 + 6, box.y0 + 4), text, fill=colour, font_size=22, stroke_width=2, stroke_fill="white")

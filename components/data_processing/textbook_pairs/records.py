@@ -1,0 +1,86 @@
+"""What is known of a page once it was read; kept on disk so that a killed run does not read it again."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from components.data_processing.textbook_pairs.boxes import Box
+
+WHOLE = ""
+"""The label of a figure that has one panel or was kept whole."""
+
+
+class Record(BaseModel):
+    """Base of the records: frozen, as JSON on disk."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class Panel(Record):
+    """One panel that becomes a pair.
+
+    Attributes:
+        label: Its label in capitals, or `WHOLE`.
+        box: Where it is on the page as it came, in coarse pixels.
+        caption: The figure's title and the panel's part of the caption.
+        crop: Name of the file that holds its pixels, beside the page's record.
+    """
+
+    label: str
+    box: Box
+    caption: str
+    crop: str
+
+
+class Figure(Record):
+    """A figure with its caption.
+
+    Attributes:
+        number: Its number as printed.
+        caption_box: Where the caption is on the page, in coarse pixels.
+        panels: Its panels in reading order.
+        kept_whole: Why a figure of several panels was not cut; empty otherwise.
+    """
+
+    number: str
+    caption_box: Box
+    panels: list[Panel]
+    kept_whole: str = ""
+
+
+class Rejected(Record):
+    """A region that is no figure, and why."""
+
+    box: Box
+    reason: str
+
+
+class PageRecord(Record):
+    """One page.
+
+    Attributes:
+        width: Width of the rendered page in pixels.
+        height: Height of the rendered page in pixels.
+        figures: Its figures.
+        rejected: Regions that were looked at and are no figures.
+        paragraphs: Its body text, or None where it was not read.
+    """
+
+    width: int
+    height: int
+    figures: list[Figure] = []
+    rejected: list[Rejected] = []
+    paragraphs: list[str] | None = None
+
+
+class Text(Record):
+    """The body text of a page that was read for it alone."""
+
+    paragraphs: list[str]
+
+
+class BadPage(Record):
+    """A page that could not be read, with the reason for its quarantine."""
+
+    reason: str
+    detail: str

@@ -1,0 +1,223 @@
+"""Turns textbook pages into panel–caption pairs with in-line references.
+
+Source: Patho-R1's curation of textbooks (layout, figure–caption matching, OCR, panel splitting, in-line
+references), with permissively licensed models in place of the paper's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.data_processing.textbook_pairs.listing import PAGE_SUFFIXES, PDF_SUFFIX, book_files, unique_names
+from components.data_processing.textbook_pairs.pages import Page, count_pages
+from components.data_processing.textbook_pairs.plots import draw_page
+from components.data_processing.textbook_pairs.pool import Job, PageStore, run_jobs
+from components.data_processing.textbook_pairs.records import WHOLE, BadPage, Figure, PageRecord, Panel, Text
+from components.data_processing.textbook_pairs.references import references_to
+from components.data_processing.textbook_pairs.text import sentences_across
+from pathoflow.errors import InputError
+from pathoflow.files import write_atomically
+from pathoflow.images import UnreadableImage, decode, image_columns, language_of
+from pathoflow.schemas import PAIRS, ShardWriter
+
+if TYPE_CHECKING:
+    from components.data_processing.textbook_pairs.config import TextbookPairsConfig
+    from pathoflow.output import StageOutput
+
+
+def run(config: TextbookPairsConfig, *, teaching_atlas: Path | None = None, out: StageOutput) -> None:
+    """Reads every page of the books and writes `pairs/*.parquet` (schema PAIRS), `rejected.jsonl` and plots.
+
+    Args:
+        config: What to read and how.
+        teaching_atlas: The sealed atlas; its `books/` are read if the configuration says so.
+        out: Where pairs, counts and metrics go.
+
+    Raises:
+        InputError: There is nothing to read.
+    """
+    pages = _list_pages(_list_files(config, teaching_atlas), out)
+    store = PageStore(out.scratch / "pages")
+    records = _read_figures(pages, store, config, out)
+    texts = _read_neighbours(pages, records, store, config, out)
+    _write_pairs(pages, records, texts, store, config, out)
+    _write_rejected(pages, records, out)
+    _draw(pages, records, config, out)
+
+
+def _list_files(config: TextbookPairsConfig, teaching_atlas: Path | None) -> dict[Path, str]:
+    """The files to read, each with the name by which its user knows it, wherever the atlas lies."""
+    files = {path: str(path) for path in book_files(config.books)}
+    if teaching_atlas is not None and config.use_atlas:
+        for path in book_files([teaching_atlas / "books"]):
+            files[path] = f"teaching_atlas/{path.relative_to(teaching_atlas)}"
+    if not files:
+        raise InputError("There are no pages to read. Name some with --books, or set textbook_pairs.use_atlas.")
+    return files
+
+
+def _list_pages(files: Mapping[Path, str], out: StageOutput) -> list[Page]:
+    """The pages of all files; a file without any is set aside and counts as one page."""
+    pages: list[Page] = []
+    for (path, label), name in zip(files.items(), unique_names(list(files)), strict=True):
+        try:
+            if path.suffix.lower() not in PAGE_SUFFIXES:
+                raise UnreadableImage("unsupported_file", f"only {' '.join(sorted(PAGE_SUFFIXES))} are read")
+            num_pages = count_pages(path)
+        except UnreadableImage as error:
+            out.num_in += 1
+            out.quarantine(label, error.reason, error.detail)
+            continue
+        book = str(path if path.suffix.lower() == PDF_SUFFIX else path.parent)
+        pages += [Page(path, index, name, book, label) for index in range(num_pages)]
+        out.num_in += num_pages
+    return pages
+
+
+def _read_figures(
+    pages: Sequence[Page], store: PageStore, config: TextbookPairsConfig, out: StageOutput
+) -> list[PageRecord | None]:
+    """The record of each page, None for one that was set aside."""
+    jobs = [Job(page, "figures", _key(at)) for at, page in enumerate(pages)]
+    run_jobs(jobs, store, config, lambda done: out.progress(done, len(jobs), "pages", reading="figures"))
+    records: list[PageRecord | None] = []
+    for job in jobs:
+        record = store.load(job, PageRecord)
+        if isinstance(record, BadPage):
+            out.quarantine(job.page.item, record.reason, record.detail)
+        records.append(None if isinstance(record, BadPage) else record)
+    return records
+
+
+def _read_neighbours(
+    pages: Sequence[Page],
+    records: Sequence[PageRecord | None],
+    store: PageStore,
+    config: TextbookPairsConfig,
+    out: StageOutput,
+) -> list[list[str]]:
+    """The body text of every page that is near a figure; empty for the others."""
+    wanted = {
+        neighbour
+        for at, record in enumerate(records)
+        if record and record.figures
+        for neighbour in _window(pages, at, config.neighbour_pages)
+    }
+    jobs = {
+        at: Job(pages[at], "text", _key(at))
+        for at in sorted(wanted)
+        if (record := records[at]) is not None and record.paragraphs is None
+    }
+    run_jobs(
+        list(jobs.values()),
+        store,
+        config,
+        lambda done: out.progress(done, len(jobs), "neighbour pages", reading="text"),
+    )
+    texts = [list(record.paragraphs or []) if record else [] for record in records]
+    for at, job in jobs.items():
+        text = store.load(job, Text)
+        texts[at] = [] if isinstance(text, BadPage) else text.paragraphs
+    return texts
+
+
+def _key(at: int) -> str:
+    return f"{at:06d}"
+
+
+def _window(pages: Sequence[Page], at: int, reach: int) -> list[int]:
+    """The pages of the same book at most `reach` pages away, in order."""
+    return [
+        other
+        for other in range(max(at - reach, 0), min(at + reach + 1, len(pages)))
+        if pages[other].book == pages[at].book
+    ]
+
+
+def _write_pairs(
+    pages: Sequence[Page],
+    records: Sequence[PageRecord | None],
+    texts: Sequence[Sequence[str]],
+    store: PageStore,
+    config: TextbookPairsConfig,
+    out: StageOutput,
+) -> None:
+    used: Counter[str] = Counter()
+    count: Counter[str] = Counter()
+    with ShardWriter(out.path / "pairs", PAIRS) as shards:
+        for at, (page, record) in enumerate(zip(pages, records, strict=True)):
+            if record is None or not record.figures:
+                continue
+            window = _window(pages, at, config.neighbour_pages)
+            sentences = sentences_across(texts[other] for other in window)
+            for figure in record.figures:
+                num_panels = len(figure.panels) if len(figure.panels) > 1 else 0
+                count.update(figures=1, kept_whole=bool(figure.kept_whole), panels=num_panels)
+                for panel in figure.panels:
+                    row = _pair(page, record, figure, panel, sentences, store.crop(panel.crop))
+                    used[row["source_id"]] += 1
+                    if used[row["source_id"]] > 1:
+                        row["source_id"] += f"~{used[row['source_id']]}"
+                    row["pair_id"] = _pair_id(row["source_id"], row["image_sha256"])
+                    count.update(with_references=bool(row["inline_refs"]))
+                    shards.write(row)
+        out.num_out = shards.num_rows
+    out.metric("num_pages", len(pages))
+    out.metric("num_figures", count["figures"])
+    out.metric("num_panels", count["panels"])
+    out.metric("num_pairs", out.num_out)
+    out.metric("share_kept_whole", count["kept_whole"] / max(count["figures"], 1))
+    out.metric("share_with_references", count["with_references"] / max(out.num_out, 1))
+
+
+def _pair(
+    page: Page, record: PageRecord, figure: Figure, panel: Panel, sentences: Sequence[str], crop: bytes
+) -> dict[str, Any]:
+    """One row of the pair schema, without its id."""
+    source_id = f"{page.name}/p{page.number}/{figure.number}/{panel.label or 'whole'}"
+    corners = dict(zip(("x0", "y0", "x1", "y1"), panel.box, strict=True))
+    label = None if panel.label == WHOLE else panel.label
+    return {
+        **image_columns(crop, decode(crop, max_pixels=500_000_000), f"{source_id.replace('/', '-')}.jpg"),
+        "caption": panel.caption,
+        "inline_refs": references_to(sentences, figure.number, label),
+        "source": "textbook",
+        "source_id": source_id,
+        "region": {"page": page.number, **corners, "page_width": record.width, "page_height": record.height},
+        "language": language_of(panel.caption),
+    }
+
+
+def _pair_id(source_id: str, image_sha256: str) -> str:
+    return "textbook-" + hashlib.sha256(f"{source_id} {image_sha256}".encode()).hexdigest()[:16]
+
+
+def _write_rejected(pages: Sequence[Page], records: Sequence[PageRecord | None], out: StageOutput) -> None:
+    """Lists every region that was looked at and is no figure, with its reason, and counts the reasons."""
+    lines = []
+    count: Counter[str] = Counter()
+    for page, record in zip(pages, records, strict=True):
+        for region in record.rejected if record else []:
+            box = [round(side, 1) for side in region.box]
+            line = {"page": f"{page.name}/p{page.number}", "box": box, "reason": region.reason}
+            lines.append(json.dumps(line, ensure_ascii=False) + "\n")
+            count[region.reason] += 1
+    write_atomically(out.path / "rejected.jsonl", "".join(lines))
+    for reason, number in sorted(count.items()):
+        out.metric(f"num_rejected_{reason}", number)
+
+
+def _draw(
+    pages: Sequence[Page], records: Sequence[PageRecord | None], config: TextbookPairsConfig, out: StageOutput
+) -> None:
+    """Draws the first pages with figures as `plots/<page>.jpg`."""
+    found = [(at, record) for at, record in enumerate(records) if record is not None and record.figures]
+    for at, record in found[: config.num_plots]:
+        plot = out.path / "plots" / f"{_key(at)}-{pages[at].name[:60]}.jpg"
+        plot.parent.mkdir(exist_ok=True)
+        write_atomically(plot, draw_page(pages[at], record, config))

@@ -1,0 +1,1 @@
+"""Registers the model in MLflow with its lineage."""

@@ -1,0 +1,23 @@
+"""Configuration of the `register` stage."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from pathoflow.config import StageConfig
+
+
+class RegisterConfig(StageConfig):
+    """Where a finished model is registered."""
+
+    stage: ClassVar[str] = "register"
+    inputs: ClassVar[tuple[str, ...]] = ("vqa_benchmarks", "pathoclip", "rl")
+    key_metric: ClassVar[str | None] = "model_version"
+
+    model_name: str = Field(
+        default="patho-r1",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$",
+        description="Name of the model; it is registered as `<name>.dev`, the first of its registry's stages.",
+    )

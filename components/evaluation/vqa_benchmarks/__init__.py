@@ -1,0 +1,1 @@
+"""Measures the base, CPT, SFT and RL models on held-out questions."""

@@ -1,0 +1,139 @@
+"""Puts batches of questions to a model. Runs in worker processes, so that heavy imports stay out of the stage's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from multiprocessing.queues import SimpleQueue
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import BatchFeature, GenerationConfig, Qwen2_5_VLForConditionalGeneration
+from transformers.utils import logging
+
+from components.evaluation.vqa_benchmarks.config import Precision, Protocol
+from components.evaluation.vqa_benchmarks.questions import Question
+from pathoflow.errors import InputError
+from pathoflow.modeling.checkpoint import load_model, load_processor
+from pathoflow.modeling.processor import Qwen2_5_VLProcessor
+from pathoflow.modeling.tokenizer import TURN_END
+from pathoflow.processes import die_with_parent
+from pathoflow.prompts import LETTERS, PromptStyle, response_text
+
+FRAME = response_text("", "").removesuffix("</answer>")
+"""Stands before the letter whose likelihood is taken: a response without reasoning, up to its answer."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Questions that one model answers at once, in one way."""
+
+    model: str
+    precision: Precision
+    protocol: Protocol
+    blank: bool
+    style: PromptStyle
+    max_new_tokens: int
+    questions: tuple[Question, ...]
+
+
+def start_worker(numbers: SimpleQueue[int], num_threads: int | None) -> None:
+    """Prepares a process of a pool.
+
+    Args:
+        numbers: Gives each process another number, which chooses its GPU if there are any.
+        num_threads: CPU threads of torch; None leaves torch's choice.
+    """
+    die_with_parent()
+    number = numbers.get()
+    if torch.cuda.is_available():
+        torch.cuda.set_device(number % torch.cuda.device_count())
+    prepare(num_threads)
+
+
+def prepare(num_threads: int | None) -> None:
+    """Sets the CPU threads of torch and quietens transformers."""
+    if num_threads is not None:
+        torch.set_num_threads(num_threads)
+    logging.disable_progress_bar()
+
+
+def answer(batch: Batch) -> list[str]:
+    """The model's responses to a batch, in its order; by likelihood each is the frame with the likeliest letter.
+
+    Raises:
+        InputError: The model cannot be loaded.
+    """
+    model, processor = _loaded(batch.model, batch.precision)
+    respond = _generate if batch.protocol == "generation" else _likeliest_letters
+    with torch.inference_mode():
+        return respond(model, processor, batch)
+
+
+@lru_cache(maxsize=1)
+def _loaded(source: str, precision: Precision) -> tuple[Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor]:
+    model, processor = load_model(source, dtype=getattr(torch, precision)), load_processor(source)
+    # Generation continues from the last token, which must therefore stand at the end of every row.
+    processor.tokenizer.padding_side = "left"
+    return model.eval().to("cuda" if torch.cuda.is_available() else "cpu"), processor
+
+
+def _encoded(processor: Qwen2_5_VLProcessor, batch: Batch) -> BatchFeature:
+    """Prompts, padded on the left to a common length, and all images behind each other."""
+    texts = [
+        processor.apply_chat_template(question.messages(batch.style), add_generation_prompt=True, tokenize=False)
+        for question in batch.questions
+    ]
+    images = [question.pixels(blank=batch.blank) for question in batch.questions]
+    return processor(text=texts, images=images, padding=True, return_tensors="pt")
+
+
+def _generate(model: Qwen2_5_VLForConditionalGeneration, processor: Qwen2_5_VLProcessor, batch: Batch) -> list[str]:
+    """Greedy responses. Sampling and penalties that a checkpoint brings along do not count."""
+    inputs = _encoded(processor, batch).to(model.device)
+    tokenizer = processor.tokenizer
+    model.generation_config = GenerationConfig(
+        max_new_tokens=batch.max_new_tokens,
+        do_sample=False,
+        eos_token_id=sorted({tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids(TURN_END)}),
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    tokens = model.generate(**inputs)[:, inputs["input_ids"].shape[1] :]
+    texts: list[str] = tokenizer.batch_decode(tokens, skip_special_tokens=True)
+    return texts
+
+
+def _likeliest_letters(
+    model: Qwen2_5_VLForConditionalGeneration, processor: Qwen2_5_VLProcessor, batch: Batch
+) -> list[str]:
+    """For each question the frame with the option letter that the model finds likeliest after prompt and frame."""
+    frame, letters = _frame_and_letters(processor.tokenizer)
+    inputs = _encoded(processor, batch)
+    num = len(batch.questions)
+    additions = {
+        "input_ids": torch.tensor(frame).expand(num, -1),
+        "attention_mask": torch.ones(num, len(frame), dtype=torch.long),
+        "mm_token_type_ids": torch.zeros(num, len(frame), dtype=torch.long),
+    }
+    for name, addition in additions.items():
+        inputs[name] = torch.cat([inputs[name], addition.to(inputs[name].dtype)], dim=1)
+    logits: Tensor = model(**inputs.to(model.device), logits_to_keep=1).logits[:, -1, letters]
+    best = [row[: len(question.options)].argmax().item() for row, question in zip(logits, batch.questions, strict=True)]
+    return [response_text("", LETTERS[place]) for place in best]
+
+
+def _frame_and_letters(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """The tokens before the letter, and each letter's token.
+
+    A vocabulary may join the frame's last character and the letter. As long as the responses differ in their last
+    token alone, comparing that token's likelihood compares the whole responses'.
+
+    Raises:
+        InputError: The vocabulary cuts the letters up in different ways.
+    """
+    encoded = [tokenizer.encode(FRAME + letter, add_special_tokens=False) for letter in LETTERS]
+    frames = {tuple(tokens[:-1]) for tokens in encoded}
+    if len(frames) != 1:
+        raise InputError("The tokenizer splits option letters unevenly: score this model by generation instead.")
+    return list(frames.pop()), [tokens[-1] for tokens in encoded]

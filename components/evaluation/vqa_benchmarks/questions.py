@@ -1,0 +1,73 @@
+"""The questions that are asked: read, checked, and with their images or grey ones."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from components.evaluation.vqa_benchmarks.config import VqaBenchmarksConfig
+from pathoflow.images import UnreadableImage, decode
+from pathoflow.output import StageOutput
+from pathoflow.prompts import LETTERS, PromptStyle, chat_messages, prompt_messages
+from pathoflow.schemas import count_rows, read_rows
+
+GREY = (127, 127, 127)
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question with its encoded images; `answer` is the right option's letter."""
+
+    id: str
+    prompt: str
+    images: tuple[bytes, ...]
+    options: tuple[str, ...]
+    answer: str
+    subfield: str
+
+    def messages(self, style: PromptStyle) -> list[dict[str, Any]]:
+        """The conversation up to the model's turn."""
+        return chat_messages(prompt_messages(self.prompt, style, num_images=len(self.images)))
+
+    def pixels(self, *, blank: bool) -> list[Image.Image]:
+        """The decoded images, or uniform grey ones of the same sizes: what is right then was not seen."""
+        # Their sizes were checked when the questions were read.
+        images = [decode(data, max_pixels=sys.maxsize) for data in self.images]
+        return [Image.new("RGB", image.size, GREY) for image in images] if blank else images
+
+
+def read_questions(directory: Path, config: VqaBenchmarksConfig, out: StageOutput) -> list[Question]:
+    """The held-out questions, or an evenly drawn part of them, in their order.
+
+    A question that cannot be asked is quarantined: `no_image`, `bad_answer`, or why its image cannot be read.
+    """
+    num = count_rows(directory)
+    chosen = set(random.Random(config.seed).sample(range(num), k=min(num, config.max_items)))
+    out.num_in = len(chosen)
+    rows = (row for place, row in enumerate(read_rows(directory)) if place in chosen)
+    return list(_askable(rows, config, out))
+
+
+def _askable(rows: Iterator[dict[str, Any]], config: VqaBenchmarksConfig, out: StageOutput) -> Iterator[Question]:
+    for row in rows:
+        images = tuple(image["bytes"] or b"" for image in row["images"] or ())
+        if not images:
+            out.quarantine(row["mcq_id"], "no_image", "The question has no image to answer from.")
+            continue
+        if row["answer"] not in list(LETTERS[: len(row["options"])]):
+            detail = f"The answer is {row['answer']!r}; the question has {len(row['options'])} options."
+            out.quarantine(row["mcq_id"], "bad_answer", detail)
+            continue
+        try:
+            for data in images:
+                decode(data, max_pixels=config.max_image_pixels)
+        except UnreadableImage as error:
+            out.quarantine(row["mcq_id"], error.reason, error.detail)
+            continue
+        yield Question(row["mcq_id"], row["prompt"], images, tuple(row["options"]), row["answer"], row["subfield"])

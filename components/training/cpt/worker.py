@@ -1,0 +1,134 @@
+"""One process of the `cpt` stage, started by torchrun."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+
+from components.training.cpt.config import TINY, CptConfig
+from components.training.cpt.lookups import Lookup, find_lookups, reordered
+from pathoflow.errors import InputError
+from pathoflow.modeling.checkpoint import load_model, load_processor, save_model
+from pathoflow.modeling.processor import Qwen2_5_VLProcessor, new_processor
+from pathoflow.modeling.tiny import build_tiny_model
+from pathoflow.modeling.tokenizer import IMAGE, train_tokenizer
+from pathoflow.schemas import read_rows
+from pathoflow.training import samples
+from pathoflow.training.engine import final_loss, fine_tune, save_trained
+from pathoflow.training.job import Job
+from pathoflow.training.lengths import overlong
+from pathoflow.training.samples import EncodedSamples, Encoder, Sample
+from pathoflow.training.worker import rows_of, run_worker
+
+
+def main(job: Job, state: PartialState) -> None:
+    """Builds or loads the base model, trains it on look-ups and captions, and saves both."""
+    config = job.settings(CptConfig)
+    base, tiny = job.output / "base", config.model == TINY
+    if tiny:
+        if state.is_main_process:
+            _build_base(config, job, base)
+        state.wait_for_everyone()
+    source, revision = (base, None) if tiny else (config.model, config.revision)
+    processor = load_processor(source, revision, max_pixels=config.max_pixels)
+    pairs = rows_of(job, "corpus", "train", state)
+    found = _lookups(config, job)
+    end = processor.tokenizer.eos_token
+
+    def sample_of(number: int) -> Sample:
+        if number < len(found):
+            return lookup_sample(found[number], processor, config.lookup_weight)
+        pair = pairs[number - len(found)]
+        return caption_sample(pair, end, with_references=config.use_inline_references)
+
+    encoder = Encoder(processor)
+    first_pair = len(found)
+    dropped = overlong(range(first_pair, first_pair + len(pairs)), sample_of, encoder, config.max_length_tokens, state)
+    order = [number for number in training_order(len(found), len(pairs), config) if number not in dropped]
+    model = load_model(source, revision)
+    if not tiny and state.is_main_process:
+        save_model(model, processor, base)
+    trainer = fine_tune(
+        config,
+        job,
+        model,
+        encoder,
+        EncodedSamples(order, sample_of, encoder, config.cached_samples),
+        mixes_text_and_images=bool(found),
+        in_order=True,
+    )
+    save_trained(trainer, processor, job.output / "model")
+    if state.is_main_process:
+        job.finish(
+            {"final_loss": final_loss(trainer), "num_parameters": float(model.num_parameters())},
+            overlong={pairs[number - first_pair]["pair_id"]: length for number, length in dropped.items()},
+        )
+
+
+def training_order(num_lookups: int, num_pairs: int, config: CptConfig) -> list[int]:
+    """In which order samples come: look-ups alone first, then each caption in a new order in each epoch.
+
+    A model learns to look up sooner when nothing else pulls at it; `lookup_share` of the later samples keep it.
+
+    Returns:
+        Numbers of look-ups below `num_lookups`, and of pairs from there on.
+    """
+    rng = random.Random(config.seed)
+    num_first = round(num_lookups * (1 - config.lookup_share))
+    order = list(range(num_first))
+    passes = -(-int(config.epochs * num_pairs) // num_pairs)
+    mixed = [num_lookups + pair for _ in range(passes) for pair in rng.sample(range(num_pairs), num_pairs)]
+    mixed = mixed[: int(config.epochs * num_pairs)] + list(range(num_first, num_lookups))
+    rng.shuffle(mixed)
+    return order + mixed
+
+
+def caption_sample(pair: Mapping[str, Any], end: str, *, with_references: bool) -> Sample:
+    """An image followed by its caption and, on the next lines, the sentences that refer to it."""
+    texts = [pair["caption"], *(pair["inline_refs"] if with_references else [])]
+    return Sample(IMAGE + "\n".join(texts) + end, [pair["image"]["bytes"]], "text")
+
+
+def lookup_sample(lookup: Lookup, processor: Qwen2_5_VLProcessor, weight: float) -> Sample:
+    """A question about options in which only the letter is learned."""
+    question = samples.prompt(lookup.messages, [], processor).text
+    return Sample(question + lookup.given, [], "continuation", continuation=lookup.letter, weight=weight)
+
+
+def _build_base(config: CptConfig, job: Job, base: Path) -> None:
+    """Learns the tokenizer and writes the model with random weights."""
+    shutil.rmtree(base, ignore_errors=True)
+    captions = [row["caption"] for row in read_rows(job.inputs["corpus"] / "train", ["caption"])]
+    conversations = read_rows(job.inputs["reasoning_data"] / "train", ["messages"])
+    turns = [
+        part["text"]
+        for row in conversations
+        for message in row["messages"]
+        for part in message["content"]
+        if part["text"]
+    ]
+    tokenizer = train_tokenizer(captions + turns, config.tiny.vocabulary_size)
+    model = build_tiny_model(config.tiny, tokenizer, config.seed)
+    save_model(model, new_processor(tokenizer, max_pixels=config.max_pixels), base)
+
+
+def _lookups(config: CptConfig, job: Job) -> list[Lookup]:
+    if not config.num_lookups:
+        return []
+    rows = read_rows(job.inputs["reasoning_data"] / "train", ["messages"])
+    found = find_lookups(row["messages"] for row in rows)
+    if not found:
+        raise InputError(
+            "reasoning_data/train has no question whose thinking names an option without its letter. "
+            "Set cpt.num_lookups to 0."
+        )
+    return list(reordered(found, config.num_lookups, config.seed))
+
+
+if __name__ == "__main__":
+    run_worker(main)

@@ -1,0 +1,1 @@
+"""Trains PathoCLIP on the corpus by contrastive learning."""

@@ -1,0 +1,98 @@
+"""Trains PathoCLIP on the corpus by contrastive learning."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+from transformers import CLIPModel, CLIPProcessor
+
+from components.training.pathoclip.config import PathoclipConfig
+from components.training.pathoclip.contrastive import train
+from components.training.pathoclip.examples import Examples, load_captions, load_examples
+from components.training.pathoclip.model import load
+from components.training.pathoclip.retrieval import chance_at_1, embed, recalls
+from pathoflow.errors import InputError
+from pathoflow.images import encode_png
+from pathoflow.output import StageOutput
+from pathoflow.plots import image_grid
+
+NUM_QUERIES = 6
+NUM_RETRIEVED = 5
+
+
+def run(config: PathoclipConfig, *, corpus: Path, out: StageOutput) -> None:
+    """Writes `model/`, a CLIP with its processor, trained on corpus/train and scored on corpus/heldout.
+
+    Args:
+        config: The stage's configuration.
+        corpus: The corpus.
+        out: Where the model goes.
+
+    Raises:
+        InputError: There are fewer than two pairs to train on, or the model to start from cannot be loaded.
+    """
+    if config.num_threads is not None:
+        torch.set_num_threads(config.num_threads)
+    torch.use_deterministic_algorithms(True)
+    captions = load_captions(corpus / "train")
+    if len(captions) < 2:
+        raise InputError(f"corpus/train holds {len(captions)} pairs; contrastive training needs at least two.")
+    model, processor = load(config, captions)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    examples = load_examples(
+        corpus / "train", processor, lambda num: out.progress(num, len(captions), "images decoded")
+    )
+    losses = train(model, processor, examples, config, out.scratch, out)
+    model.save_pretrained(out.path / "model")
+    processor.save_pretrained(out.path / "model")
+    out.num_in = out.num_out = len(examples)
+    out.metric("loss", sum(losses[-20:]) / len(losses[-20:]))
+    out.metric("num_parameters", sum(parameter.numel() for parameter in model.parameters()))
+    out.plot("loss", _loss_curve(losses))
+    heldout = load_examples(corpus / "heldout", processor, lambda num: None)
+    if len(heldout):
+        _evaluate(model, processor, heldout, out)
+
+
+def _evaluate(model: CLIPModel, processor: CLIPProcessor, heldout: Examples, out: StageOutput) -> None:
+    images, texts = embed(model, processor, heldout)
+    for name, value in recalls(images, texts, heldout.caption_ids).items():
+        out.metric(name, value)
+    chance = chance_at_1(heldout.caption_ids.tolist())
+    out.metric("recall_at_1_chance", chance)
+    out.metric("recall_at_1_over_chance", out.metrics["recall_at_1"] / chance)
+    out.metric("num_heldout", len(heldout))
+    out.plot("retrieval", _retrieval_sheet(heldout, texts @ images.T))
+
+
+def _loss_curve(losses: list[float]) -> Figure:
+    figure = Figure(figsize=(7, 4))
+    axes = figure.subplots()
+    axes.plot(range(1, len(losses) + 1), losses, linewidth=0.8)
+    axes.set_xlabel("step")
+    axes.set_ylabel("contrastive loss")
+    axes.set_title("Training loss")
+    return figure
+
+
+def _retrieval_sheet(heldout: Examples, similarity: Tensor) -> Figure:
+    """For some captions, their own image and the images found for them, in a line."""
+    images, words = [], []
+    for query in random.Random(0).sample(range(len(heldout)), k=min(NUM_QUERIES, len(heldout))):
+        best = similarity[query].argsort(descending=True, stable=True)[:NUM_RETRIEVED].tolist()
+        images += [_png(heldout.pixels[place]) for place in (query, *best)]
+        words.append(f"Query: {heldout.captions[query]}")
+        for rank, place in enumerate(best, 1):
+            hit = " (right)" if heldout.caption_ids[place] == heldout.caption_ids[query] else ""
+            words.append(f"{rank}.{hit} {heldout.captions[place]}")
+    return image_grid(images, words, columns=NUM_RETRIEVED + 1)
+
+
+def _png(pixels: Tensor) -> bytes:
+    """Pixels `[3, S, S]` as an encoded image."""
+    return encode_png(Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()))

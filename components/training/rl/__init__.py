@@ -1,0 +1,1 @@
+"""Trains the model by reinforcement learning on multiple-choice questions."""

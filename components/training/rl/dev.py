@@ -1,0 +1,107 @@
+"""Measures the model on the dev questions while it is trained, and keeps the best one."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from accelerate.utils import gather_object
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from trl.models.utils import unwrap_model_for_generation
+
+from components.training.rl.history import ACCURACY, CONSISTENCY, best, measurements, model_of
+from components.training.rl.questions import Question
+from components.training.rl.rewards import accuracy_reward, think_answer_consistent
+from pathoflow.files import sync_tree
+from pathoflow.output import Reporter
+from pathoflow.training.callbacks import barrier
+from pathoflow.training.engine import save_trained
+from pathoflow.training.generation import respond
+from pathoflow.training.samples import Encoder, prompt
+
+
+class DevSelection(TrainerCallback):  # type: ignore[misc]
+    """Answers the dev questions greedily every few steps and keeps the model that answered most of them rightly.
+
+    What was measured goes into the Trainer's own history, so that it is in every checkpoint.
+
+    Args:
+        questions: The dev questions.
+        every_steps: Steps between measurements; the SFT model and the last step are measured, too.
+        batch_size: Questions that a process answers at a time.
+        max_tokens: Longest answer.
+        directory: Where models are kept, as `step-<number>`.
+        reporter: Gets the curves.
+    """
+
+    def __init__(
+        self,
+        questions: Sequence[Question],
+        *,
+        every_steps: int,
+        batch_size: int,
+        max_tokens: int,
+        directory: Path,
+        reporter: Reporter,
+    ) -> None:
+        self.trainer: Any = None
+        self._questions = questions
+        self._every_steps = every_steps
+        self._batch_size = batch_size
+        self._max_tokens = max_tokens
+        self._directory = directory
+        self._reporter = reporter
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Measures the model that training starts from."""
+        if not measurements(state.log_history):
+            self._measure(state)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Measures the model when it is due."""
+        if state.global_step % self._every_steps == 0 or state.global_step == state.max_steps:
+            self._measure(state)
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Drops models that are no longer the best, once a complete checkpoint says so."""
+        just_saved = state.global_step > 0 and state.global_step % args.save_steps == 0
+        if just_saved and state.is_world_process_zero and self._directory.is_dir():
+            kept = model_of(self._directory, best(state.log_history)["step"])
+            for model in set(self._directory.iterdir()) - {kept}:
+                shutil.rmtree(model)
+
+    def _measure(self, state: TrainerState) -> None:
+        values = self._answer_all()
+        state.log_history.append({"step": state.global_step, **values})
+        if state.is_world_process_zero:
+            self._reporter.series(state.global_step, **values)
+        if state.global_step and best(state.log_history)["step"] == state.global_step:
+            self._keep(model_of(self._directory, state.global_step))
+
+    def _answer_all(self) -> dict[str, float]:
+        """Shares of the questions answered rightly, and with thinking that ends in the answer."""
+        accelerator = self.trainer.accelerator
+        own = self._questions[accelerator.process_index :: accelerator.num_processes]
+        encoder = Encoder(self.trainer.processing_class)
+        prompts = [prompt(question.messages, question.images, encoder.processor) for question in own]
+        with unwrap_model_for_generation(self.trainer.model_wrapped, accelerator) as model:
+            answers = respond(model, encoder, prompts, batch_size=self._batch_size, max_new_tokens=self._max_tokens)
+        pairs = list(zip(own, answers, strict=True))
+        hits = [
+            (accuracy_reward(answer, question.answer), think_answer_consistent(answer, question.options))
+            for question, answer in pairs
+        ]
+        right, consistent = zip(*gather_object(hits), strict=True)
+        return {ACCURACY: fmean(right), CONSISTENCY: fmean(consistent)}
+
+    def _keep(self, target: Path) -> None:
+        temporary = target.with_name(f".{target.name}")
+        save_trained(self.trainer, self.trainer.processing_class, temporary)
+        if self.trainer.is_world_process_zero():
+            sync_tree(temporary)
+            shutil.rmtree(target, ignore_errors=True)
+            temporary.rename(target)
+        barrier()

@@ -1,0 +1,72 @@
+"""The multiple-choice questions as the trainer and the dev measurement want them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from PIL import Image
+
+from pathoflow.images import UnreadableImage, decode
+from pathoflow.prompts import LETTERS, PromptStyle, chat_messages, prompt_messages
+
+# Images were checked where they entered the pipeline; this only keeps one from filling the memory.
+_MAX_PIXELS = 2**28
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question with its answer.
+
+    Attributes:
+        name: Its `mcq_id`.
+        text: What the user asks, options included.
+        images: The encoded images.
+        options: The options' texts.
+        answer: The right letter.
+        style: Chooses the system prompt.
+    """
+
+    name: str
+    text: str
+    images: tuple[bytes, ...]
+    options: tuple[str, ...]
+    answer: str
+    style: PromptStyle
+
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any], style: PromptStyle) -> Question:
+        """The question in a row of the MCQ schema."""
+        images = tuple(image["bytes"] or b"" for image in row["images"] or ())
+        return cls(row["mcq_id"], row["prompt"], images, tuple(row["options"]), row["answer"], style)
+
+    @cached_property
+    def messages(self) -> list[dict[str, Any]]:
+        """The conversation before the model's turn; images stand in it as empty places."""
+        return chat_messages(prompt_messages(self.text, self.style, num_images=len(self.images)))
+
+    def pictures(self) -> list[Image.Image]:
+        """The decoded images.
+
+        Raises:
+            UnreadableImage: One of them cannot be decoded.
+        """
+        return [decode(image, max_pixels=_MAX_PIXELS) for image in self.images]
+
+    def fault(self) -> tuple[str, str] | None:
+        """Why the question cannot be trained on, as a word to count by and a sentence; None if it can.
+
+        >>> Question("q1", "A lipoma", (), ("lipoma",), "B", "short").fault()
+        ('bad_answer', "the answer 'B' is no letter of its 1 options")
+        """
+        if self.answer not in LETTERS[: len(self.options)]:
+            return "bad_answer", f"the answer {self.answer!r} is no letter of its {len(self.options)} options"
+        if not self.images:
+            return "no_image", "a question about nothing to see would teach guessing"
+        try:
+            self.pictures()
+        except UnreadableImage as error:
+            return error.reason, error.detail
+        return None

@@ -1,0 +1,108 @@
+"""Trains the model by reinforcement learning on multiple-choice questions."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from components.training.rl.config import RlConfig
+from components.training.rl.history import (
+    ACCURACY,
+    CONSISTENCY,
+    HISTORY_FILE,
+    KEPT_MODELS,
+    best,
+    measurements,
+    model_of,
+)
+from components.training.rl.questions import Question
+from pathoflow.errors import InputError
+from pathoflow.output import StageOutput
+from pathoflow.schemas import read_rows
+from pathoflow.training.job import Job
+from pathoflow.training.launch import torchrun
+
+REWARD_PARTS = ("reward", "format_reward", "accuracy_reward", "length_reward", "think_answer_consistency")
+NUM_AVERAGED = 5
+
+
+def run(config: RlConfig, *, diagnosis_mcqs: Path, sft: Path, out: StageOutput) -> None:
+    """Writes `model/`: of the models along the way, that which answers most dev questions rightly.
+
+    Args:
+        config: The stage's configuration.
+        diagnosis_mcqs: Questions to train on and to choose by; the held-out ones are not looked at.
+        sft: The model to start from.
+        out: Where the model goes.
+
+    Raises:
+        InputError: There is no usable question to train on or to choose by.
+        Preempted: Stopped on request after a checkpoint.
+        StageError: A worker failed.
+    """
+    skipped = {part: _check(diagnosis_mcqs / part, config, out) for part in ("train", "dev")}
+    job = Job.create(config, {"diagnosis_mcqs": diagnosis_mcqs, "sft": sft}, out, skipped)
+    torchrun("components.training.rl.worker", job, config)
+    history = json.loads((job.scratch / HISTORY_FILE).read_bytes())
+    _export(job, sft, best(history)["step"], out)
+    _report(config, history, out)
+
+
+def _check(directory: Path, config: RlConfig, out: StageOutput) -> list[int]:
+    """Quarantines the questions of one part that cannot be used; numbers of their rows."""
+    num_rows, skipped = 0, []
+    for number, row in enumerate(read_rows(directory)):
+        question = Question.of_row(row, config.prompt_style)
+        if fault := question.fault():
+            out.quarantine(question.name, *fault)
+            skipped.append(number)
+        num_rows += 1
+    out.num_in += num_rows
+    out.num_out += num_rows - len(skipped)
+    if len(skipped) == num_rows:
+        raise InputError(
+            f"None of the {num_rows} questions in diagnosis_mcqs/{directory.name} can be used. Look at the counts of "
+            "diagnosis_mcqs, and at quarantine.jsonl for what was wrong here."
+        )
+    return skipped
+
+
+def _export(job: Job, sft: Path, step: int, out: StageOutput) -> None:
+    chosen = model_of(job.scratch / KEPT_MODELS, step) if step else sft / "model"
+    shutil.copytree(chosen, out.path / "model")
+
+
+def _report(config: RlConfig, history: Sequence[dict[str, Any]], out: StageOutput) -> None:
+    on_dev, chosen = measurements(history), best(history)
+    steps = [entry for entry in history if "reward" in entry]
+    for name in ("reward", "think_answer_consistency"):
+        out.metric(f"{name}_start", fmean(entry[name] for entry in steps[:NUM_AVERAGED]))
+        out.metric(f"{name}_end", fmean(entry[name] for entry in steps[-NUM_AVERAGED:]))
+    out.metric("dev_accuracy", chosen[ACCURACY])
+    out.metric("dev_accuracy_before", on_dev[0][ACCURACY])
+    out.metric(CONSISTENCY, chosen[CONSISTENCY])
+    out.metric(f"{CONSISTENCY}_before", on_dev[0][CONSISTENCY])
+    out.metric("best_step", chosen["step"])
+    out.note("selected_on", "dev split")
+    if config.algorithm == "dapo":
+        out.note("dynamic_sampling", "none: groups without variance give no gradient and are not replaced")
+    out.plot("rewards", _curves(steps, REWARD_PARTS, "Mean over the completions of a step"))
+    out.plot("dev_accuracy", _curves(on_dev, (ACCURACY, CONSISTENCY), "Share of the dev questions"))
+
+
+def _curves(entries: Sequence[dict[str, Any]], names: Sequence[str], title: str) -> Figure:
+    figure = Figure(figsize=(7, 4))
+    axes = figure.subplots()
+    for name in names:
+        points = [(entry["step"], entry[name]) for entry in entries if name in entry]
+        axes.plot(*zip(*points, strict=True), label=name, marker="." if len(points) < NUM_AVERAGED**2 else None)
+    axes.set_xlabel("step")
+    axes.set_title(title)
+    axes.legend()
+    return figure

@@ -1,0 +1,183 @@
+"""One process of the reinforcement learning that the `rl` stage starts."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from datasets import Dataset
+from transformers.trainer_callback import PrinterCallback
+from trl import GRPOConfig, GRPOTrainer
+
+from components.training.rl.config import RlConfig
+from components.training.rl.dev import DevSelection
+from components.training.rl.history import HISTORY_FILE, KEPT_MODELS
+from components.training.rl.questions import Question
+from components.training.rl.rewards import rewards_of, think_answer_consistent
+from pathoflow.files import write_atomically
+from pathoflow.modeling.checkpoint import load_model, load_processor
+from pathoflow.output import Reporter
+from pathoflow.training.engine import freeze, train_safely, trainer_arguments
+from pathoflow.training.job import Job
+from pathoflow.training.worker import rows_of, run_worker
+
+CURVES = {
+    "loss": "loss",
+    "reward": "reward",
+    "format_reward": "format_reward",
+    "accuracy_reward": "accuracy_reward",
+    "length_reward": "length_reward",
+    "overlong_penalty": "overlong_penalty",
+    "think_answer_consistency": "think_answer_consistency",
+    "completions/mean_length": "response_length_tokens",
+    "completions/clipped_ratio": "cut_off_share",
+    "frac_reward_zero_std": "zero_variance_share",
+    "entropy": "entropy",
+    "kl": "kl",
+    "grad_norm": "grad_norm",
+    "learning_rate": "learning_rate",
+}
+"""The Trainer's log entries that become curves, and the names of the curves."""
+
+
+def main(job: Job, state: PartialState) -> None:
+    """Trains the SFT model on the questions; leaves the Trainer's history and the best models in the scratch."""
+    config = job.settings(RlConfig)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # It would fill the buffers of 32768 columns in which TRL computes probabilities; a tiny model uses 640 of them.
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    train_rows, dev_rows = (usable_rows(job, part, state) for part in ("train", "dev"))
+    # Before the model is loaded, because DeepSpeed's ZeRO-3 has a say in that.
+    arguments = grpo_arguments(config, job.checkpoints, num_steps(config, len(train_rows)))
+    start = job.inputs["sft"] / "model"
+    processor = load_processor(start, max_pixels=config.max_pixels)
+    # Generation continues from the last token, which must therefore stand at the end of every row.
+    processor.tokenizer.padding_side = "left"
+    model = load_model(start)
+    freeze(model, config)
+    dev = DevSelection(
+        [Question.of_row(row, config.prompt_style) for row in dev_rows],
+        every_steps=config.eval_every_steps,
+        batch_size=config.eval_batch_size,
+        max_tokens=config.max_completion_tokens,
+        directory=job.scratch / KEPT_MODELS,
+        reporter=Reporter(job.report),
+    )
+    trainer = GRPOTrainer(
+        model=model,
+        reward_funcs=[reward_function(config)],
+        args=arguments,
+        train_dataset=training_questions(train_rows, config, arguments.max_steps),
+        processing_class=processor,
+        callbacks=[dev],
+    )
+    trainer.remove_callback(PrinterCallback)
+    dev.trainer = trainer
+    train_safely(trainer, job, CURVES, stop_every_steps=config.steps_per_generation)
+    if trainer.is_world_process_zero():
+        write_atomically(job.scratch / HISTORY_FILE, json.dumps(trainer.state.log_history))
+
+
+def usable_rows(job: Job, part: str, state: PartialState) -> Dataset:
+    """The rows of one part of the questions without those that were quarantined."""
+    rows = rows_of(job, "diagnosis_mcqs", part, state)
+    skipped = frozenset(job.skipped[part])
+    return rows.select([number for number in range(len(rows)) if number not in skipped])
+
+
+def num_steps(config: RlConfig, num_questions: int) -> int:
+    """Optimiser steps of the whole training."""
+    return config.max_steps or math.ceil(config.epochs * num_questions / config.prompts_per_step)
+
+
+def grpo_arguments(config: RlConfig, checkpoints: Path, max_steps: int) -> GRPOConfig:
+    """The trainer's configuration.
+
+    Source: equations 1 (`grpo`: mean over each completion's tokens, then over completions) and 2 (`dapo`: mean over
+    all tokens). Differs from source: TRL's mean over tokens runs over all of a step's groups, the paper's over each.
+    """
+    return GRPOConfig(
+        **trainer_arguments(config, checkpoints)
+        | {
+            "max_steps": max_steps,
+            "steps_per_generation": config.gradient_accumulation_steps * config.steps_per_generation,
+            "num_generations": config.num_generations,
+            "max_completion_length": config.max_completion_tokens,
+            "temperature": config.temperature,
+            "loss_type": config.algorithm,
+            "epsilon": config.epsilon_low,
+            "epsilon_high": config.epsilon_high,
+            "beta": config.beta,
+            # The paper's KL term is the plain estimate, not TRL's, which weights it by the probability ratio.
+            "use_bias_correction_kl": False,
+            # `training_questions` has shuffled them.
+            "shuffle_dataset": False,
+            # Every question has an image, so each weight that learns gets a gradient in each step.
+            "ddp_find_unused_parameters": False,
+            "log_multimodal": False,
+        }
+    )
+
+
+def training_questions(rows: Dataset, config: RlConfig, max_steps: int) -> Dataset:
+    """The questions of the whole training in order, each pass shuffled anew; images are decoded when asked for.
+
+    A fixed order in a single epoch lets a resumed run go on with the very questions that come next.
+    """
+    num_rounds = math.ceil(max_steps / config.steps_per_generation)
+    num_needed = num_rounds * config.steps_per_generation * config.prompts_per_step
+    generator = random.Random(config.seed)
+    order: list[int] = []
+    while len(order) < num_needed:
+        order += generator.sample(range(len(rows)), k=len(rows))
+    style = config.prompt_style
+
+    def columns(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        rows = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
+        questions = [Question.of_row(row, style) for row in rows]
+        return {
+            "prompt": [question.messages for question in questions],
+            "images": [question.pictures() for question in questions],
+            "answer": [question.answer for question in questions],
+            "options": [question.options for question in questions],
+        }
+
+    return rows.select(order[:num_needed]).with_transform(columns)
+
+
+def reward_function(config: RlConfig) -> Any:
+    """The reward as TRL calls it; the mean of every part goes to the log."""
+
+    def reward(
+        *,
+        completions: list[list[dict[str, str]]],
+        completion_ids: list[list[int]],
+        answer: list[str],
+        options: list[Sequence[str]],
+        log_metric: Callable[[str, float], None],
+        **_: Any,
+    ) -> list[float]:
+        texts = [completion[0]["content"] for completion in completions]
+        rewards = [
+            rewards_of(text, len(ids), right, config)
+            for text, ids, right in zip(texts, completion_ids, answer, strict=True)
+        ]
+        consistent = [think_answer_consistent(*pair) for pair in zip(texts, options, strict=True)]
+        for name in ("format", "accuracy", "length"):
+            log_metric(f"{name}_reward", fmean(getattr(reward, name) for reward in rewards))
+        log_metric("overlong_penalty", fmean(reward.overlong_penalty for reward in rewards))
+        log_metric("think_answer_consistency", fmean(consistent))
+        return [reward.total for reward in rewards]
+
+    return reward
+
+
+if __name__ == "__main__":
+    run_worker(main)

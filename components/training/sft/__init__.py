@@ -1,0 +1,1 @@
+"""Fine-tunes the model on chain-of-thought samples."""

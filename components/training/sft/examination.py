@@ -1,0 +1,103 @@
+"""Stops fine-tuning once enough questions that it does not learn from are answered correctly."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from pathoflow.output import Reporter
+from pathoflow.training.generation import respond
+from pathoflow.training.samples import Encoder, Sample
+
+_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
+
+
+class Question(NamedTuple):
+    """A prompt and the text between the answer tags of its right response."""
+
+    prompt: Sample
+    answer: str
+
+
+class Examination(TrainerCallback):  # type: ignore[misc]
+    """Has the model answer the questions every few steps, the processes sharing them.
+
+    Args:
+        questions: What is asked.
+        encoder: Encodes prompts.
+        reporter: Gets the accuracy as a curve.
+        every_steps: Steps between two examinations.
+        batch_size: Questions answered at a time.
+        max_new_tokens: Longest response, in tokens.
+        stop_at: Accuracy at which training ends; None for never.
+
+    Attributes:
+        accuracy: The last result by the step after which it was measured.
+        stopped_at: The step at which the target was reached; None if it was not.
+    """
+
+    def __init__(
+        self,
+        questions: Sequence[Question],
+        encoder: Encoder,
+        reporter: Reporter,
+        *,
+        every_steps: int,
+        batch_size: int,
+        max_new_tokens: int,
+        stop_at: float | None,
+    ) -> None:
+        self._questions = questions
+        self._encoder = encoder
+        self._reporter = reporter
+        self._every_steps = every_steps
+        self._batch_size = batch_size
+        self._max_new_tokens = max_new_tokens
+        self._stop_at = stop_at
+        self.accuracy: dict[int, float] = {}
+        self.stopped_at: int | None = None
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any, **_: Any
+    ) -> TrainerControl:
+        """Examines the model when it is time, and ends training when the target is reached."""
+        if state.global_step % self._every_steps and state.global_step != state.max_steps:
+            return control
+        accuracy = self.examine(model, args)
+        self.accuracy[state.global_step] = accuracy
+        if state.is_world_process_zero:
+            self._reporter.series(state.global_step, dev_accuracy=accuracy)
+        if self._stop_at is not None and accuracy >= self._stop_at:
+            self.stopped_at = state.global_step
+            control.should_save = control.should_training_stop = True
+        return control
+
+    def examine(self, model: Any, args: TrainingArguments) -> float:
+        """The share of the questions whose answer, read greedily, is right."""
+        mine = self._questions[args.process_index :: args.world_size]
+        responses = respond(
+            model,
+            self._encoder,
+            [question.prompt for question in mine],
+            batch_size=self._batch_size,
+            max_new_tokens=self._max_new_tokens,
+        )
+        right = sum(answer_in(text) == question.answer for text, question in zip(responses, mine, strict=True))
+        total = torch.tensor(float(right), device=args.device)
+        if torch.distributed.is_initialized():
+            torch.distributed.all_reduce(total)
+        return float(total.item()) / len(self._questions)
+
+
+def answer_in(response: str) -> str | None:
+    """What stands between the first pair of answer tags.
+
+    >>> answer_in("<think>yellow</think><answer> B </answer>"), answer_in("B")
+    ('B', None)
+    """
+    match = _ANSWER.search(response)
+    return match[1].strip() if match else None

@@ -1,0 +1,92 @@
+"""One process of the `sft` stage, started by torchrun."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from accelerate import PartialState
+
+from components.training.sft.config import SftConfig
+from components.training.sft.examination import Examination, Question, answer_in
+from pathoflow.modeling.checkpoint import load_model, load_processor
+from pathoflow.output import Reporter
+from pathoflow.training import samples
+from pathoflow.training.engine import final_loss, fine_tune, save_trained
+from pathoflow.training.job import Job
+from pathoflow.training.lengths import overlong
+from pathoflow.training.samples import EncodedSamples, Encoder, Sample
+from pathoflow.training.worker import rows_of, run_worker
+
+
+def main(job: Job, state: PartialState) -> None:
+    """Trains the CPT model on conversations and saves it."""
+    config = job.settings(SftConfig)
+    source = job.inputs["cpt"] / "model"
+    processor, model = load_processor(source), load_model(source)
+    rows = rows_of(job, "reasoning_data", "train", state)
+    encoder = Encoder(processor, config.answer_weight)
+
+    def sample_of(number: int) -> Sample:
+        row = rows[number]
+        return samples.conversation(row["messages"], [image["bytes"] for image in row["images"]], processor)
+
+    dropped = overlong(range(len(rows)), sample_of, encoder, config.max_length_tokens, state)
+    kept = [number for number in range(len(rows)) if number not in dropped]
+    questions = dev_questions(rows_of(job, "reasoning_data", "dev", state), processor, config.dev_questions)
+    examination = Examination(
+        questions,
+        encoder,
+        Reporter(job.report),
+        every_steps=config.dev_every_steps,
+        batch_size=config.dev_batch_size,
+        max_new_tokens=config.max_response_tokens,
+        stop_at=config.stop_at_dev_accuracy,
+    )
+    trainer = fine_tune(
+        config,
+        job,
+        model,
+        encoder,
+        EncodedSamples(kept, sample_of, encoder, config.cached_samples),
+        mixes_text_and_images=False,
+        callbacks=[examination] if questions else [],
+    )
+    save_trained(trainer, processor, job.output / "model")
+    if state.is_main_process:
+        names = {f"{rows[number]['pair_id']} ({rows[number]['task']})": length for number, length in dropped.items()}
+        _finish(job, trainer, examination, config, names)
+
+
+def dev_questions(rows: Any, processor: Any, number: int) -> list[Question]:
+    """The first multiple-choice questions of `rows`, as prompts with their right answers."""
+    questions: list[Question] = []
+    for row in rows:
+        if len(questions) == number:
+            break
+        if row["task"] == "mcq":
+            answer = answer_in(row["messages"][-1]["content"][0]["text"])
+            images = [image["bytes"] for image in row["images"]]
+            if answer is not None:
+                questions.append(Question(samples.prompt(row["messages"][:-1], images, processor), answer))
+    return questions
+
+
+def _finish(job: Job, trainer: Any, examination: Examination, config: SftConfig, dropped: dict[str, int]) -> None:
+    metrics = {"final_loss": final_loss(trainer), "num_steps": float(trainer.state.global_step)}
+    notes = {"stop_rule": "trained to the end"}
+    if examination.accuracy:
+        metrics["dev_accuracy"] = examination.accuracy[max(examination.accuracy)]
+    if examination.stopped_at is not None:
+        notes["stop_rule"] = (
+            f"stopped at step {examination.stopped_at}, the first examination with a dev accuracy of "
+            f"{config.stop_at_dev_accuracy} or more, to leave reinforcement learning something to gain"
+        )
+    elif config.stop_at_dev_accuracy is not None:
+        notes["stop_rule"] = (
+            f"trained to the end: no examination reached a dev accuracy of {config.stop_at_dev_accuracy}"
+        )
+    job.finish(metrics, notes, dropped)
+
+
+if __name__ == "__main__":
+    run_worker(main)

@@ -1,0 +1,1 @@
+"""What the stages of pathoflow share, and its command line."""

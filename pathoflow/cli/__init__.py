@@ -1,0 +1,158 @@
+"""The command line: `pathoflow --help`."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from pathoflow.errors import PathoflowError, StageError
+
+app = typer.Typer(
+    help="Patho-R1 as a pipeline: textbook pages in; a trained, evaluated, registered vision-language model out.\n\n"
+    "Start with `pathoflow run --recipe smoke --workdir runs/demo`: minutes on a laptop, nothing mocked.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+WorkDirArgument = Annotated[Path, typer.Argument(help="The work directory of a run.", metavar="DIR")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="STAGE.KEY=VALUE", help="Change one value of the recipe; repeatable."),
+]
+RecipeOption = Annotated[str, typer.Option(help="Name or folder of a recipe; see `pathoflow recipes`.")]
+
+
+@app.command()
+def recipes() -> None:
+    """List the recipes: what each trains on what."""
+    from pathoflow.cli.views import print_recipes
+
+    print_recipes()
+
+
+@app.command()
+def run(
+    recipe: RecipeOption = "smoke",
+    workdir: Annotated[
+        Path | None, typer.Option(help="Where outputs and stores go. Default: runs/<recipe>.", metavar="DIR")
+    ] = None,
+    books: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Your own PDF, page image or a folder of them, beside the atlas; repeatable.", metavar="PATH"
+        ),
+    ] = None,
+    books_only: Annotated[
+        bool, typer.Option("--books-only", help="Read the pages of --books instead of the atlas's.")
+    ] = False,
+    set_: SetOption = None,
+    only: Annotated[
+        str | None,
+        typer.Option(help="Run this one stage again, on the outputs that are there.", metavar="STAGE"),
+    ] = None,
+    from_: Annotated[
+        str | None,
+        typer.Option("--from", help="Run this stage and all that stand on it again.", metavar="STAGE"),
+    ] = None,
+) -> None:
+    """Run a recipe on this machine. Run it again to continue: what is finished is kept.
+
+    Examples:
+    - `pathoflow run --recipe smoke --workdir runs/demo`
+    - `pathoflow run --recipe smoke --workdir runs/demo --set sft.learning_rate=1e-3`
+    - `pathoflow run --recipe smoke --books my-atlas.pdf --books scans/`
+    - `pathoflow run --recipe smoke --workdir runs/demo --from rl`
+    """
+    from pathoflow.cli.run import RunOptions, run_recipe
+
+    options = RunOptions(
+        recipe=recipe,
+        workdir=workdir or Path("runs") / Path(recipe).name,
+        books=tuple(books or ()),
+        books_only=books_only,
+        overrides=tuple(set_ or ()),
+        only=only,
+        from_stage=from_,
+    )
+    raise typer.Exit(run_recipe(options))
+
+
+@app.command()
+def status(workdir: WorkDirArgument) -> None:
+    """Show how far a run is: each stage's state, time, counts and key metric."""
+    from pathoflow.cli.views import print_status
+
+    print_status(workdir)
+
+
+@app.command()
+def verify(workdir: WorkDirArgument) -> None:
+    """Hash every sealed output of a run again; exit 4 if a byte of one changed."""
+    from pathoflow.cli.verify import verify_outputs
+
+    raise typer.Exit(verify_outputs(workdir))
+
+
+@app.command(name="compile")
+def compile_(
+    recipe: RecipeOption = "smoke",
+    out: Annotated[Path, typer.Option(help="Where the pipeline's YAML goes.", metavar="FILE")] = Path("pipeline.yaml"),
+    set_: SetOption = None,
+) -> None:
+    """Compile a recipe to a KFP pipeline that any Kubeflow can run."""
+    from components import catalogue
+    from pathoflow.files import write_atomically
+    from pathoflow.recipe import load_recipe
+    from pipelines.compile import compile_recipe
+
+    loaded = load_recipe(recipe, catalogue(), set_ or ())
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(out, compile_recipe(loaded))
+    typer.echo(f"{out}: {len(loaded.stages)} stages of recipe {loaded.name}")
+
+
+@app.command()
+def ui(
+    workdir: WorkDirArgument,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
+) -> None:
+    """Open a run's metrics, plots and registered models in MLflow's own interface."""
+    from pathoflow.errors import InputError
+    from pathoflow.workdir import WorkDir
+
+    place = WorkDir(workdir)
+    if not (place.mlflow / "mlflow.db").is_file():
+        raise InputError(f"{workdir} has no MLflow store. Run a recipe there first.")
+    typer.echo(f"MLflow on http://127.0.0.1:{port} (Ctrl-C ends it)")
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", place.tracking_uri]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
+    os.execvpe(command[0], command, environment)
+
+
+def main() -> NoReturn:
+    """Runs the command line; an error that a user can mend ends it with a message and its own exit code."""
+    try:
+        app()
+    except PathoflowError as error:
+        _fail(str(error), error.exit_code)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _fail("The disk is full. Free some space and run the same command again.", StageError.exit_code)
+    sys.exit(0)
+
+
+def _fail(message: str, exit_code: int) -> NoReturn:
+    from rich.console import Console
+    from rich.markup import escape
+
+    Console(stderr=True).print(f"[bold red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
+    sys.exit(exit_code)

@@ -1,0 +1,145 @@
+"""The two ways into a stage: as a KFP task, and as a command of its own."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Protocol
+
+import typer
+
+from pathoflow.code import REPOSITORY
+from pathoflow.config import StageConfig
+from pathoflow.errors import PathoflowError, SealError
+from pathoflow.processes import die_with
+from pathoflow.references import Reference, fetch
+from pathoflow.sealing import read_manifest
+from pathoflow.stage import Services, describe, disk_is_full, execute, exit_code_of, explain
+from pathoflow.workdir import StageState, WorkDir
+
+FORCED = "PATHOFLOW_FORCED"
+KEPT = "PATHOFLOW_KEPT"
+OWNER = "PATHOFLOW_OWNER_PID"
+WORKDIR = "PATHOFLOW_WORKDIR"
+
+
+class Artifact(Protocol):
+    """The part of a KFP artifact that is used here."""
+
+    path: str
+    metadata: dict[str, Any]
+
+
+def run_task(
+    config_type: type[StageConfig],
+    config: str,
+    inputs: Mapping[str, Artifact | None],
+    output: Artifact,
+) -> None:
+    """The body of every KFP component: fetches what the input references name, runs the stage, writes its reference.
+
+    The work directory and the services come from the environment (`PATHOFLOW_WORKDIR`, `MLFLOW_TRACKING_URI`,
+    `PATHOFLOW_DVC_REMOTE`). Stages listed in `PATHOFLOW_KEPT` hand on what is sealed as it is; those in
+    `PATHOFLOW_FORCED` run even though their output is there.
+    """
+    if owner := os.environ.get(OWNER):
+        die_with(int(owner))
+    os.chdir(REPOSITORY)
+    stage = config_type.stage
+    workdir = WorkDir(Path(os.environ.get(WORKDIR, "/tmp/pathoflow")))
+    services = Services.from_environment(workdir)
+    try:
+        workdir.create()
+        references = {
+            name: Reference.model_validate_json(Path(artifact.path).read_bytes())
+            for name, artifact in inputs.items()
+            if artifact is not None
+        }
+        if stage in _listed(KEPT):
+            reference = _kept(config_type, workdir)
+        else:
+            directories = {
+                name: fetch(reference, workdir, services.tracking_uri) for name, reference in references.items()
+            }
+            reference = execute(
+                config_type.model_validate_json(config),
+                directories,
+                workdir,
+                services,
+                force=stage in _listed(FORCED),
+            )
+    except BaseException as error:
+        _exit_with(error, stage, workdir)
+    Path(output.path).write_text(reference.model_dump_json(exclude_none=True))
+    output.metadata.update(reference.model_dump(exclude_none=True))
+
+
+def main(config_type: type[StageConfig]) -> None:
+    """The command line of one stage, which `dvc.yaml` and a researcher at a desk call."""
+    from pathoflow.recipe import find_recipe, load_stage, parse_overrides
+
+    stage = config_type.stage
+
+    def command(
+        recipe: Annotated[str, typer.Option(help="Name or folder of the recipe.")] = "smoke",
+        workdir: Annotated[
+            Path, typer.Option(help="Holds the sealed outputs of the stages before, and gets this one's.")
+        ] = Path("runs/smoke"),
+        set_: Annotated[list[str] | None, typer.Option("--set", help="key=value on top of the recipe.")] = None,
+        force: Annotated[bool, typer.Option(help="Run even though the output is there.")] = False,
+        versioned: Annotated[
+            bool, typer.Option(help="Push data to DVC; --no-versioned under `dvc repro`, which does it itself.")
+        ] = True,
+    ) -> None:
+        place = WorkDir(workdir)
+        try:
+            place.create()
+            overrides = [text if text.startswith(f"{stage}.") else f"{stage}.{text}" for text in set_ or []]
+            folder = find_recipe(recipe)
+            config, _ = load_stage(config_type, folder, parse_overrides(overrides, [stage]).get(stage, {}))
+            os.chdir(REPOSITORY)
+            # Beside the runs that `pathoflow run` makes of this recipe.
+            os.environ.setdefault("MLFLOW_EXPERIMENT_NAME", f"pathoflow-{folder.name}")
+            if not versioned:
+                os.environ["PATHOFLOW_DVC_REMOTE"] = ""
+            inputs = {name: place.output(name) for name in config_type.inputs if place.output(name).is_dir()}
+            reference = execute(config, inputs, place, Services.from_environment(place), force=force)
+        except BaseException as error:
+            _exit_with(error, stage, place)
+        print(f"{stage}: {reference.identity} in {place.output(stage)}")
+
+    command.__doc__ = f"Runs the `{stage}` stage alone, on the sealed outputs in the work directory."
+    typer.run(command)
+
+
+def _kept(config_type: type[StageConfig], workdir: WorkDir) -> Reference:
+    stage = config_type.stage
+    path = workdir.reference(stage)
+    if not path.is_file() or not workdir.output(stage).is_dir():
+        raise SealError(
+            f"{stage} has no sealed output in {workdir.root}, and this run was told not to make it. "
+            "Run without --only and --from first."
+        )
+    workdir.write_state(
+        describe(
+            StageState(stage, "unchanged", key_metric=config_type.key_metric), read_manifest(workdir.output(stage))
+        )
+    )
+    return Reference.model_validate_json(path.read_bytes())
+
+
+def _listed(variable: str) -> list[str]:
+    return os.environ.get(variable, "").split(",")
+
+
+def _exit_with(error: BaseException, stage: str, workdir: WorkDir) -> None:
+    """Prints an error as its reader needs it, a traceback only where it is not the user's, and exits with its code."""
+    if isinstance(error, SystemExit):
+        raise error
+    if not isinstance(error, PathoflowError | KeyboardInterrupt) and not disk_is_full(error):
+        traceback.print_exception(error)
+    print(f"error: {explain(error, stage, workdir)}", file=sys.stderr)
+    sys.exit(exit_code_of(error))

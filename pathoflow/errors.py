@@ -1,0 +1,68 @@
+"""The errors that a user of pathoflow can meet.
+
+```
+PathoflowError            exit 1   anything that stops a command
+├── ConfigError           exit 2   a recipe, an override or an option is wrong
+├── InputError            exit 3   an input is missing, empty or unreadable as a whole
+├── SealError             exit 4   a sealed output is broken or was changed
+├── QuarantineError       exit 5   more records were quarantined than the recipe tolerates
+├── BusyError             exit 6   another run holds the work directory
+├── StageError            exit 7   a stage failed; its log says where
+└── Preempted             exit 75  stopped on request after a checkpoint: run the same command again
+```
+
+Every message says what was wrong, where, and what to do.
+"""
+
+from __future__ import annotations
+
+
+class PathoflowError(Exception):
+    """Stops a command with a message for its user."""
+
+    exit_code = 1
+
+
+class ConfigError(PathoflowError):
+    """A recipe, an override or a command-line option is wrong."""
+
+    exit_code = 2
+
+
+class InputError(PathoflowError):
+    """An input is missing, empty or unreadable as a whole."""
+
+    exit_code = 3
+
+
+class SealError(PathoflowError):
+    """A sealed output is missing, incomplete or no longer what was sealed."""
+
+    exit_code = 4
+
+
+class QuarantineError(PathoflowError):
+    """A larger share of the records was quarantined than the recipe tolerates."""
+
+    exit_code = 5
+
+
+class BusyError(PathoflowError):
+    """Another process works in the same work directory."""
+
+    exit_code = 6
+
+
+class StageError(PathoflowError):
+    """A stage failed for a reason that is not the user's configuration or input."""
+
+    exit_code = 7
+
+
+class Preempted(PathoflowError):
+    """A stage stopped on request after writing a checkpoint; it can be resumed.
+
+    The exit code is `EX_TEMPFAIL` of `sysexits.h`: the same command, run again, finishes the job.
+    """
+
+    exit_code = 75

@@ -1,0 +1,50 @@
+"""Processes that never outlive the one that started them."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import threading
+import time
+from contextlib import suppress
+
+import psutil
+
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent(parent: int | None = None) -> None:
+    """Asks the Linux kernel to kill this process when its parent dies, so that a killed run leaves nothing behind.
+
+    Elsewhere it does nothing.
+
+    Args:
+        parent: The parent's process id, if this process has it from the parent itself. Then a parent that died before
+            the call is noticed, too.
+    """
+    try:
+        prctl = ctypes.CDLL(None).prctl
+    except AttributeError:
+        return
+    parent = parent or os.getppid()
+    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_with(pid: int, interval_s: float = 0.25) -> None:
+    """Kills this process soon after the process `pid` is gone.
+
+    For a process whose parent is a shell that would survive the one to follow, as in KFP's local runner.
+    """
+
+    def watch() -> None:
+        with suppress(psutil.NoSuchProcess):
+            owner = psutil.Process(pid)
+            # `is_running` compares creation times, so that a reused process id does not deceive it.
+            while owner.is_running() and owner.status() != psutil.STATUS_ZOMBIE:
+                time.sleep(interval_s)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True, name="die-with").start()

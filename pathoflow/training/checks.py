@@ -1,0 +1,49 @@
+"""Which rows a training stage sets aside before it starts its processes."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from PIL import Image
+
+Fault = tuple[str, str]
+"""A reason to count by, and what was found."""
+
+
+def image_fault(image: Mapping[str, Any] | None) -> Fault | None:
+    """What is wrong with an embedded image as far as its header tells; None if nothing is.
+
+    >>> image_fault({"bytes": b"text", "path": "a.jpg"})
+    ('unreadable_image', 'a.jpg: 4 bytes that are no image')
+    """
+    data = (image or {}).get("bytes") or b""
+    name = (image or {}).get("path") or "image"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            Image.open(io.BytesIO(data)).close()
+    except Exception:
+        # Pillow's formats raise whatever they stumble over.
+        return "unreadable_image", f"{name}: {len(data)} bytes that are no image"
+    return None
+
+
+def conversation_fault(messages: Sequence[Any], images: Sequence[Mapping[str, Any]]) -> Fault | None:
+    """What keeps a conversation from being learned; None if nothing does.
+
+    >>> conversation_fault([{"role": "user", "content": [{"type": "text", "text": "Describe."}]}], [])
+    ('no_response', 'the last turn is not a response')
+    """
+    if not messages or messages[-1]["role"] != "assistant" or not _text(messages[-1]).strip():
+        return "no_response", "the last turn is not a response"
+    places = sum(part["type"] == "image" for message in messages for part in message["content"])
+    if places != len(images):
+        return "image_count", f"{places} places for {len(images)} images"
+    return next((fault for image in images if (fault := image_fault(image))), None)
+
+
+def _text(message: Mapping[str, Any]) -> str:
+    return "".join(part["text"] or "" for part in message["content"])

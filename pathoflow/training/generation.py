@@ -1,0 +1,37 @@
+"""Greedy answers of a model to many prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from pathoflow.training.samples import Encoder, Sample
+
+
+@torch.no_grad()  # type: ignore[untyped-decorator]
+def respond(
+    model: Any, encoder: Encoder, prompts: Sequence[Sample], *, batch_size: int, max_new_tokens: int
+) -> list[str]:
+    """The model's most likely continuation of each prompt, decoded greedily in batches padded on the left.
+
+    The model is left in the mode (training or evaluation) in which it came.
+    """
+    was_training = model.training
+    model.eval()
+    responses: list[str] = []
+    for start in range(0, len(prompts), batch_size):
+        encoded = [encoder.encode(sample) for sample in prompts[start : start + batch_size]]
+        batch = encoder.batch(encoded, left=True)
+        inputs = {key: value.to(model.device) for key, value in batch.items() if key not in ("labels", "weights")}
+        output = model.generate(
+            **inputs,
+            do_sample=False,
+            max_new_tokens=max_new_tokens,
+            suppress_tokens=[encoder.image_token_id],
+        )
+        new = output[:, inputs["input_ids"].shape[1] :]
+        responses += encoder.processor.tokenizer.batch_decode(new, skip_special_tokens=True)
+    model.train(was_training)
+    return responses

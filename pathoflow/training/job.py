@@ -1,0 +1,118 @@
+"""What the worker processes of a training stage are told, and what they tell in return."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pathoflow.config import StageConfig
+from pathoflow.files import write_atomically
+from pathoflow.output import StageOutput
+
+Config = TypeVar("Config", bound=StageConfig)
+
+JOB_FILE = "job.json"
+PREEMPTED_FILE = "preempted"
+RESULT_FILE = "result.json"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training stage's work as a file describes it.
+
+    Attributes:
+        config: The stage's resolved configuration.
+        inputs: Input directories by the name of their stage.
+        output: Where models go.
+        scratch: Where the job's files and checkpoints lie.
+        report: The directory of the stage's reporter.
+        skipped: Numbers of rows that were quarantined, by data set.
+    """
+
+    config: dict[str, Any]
+    inputs: dict[str, Path]
+    output: Path
+    scratch: Path
+    report: Path
+    skipped: dict[str, list[int]] = field(default_factory=dict)
+
+    @classmethod
+    def create(
+        cls,
+        config: StageConfig,
+        inputs: dict[str, Path],
+        out: StageOutput,
+        skipped: dict[str, list[int]] | None = None,
+    ) -> Job:
+        """Writes the job of one stage into its scratch directory."""
+        job = cls(
+            config.resolved(),
+            {name: path.resolve() for name, path in inputs.items()},
+            out.path.resolve(),
+            out.scratch.resolve(),
+            out.directory.resolve(),
+            skipped or {},
+        )
+        write_atomically(job.file, json.dumps(asdict(job), default=str))
+        return job
+
+    @classmethod
+    def load(cls, file: Path) -> Job:
+        """Reads what `create` wrote."""
+        job = json.loads(file.read_bytes())
+        return cls(
+            job["config"],
+            {name: Path(path) for name, path in job["inputs"].items()},
+            Path(job["output"]),
+            Path(job["scratch"]),
+            Path(job["report"]),
+            job["skipped"],
+        )
+
+    @property
+    def file(self) -> Path:
+        """The job's own file."""
+        return self.scratch / JOB_FILE
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the Trainer writes its checkpoints."""
+        return self.scratch / "checkpoints"
+
+    @property
+    def preempted(self) -> Path:
+        """There after the workers stopped on request; torchrun hides their exit code."""
+        return self.scratch / PREEMPTED_FILE
+
+    def settings(self, config_type: type[Config]) -> Config:
+        """The stage's configuration as an object."""
+        return config_type.model_validate(self.config)
+
+    def finish(
+        self,
+        metrics: dict[str, float],
+        notes: dict[str, str] | None = None,
+        overlong: dict[str, int] | None = None,
+    ) -> None:
+        """Leaves what is to be said of the finished work for the process that supervises it.
+
+        Args:
+            metrics: Final figures.
+            notes: Words that belong beside them.
+            overlong: Lengths of the samples that were not learned because of it, by the samples' names.
+        """
+        result = {"metrics": metrics, "notes": notes or {}, "overlong": overlong or {}}
+        write_atomically(self.scratch / RESULT_FILE, json.dumps(result))
+
+    def collect(self, out: StageOutput) -> None:
+        """Hands what the workers left to the stage's output."""
+        result = json.loads((self.scratch / RESULT_FILE).read_bytes())
+        for name, value in result["metrics"].items():
+            out.metric(name, value)
+        for name, value in result["notes"].items():
+            out.note(name, value)
+        for item, num_tokens in result["overlong"].items():
+            out.quarantine(item, "too_long", f"{num_tokens} tokens; raise max_length_tokens to learn it")
+        out.num_out -= len(result["overlong"])

@@ -1,0 +1,1 @@
+"""The whole graph, its compilation and its local run."""

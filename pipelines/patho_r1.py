@@ -1,0 +1,48 @@
+"""The Patho-R1 pipeline: textbook pages in; a trained, evaluated, registered vision-language model out."""
+
+from kfp import dsl
+from kfp.dsl.base_component import BaseComponent
+from kfp.dsl.pipeline_channel import PipelineChannel
+
+from components.data_processing.corpus.component import corpus
+from components.data_processing.diagnosis_mcqs.component import diagnosis_mcqs
+from components.data_processing.public_pairs.component import public_pairs
+from components.data_processing.reasoning_data.component import reasoning_data
+from components.data_processing.teaching_atlas.component import teaching_atlas
+from components.data_processing.textbook_pairs.component import textbook_pairs
+from components.deployment.register.component import register
+from components.evaluation.vqa_benchmarks.component import vqa_benchmarks
+from components.training.cpt.component import cpt
+from components.training.pathoclip.component import pathoclip
+from components.training.rl.component import rl
+from components.training.sft.component import sft
+from pathoflow.recipe import Recipe
+from pipelines.compute import place
+
+
+def patho_r1(recipe: Recipe) -> BaseComponent:
+    """The pipeline of one recipe. Tasks hand on references; the bytes stay in DVC and MLflow.
+
+    Paper: figure 2 is this graph from left to right.
+    """
+
+    def stage(component: BaseComponent, **inputs: PipelineChannel) -> PipelineChannel:
+        """Adds one stage with its configuration, image and compute, and returns its output."""
+        return place(component, recipe, inputs).outputs["output"]
+
+    @dsl.pipeline(name=f"patho-r1-{recipe.name}", description=recipe.about.title)
+    def pipeline() -> None:
+        atlas = {"teaching_atlas": stage(teaching_atlas)} if "teaching_atlas" in recipe else {}
+        textbook = stage(textbook_pairs, **atlas)
+        public = stage(public_pairs, **atlas)
+        pairs = stage(corpus, textbook_pairs=textbook, public_pairs=public)
+        clip = stage(pathoclip, corpus=pairs)
+        reasoning = stage(reasoning_data, corpus=pairs)
+        mcqs = stage(diagnosis_mcqs, corpus=pairs, reasoning_data=reasoning)
+        pretrained = stage(cpt, corpus=pairs, reasoning_data=reasoning)
+        tuned = stage(sft, reasoning_data=reasoning, cpt=pretrained)
+        reinforced = stage(rl, diagnosis_mcqs=mcqs, sft=tuned)
+        scores = stage(vqa_benchmarks, diagnosis_mcqs=mcqs, cpt=pretrained, sft=tuned, rl=reinforced)
+        stage(register, vqa_benchmarks=scores, pathoclip=clip, rl=reinforced)
+
+    return pipeline

@@ -1,0 +1,1 @@
+"""The tests, and the toy stage that they run under the contract."""

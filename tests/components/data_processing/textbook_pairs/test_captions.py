@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components.data_processing.textbook_pairs.captions import Caption, parse_caption, split_parts
+
+WORDS = st.lists(st.sampled_from(["narrow", "ducts", "with", "stroma", "裂隙状", "管内型"]), min_size=1, max_size=4)
+STYLES = ["({}) {}. ", "{}. {}. ", "{}, {}. ", "{}) {}; "]
+
+
+@given(st.lists(WORDS, min_size=2, max_size=6), st.sampled_from(STYLES), st.booleans())
+def test_every_part_comes_back_under_its_label(parts: list[list[str]], style: str, lower: bool) -> None:
+    letters = string.ascii_lowercase if lower and style[0] != "{" else string.ascii_uppercase
+    texts = [" ".join(words).capitalize() for words in parts]
+    written = "Title of it. " + "".join(
+        style.format(letter, text) for letter, text in zip(letters, texts, strict=False)
+    )
+    title, found = split_parts(written)
+    assert title == "Title of it"
+    assert found == dict(zip(string.ascii_uppercase, texts, strict=False))
+
+
+@given(st.text(max_size=200))
+def test_no_text_breaks_the_parser(text: str) -> None:
+    parse_caption(text)
+    parse_caption("Fig. 3 " + text)
+    for part in split_parts(text)[1].values():
+        assert part
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "图13-19 纤维腺瘤 A. 裂隙状管内型;B. 腺管状管周型。",
+            Caption("13-19", "纤维腺瘤", {"A": "裂隙状管内型", "B": "腺管状管周型"}),
+        ),
+        (
+            "图 ３．２　乳腺 （Ａ）导管；（Ｂ，Ｃ）间质",
+            Caption("3.2", "乳腺", {"A": "导管", "B": "间质", "C": "间质"}),
+        ),
+        (
+            "Figure 7: Naevus. A–C, Junctional type. D, Dermal type.",
+            Caption(
+                "7",
+                "Naevus",
+                {"A": "Junctional type", "B": "Junctional type", "C": "Junctional type", "D": "Dermal type"},
+            ),
+        ),
+        (
+            "FIG. 2-4 Intraductal (a) and periductal (b) growth",
+            Caption("2-4", "growth", {"A": "Intraductal", "B": "periductal"}),
+        ),
+        ("Fig. 5B Lipoma.", Caption("5", "Lipoma", {}, "B")),
+        ("Fig 1. Deficiency of vitamin A. HE, x100", Caption("1", "Deficiency of vitamin A. HE, x100")),
+    ],
+)
+def test_captions_of_real_shapes(text: str, expected: Caption) -> None:
+    assert parse_caption(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Figure 3 shows a cyst.",
+        "Fig. 3, and the others",
+        "图3-1示腺管扩张",
+        "表3-1 鉴别",
+        "Table 1. Ages",
+        "脂肪坏死(图片)",
+    ],
+)
+def test_what_is_no_caption(text: str) -> None:
+    assert parse_caption(text) is None

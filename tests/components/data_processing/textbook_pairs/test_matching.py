@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from components.data_processing.textbook_pairs.boxes import Box
+from components.data_processing.textbook_pairs.layout import Region
+from components.data_processing.textbook_pairs.matching import find_captions, match
+from components.data_processing.textbook_pairs.ocr import Line
+
+
+def lines(*rows: tuple[float, float, float, str]) -> list[Line]:
+    """Lines of 20 px height from (x0, y0, x1, text)."""
+    return [Line(Box(x0, y0, x1, y0 + 20), text) for x0, y0, x1, text in rows]
+
+
+def test_a_caption_takes_its_following_lines_and_leaves_the_body() -> None:
+    page = lines(
+        (100, 300, 400, "Fig. 2. Lipoma of the arm"),
+        (100, 326, 380, "with thin septa."),
+        (100, 390, 400, "The body goes on here."),
+    )
+    (block,) = find_captions(page, [])
+    assert block.caption.title == "Lipoma of the arm with thin septa"
+    assert block.box == Box(100, 300, 400, 346)
+
+
+def test_body_text_that_the_layout_tells_apart_is_no_part_of_a_caption() -> None:
+    page = lines((100, 300, 400, "Fig. 2. Lipoma."), (100, 330, 400, "The body goes on here."))
+    assert find_captions(page, [])[0].caption.title == "Lipoma. The body goes on here"
+    regions = [Region("text", Box(90, 322, 410, 400), 0.9)]
+    (block,) = find_captions(page, regions)
+    assert block.caption.title == "Lipoma"
+
+
+def test_a_sentence_that_reaches_a_figure_at_a_line_start_is_no_caption() -> None:
+    page = lines((100, 300, 400, "as may be seen in"), (100, 326, 400, "Figure 2. The fat is yellow."))
+    assert find_captions(page, []) == []
+
+
+def test_each_picture_goes_to_the_caption_below_it() -> None:
+    page = lines((100, 210, 300, "Fig. 1. Above"), (100, 430, 300, "Fig. 2. Below"))
+    first, second = Box(100, 50, 300, 200), Box(100, 250, 300, 420)
+    assert match(find_captions(page, []), [first, second], page, 80) == [[first], [second]]
+
+
+def test_a_caption_beside_its_picture_is_found() -> None:
+    page = lines((320, 100, 600, "Fig. 1. Beside"))
+    picture = Box(100, 50, 300, 200)
+    assert match(find_captions(page, []), [picture], page, 80) == [[picture]]
+
+
+def test_rows_of_panels_reach_their_caption_through_each_other() -> None:
+    page = lines((100, 420, 400, "Fig. 1. Four panels"))
+    panels = [Box(x, y, x + 140, y + 180) for y in (20, 220) for x in (100, 260)]
+    (group,) = match(find_captions(page, []), panels, page, 40)
+    assert sorted(group) == sorted(panels)
+
+
+def test_body_text_between_parts_a_picture_from_a_caption() -> None:
+    page = lines((100, 205, 400, "Body text between the two."), (100, 250, 300, "Fig. 1. Too far"))
+    assert match(find_captions(page, []), [Box(100, 50, 300, 200)], page, 80) == [[]]

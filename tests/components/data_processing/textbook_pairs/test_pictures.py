@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from components.data_processing.textbook_pairs.boxes import Box
+from components.data_processing.textbook_pairs.layout import Region
+from components.data_processing.textbook_pairs.pages import Pixels
+from components.data_processing.textbook_pairs.panels import find_panels
+from components.data_processing.textbook_pairs.pictures import find_ink, find_pictures, is_code
+
+FOUR_PANELS = Path(__file__).parents[4].parent / "shared" / "real" / "figures" / "pone.0057128.g006.jpg"
+
+
+def paper(seed: int = 0) -> Pixels:
+    noise = np.random.default_rng(seed).normal(0, 3, (600, 420, 1))
+    return (np.array([250, 248, 244]) + noise).clip(0, 255).astype(np.uint8)
+
+
+def code(side: int = 80) -> Pixels:
+    cells = np.random.default_rng(1).integers(0, 2, (20, 20), dtype=np.uint8) * 255
+    return np.repeat(np.asarray(Image.fromarray(cells).resize((side, side), Image.Resampling.NEAREST))[..., None], 3, 2)
+
+
+def test_a_pale_picture_stands_out_and_the_shadow_of_a_spine_does_not() -> None:
+    page = paper()
+    page[200:400, 120:320] -= 14
+    shadow = 1 - 0.25 * np.exp(-np.arange(420) / 15)
+    ink = find_ink((page * shadow[None, :, None]).astype(np.uint8))
+    assert ink[210:390, 130:310].mean() > 0.9
+    ink[195:405, 115:325] = False
+    assert ink[:, 30:].mean() < 0.01
+
+
+@pytest.mark.parametrize("level", [0, 90, 255])
+def test_a_page_of_one_tone_is_handled(level: int) -> None:
+    ink = find_ink(np.full((100, 80, 3), level, dtype=np.uint8))
+    assert ink.all() == (level < 150)
+
+
+def test_what_is_no_figure_is_rejected_with_its_reason() -> None:
+    page = paper()
+    rng = np.random.default_rng(2)
+    page[40:160, 40:220] = rng.integers(60, 180, (120, 180, 3))
+    page[40:120, 300:380] = code()
+    page[300:304, 40:220] = page[300:420, 40:44] = page[420:424, 40:224] = page[300:424, 220:224] = 20
+    page[460:520, 40:220] = rng.integers(60, 180, (60, 180, 3))
+    page[540:580, 300:340] = 90
+    regions = [
+        Region("figure", Box(36, 36, 224, 164), 0.9),
+        Region("figure", Box(36, 296, 228, 428), 0.8),
+        Region("footer", Box(30, 450, 230, 530), 0.8),
+        Region("figure", Box(298, 538, 342, 582), 0.5),
+    ]
+    found = {picture.rejected: picture.box for picture in find_pictures(page, find_ink(page), regions, 56)}
+    assert found.keys() == {"", "qr_code", "line_art", "header_or_footer", "too_small"}
+    assert found[""].iou(Box(40, 40, 220, 160)) > 0.9
+    assert found["qr_code"].iou(Box(300, 40, 380, 120)) > 0.8
+
+
+def test_panels_that_the_layout_takes_for_a_table_are_a_picture() -> None:
+    page = paper()
+    page[100:200, 50:350] = np.random.default_rng(3).integers(60, 180, (100, 300, 3))
+    (picture,) = find_pictures(page, find_ink(page), [Region("table", Box(48, 98, 352, 202), 0.9)], 56)
+    assert picture.rejected == ""
+
+
+def test_two_halves_of_one_figure_are_one_picture() -> None:
+    page = paper()
+    page[100:300, 50:350] = np.random.default_rng(4).integers(60, 180, (200, 300, 3))
+    halves = [Region("figure", Box(48, 98, 352, 220), 0.9), Region("figure", Box(48, 180, 352, 304), 0.8)]
+    (picture,) = find_pictures(page, find_ink(page), halves, 56)
+    assert picture.box.iou(Box(50, 100, 350, 300)) > 0.95
+
+
+def test_codes_are_told_from_micrographs() -> None:
+    assert is_code(code())
+    cells = np.random.default_rng(5).integers(0, 255, (80, 80, 3), dtype=np.uint8)
+    assert not is_code(cells)
+    assert not is_code(np.repeat(cells[..., :1] // 3 + 100, 3, 2))
+
+
+@pytest.mark.skipif(
+    not FOUR_PANELS.is_file(), reason="the real figure lies beside the repository on some machines only"
+)
+def test_a_real_figure_without_margins_is_cut_into_its_four_panels() -> None:
+    figure = np.asarray(Image.open(FOUR_PANELS).convert("RGB"))
+    panels = find_panels(figure, find_ink(figure), 4, 40)
+    boxes = [Box(4, 3, 357, 267), Box(374, 2, 726, 267), Box(4, 283, 356, 545), Box(374, 283, 723, 545)]
+    assert all(panel.iou(box) > 0.95 for panel, box in zip(panels, boxes, strict=True))

@@ -1,0 +1,179 @@
+"""The registry's version: one per lineage, with tags that lead back to every output it stands on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from mlflow import MlflowClient
+from pydantic import ValidationError
+
+from components.deployment.register.config import RegisterConfig
+from pathoflow.config import OutputKind, StageConfig
+from pathoflow.errors import StageError
+from pathoflow.sealing import Code, Counts, Manifest, read_manifest, seal, verify
+from pathoflow.stage import execute
+from pathoflow.tracking import Tracker, download_model
+
+MD5 = "0123456789abcdef0123456789abcdef.dir"
+
+
+class RlConfig(StageConfig):
+    stage: ClassVar[str] = "rl"
+    output: ClassVar[OutputKind] = "model"
+
+
+class PathoclipConfig(StageConfig):
+    stage: ClassVar[str] = "pathoclip"
+    output: ClassVar[OutputKind] = "model"
+
+
+class VqaBenchmarksConfig(StageConfig):
+    stage: ClassVar[str] = "vqa_benchmarks"
+
+
+INPUTS = {
+    "rl": {"sft": "sha256:sft", "diagnosis_mcqs": "sha256:mcqs"},
+    "pathoclip": {"corpus": "sha256:corpus"},
+    "vqa_benchmarks": {"cpt": "sha256:cpt", "diagnosis_mcqs": "sha256:mcqs"},
+}
+
+
+@pytest.fixture
+def make(workdir):
+    """Seals an output as its stage would have, with the given content and figures."""
+
+    def make_output(config: StageConfig, content: str = "first", **metrics: float) -> Manifest:
+        folder = workdir.output(config.stage)
+        folder.mkdir(exist_ok=True)
+        (folder / "content.txt").write_text(content)
+        return seal(
+            folder,
+            config=config,
+            code=Code(commit="abc", dirty=True, digest="sha256:code"),
+            image_digest=None,
+            inputs=INPUTS[config.stage],
+            external_files=(),
+            counts=Counts(num_in=1, num_out=1, quarantined={}),
+            metrics=metrics,
+            notes={},
+        )
+
+    return make_output
+
+
+@pytest.fixture
+def log_model(workdir, services):
+    """Logs the model in the work directory to MLflow, with its inputs, as the `rl` stage does."""
+
+    def log() -> None:
+        manifest = read_manifest(workdir.output("rl"))
+        run = Tracker(services.tracking_uri, services.experiment).stage_run(
+            "rl", "here/rl", run_id=None, parent_run_id=None
+        )
+        run.log_inputs({"diagnosis_mcqs": (MD5, "sha256:mcqs"), "sft": ("sha256:sft", "sha256:sft")})
+        run.finish(manifest, workdir.output("rl"), log_model=True)
+
+    return log
+
+
+@pytest.fixture
+def register(workdir, services, make, log_model):
+    """Registers what lies in the work directory; begins with a finished run."""
+    make(RlConfig())
+    make(PathoclipConfig(), recall_at_1=0.25)
+    make(VqaBenchmarksConfig(), accuracy_rl=0.8125)
+    log_model()
+
+    def run(**values) -> Manifest:
+        inputs: dict[str, Path] = {name: workdir.output(name) for name in RegisterConfig.inputs}
+        execute(RegisterConfig(**values), inputs, workdir, services, force=True)
+        return verify(workdir.output("register"))
+
+    return run
+
+
+@pytest.fixture
+def client(workdir) -> MlflowClient:
+    return MlflowClient(workdir.tracking_uri)
+
+
+def test_the_version_points_at_the_models_bytes(workdir, register, client, tmp_path):
+    register()
+    [version] = client.search_model_versions("name = 'patho-r1.dev'")
+    assert (int(version.version), version.status) == (1, "READY")
+    found = download_model(version.source, tmp_path / "download", workdir.tracking_uri)
+    assert verify(found) == verify(workdir.output("rl"))
+
+
+def test_the_tags_lead_back_to_every_output_and_figure(workdir, register, client, make):
+    register()
+    [version] = client.search_model_versions("name = 'patho-r1.dev'")
+    model = read_manifest(workdir.output("rl"))
+    expected = {
+        "pathoflow.identity": model.identity,
+        "pathoflow.config_digest": model.config_digest,
+        "pathoflow.code_commit": "abc",
+        "pathoflow.code_dirty": "true",
+        "pathoflow.image_digest": "none",
+        "pathoflow.kfp_run_id": "local",
+        "pathoflow.parent_version": "none",
+        "pathoflow.dvc.diagnosis_mcqs": MD5,
+        "metric.accuracy_rl": "0.8125",
+        "metric.pathoclip_recall_at_1": "0.25",
+    }
+    expected |= {f"pathoflow.identity.{name}": f"sha256:{name}" for name in ("sft", "cpt", "corpus")}
+    expected["pathoflow.identity.diagnosis_mcqs"] = "sha256:mcqs"
+    for stage in ("rl", "pathoclip", "vqa_benchmarks"):
+        expected[f"pathoflow.identity.{stage}"] = read_manifest(workdir.output(stage)).identity
+    assert version.tags == expected
+
+
+def test_the_output_says_what_was_registered(workdir, register):
+    manifest = register()
+    assert manifest.notes == {"model_version": "patho-r1.dev version 1"}
+    assert manifest.metrics == {"model_version": 1, "accuracy_rl": 0.8125}
+    registration = json.loads((workdir.output("register") / "registration.json").read_text())
+    assert (registration["name"], registration["version"]) == ("patho-r1.dev", 1)
+    assert registration["tags"]["pathoflow.identity"] == read_manifest(workdir.output("rl")).identity
+
+
+def test_the_same_lineage_is_registered_once(register, client, log_model):
+    first = register()
+    log_model()
+    assert register() == first
+    assert len(client.search_model_versions("name = 'patho-r1.dev'")) == 1
+
+
+def test_new_scores_and_a_new_pathoclip_each_make_a_version_that_names_its_parent(register, client, make):
+    register()
+    make(VqaBenchmarksConfig(), accuracy_rl=0.9)
+    register()
+    make(PathoclipConfig(), "second", recall_at_1=0.5)
+    register()
+    versions = {int(version.version): version for version in client.search_model_versions("name = 'patho-r1.dev'")}
+    assert {number: version.tags["pathoflow.parent_version"] for number, version in versions.items()} == {
+        1: "none",
+        2: "patho-r1.dev/1",
+        3: "patho-r1.dev/2",
+    }
+    assert versions[2].tags["metric.accuracy_rl"] == "0.9"
+
+
+def test_names_are_separate(register, client):
+    register()
+    assert register(model_name="other").notes == {"model_version": "other.dev version 1"}
+    for name in ("patho r1", "patho.dev", "", "-r1", "a' or 'b"):
+        with pytest.raises(ValidationError, match="model_name"):
+            RegisterConfig(model_name=name)
+
+
+def test_a_model_that_this_server_does_not_know_is_told(workdir, register, client, make):
+    unknown = make(RlConfig(), "never logged")
+    with pytest.raises(StageError) as error:
+        register()
+    for words in (unknown.identity, workdir.tracking_uri, "Run the rl stage again"):
+        assert words in str(error.value)
+    assert client.search_registered_models() == []

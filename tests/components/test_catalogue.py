@@ -1,0 +1,63 @@
+"""The catalogue: every stage, each after those whose output it takes."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+
+import pytest
+
+from components import catalogue
+from pathoflow.code import REPOSITORY, stage_package
+
+STAGES = [
+    "teaching_atlas",
+    "textbook_pairs",
+    "public_pairs",
+    "corpus",
+    "pathoclip",
+    "reasoning_data",
+    "diagnosis_mcqs",
+    "cpt",
+    "sft",
+    "rl",
+    "vqa_benchmarks",
+    "register",
+]
+
+
+def test_every_stage_is_found_once_under_its_folders_name():
+    assert sorted(catalogue()) == sorted(STAGES)
+    for stage, config in catalogue().items():
+        assert stage_package(config).rpartition(".")[2] == stage
+
+
+def test_each_stage_comes_after_its_inputs():
+    order = list(catalogue())
+    for stage, config in catalogue().items():
+        for source in config.inputs:
+            assert order.index(source) < order.index(stage), f"{stage} stands before {source}"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_key_says_what_it_means(stage):
+    for name, field in catalogue()[stage].model_fields.items():
+        assert field.description, f"{stage}.{name} has no description"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_says_what_it_makes_and_what_else_it_is_made_of(stage):
+    config = catalogue()[stage]
+    assert config.output in ("data", "model")
+    for library in config.libraries:
+        assert (REPOSITORY / "pathoflow" / library / "__init__.py").is_file()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_component_and_the_configuration_name_the_same_inputs_in_the_same_order(stage):
+    config = catalogue()[stage]
+    package = stage_package(config)
+    __import__(f"{package}.component")
+    component = getattr(sys.modules[f"{package}.component"], stage)
+    inputs = [name for name in inspect.signature(component.python_func).parameters if name not in ("config", "output")]
+    assert inputs == list(config.inputs)

@@ -1,0 +1,152 @@
+"""The stage through torchrun: trained, killed, preempted, resumed to the same weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from components.training.cpt.config import CptConfig
+from components.training.cpt.stage import run
+from pathoflow.errors import InputError, Preempted, StageError
+from pathoflow.modeling.checkpoint import load_model, load_processor
+from pathoflow.training.curves import read_series
+from tests.conversations import TINY_SHAPE, write_colour_corpus, write_reasoning
+from tests.pairs import contents, new_output, pair, write_corpus
+
+VALUES = {
+    "model": "tiny",
+    "tiny": TINY_SHAPE,
+    "max_pixels": 784,
+    "freeze_vision_tower": False,
+    "max_length_tokens": 200,
+    "num_lookups": 400,
+    "lookup_weight": 5.0,
+    "learning_rate": 3e-3,
+    "batch_size_per_process": 4,
+    "epochs": 20.0,
+    "bf16": False,
+    "gradient_checkpointing": False,
+    "save_every_steps": 40,
+    # A mean over several steps would begin anew after a restart.
+    "log_every_steps": 1,
+}
+
+# Stands in for the process that runs a stage: a preempted one exits with 75.
+PROGRAM = """
+import json, shutil, signal, sys
+from pathlib import Path
+from components.training.cpt.config import CptConfig
+from components.training.cpt.stage import run
+from pathoflow.errors import PathoflowError, Preempted
+from tests.pairs import new_output
+
+def stop(*_):
+    raise Preempted("asked to stop")
+
+signal.signal(signal.SIGTERM, stop)
+where, values = Path(sys.argv[1]), json.loads(sys.argv[2])
+# As the runner of stages does: each attempt begins with an empty output and the scratch of the one before.
+shutil.rmtree(where / "cut" / "output", ignore_errors=True)
+try:
+    run(CptConfig(**values), corpus=where / "corpus", reasoning_data=where / "reasoning", out=new_output(where / "cut"))
+except PathoflowError as error:
+    sys.exit(error.exit_code)
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    where = tmp_path_factory.mktemp("cpt")
+    broken = pair("broken", "A black lesion.") | {"image": {"bytes": b"no image", "path": "broken.jpg"}}
+    write_colour_corpus(where / "corpus", faulty=[broken, pair("silent", " "), pair("endless", "word " * 300)])
+    write_reasoning(where / "reasoning")
+    return where
+
+
+@pytest.fixture(scope="module")
+def finished(data):
+    """The output of a run that nothing interrupted."""
+    out = new_output(data / "whole")
+    run(CptConfig(**VALUES), corpus=data / "corpus", reasoning_data=data / "reasoning", out=out)
+    return out
+
+
+def start(data: Path) -> subprocess.Popen[bytes]:
+    root = str(Path(__file__).parents[4])
+    environment = os.environ | {"PYTHONPATH": root}
+    return subprocess.Popen([sys.executable, "-c", PROGRAM, str(data), json.dumps(VALUES)], env=environment, cwd=root)
+
+
+def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 120
+    while not path.exists():
+        assert process.poll() is None, f"the stage ended with {process.returncode} before there was {path.name}"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def workers(data: Path) -> list[psutil.Process]:
+    job = str(data / "cut" / "scratch" / "job.json")
+    return [process for process in psutil.process_iter(["cmdline"]) if job in (process.info["cmdline"] or [])]
+
+
+def test_base_and_trained_model_are_written_and_learned(finished):
+    base, model = finished.path / "base", finished.path / "model"
+    assert load_processor(model).image_processor.size["longest_edge"] == 784
+    assert load_model(model).num_parameters() == finished.metrics["num_parameters"]
+    assert (base / "model.safetensors").read_bytes() != (model / "model.safetensors").read_bytes()
+    losses = list(read_series(finished.directory)["loss"].values())
+    assert sum(losses[-10:]) < sum(losses[:10]) / 3
+
+
+def test_unusable_pairs_are_quarantined(finished):
+    assert (finished.num_in, finished.num_out) == (27, 24)
+    assert finished.quarantined == {"unreadable_image": 1, "no_caption": 1, "too_long": 1}
+    assert "max_length_tokens" in (finished.path / "quarantine.jsonl").read_text()
+
+
+def test_killed_and_preempted_runs_resume_to_the_same_weights(data, finished):
+    checkpoints = data / "cut" / "scratch" / "checkpoints"
+    killed = start(data)
+    wait_for(checkpoints / "checkpoint-40" / "complete.json", killed)
+    killed.kill()
+    killed.wait()
+    _, alive = psutil.wait_procs(workers(data), timeout=10)
+    assert not alive, "workers outlived the stage"
+    # What a kill in the middle of a save leaves behind: the highest number, and half of its files.
+    (checkpoints / "checkpoint-999").mkdir()
+    (checkpoints / "checkpoint-999" / "model.safetensors").write_bytes(b"half")
+
+    preempted = start(data)
+    wait_for(checkpoints / "checkpoint-80" / "complete.json", preempted)
+    preempted.send_signal(signal.SIGTERM)
+    assert preempted.wait(timeout=60) == Preempted.exit_code
+    assert not workers(data)
+    assert not (checkpoints / "checkpoint-999").exists()
+
+    assert start(data).wait(timeout=120) == 0
+    assert contents(data / "cut" / "output") == contents(finished.path)
+    resumed = read_series(data / "cut" / "scratch" / "report")["loss"]
+    assert resumed == read_series(finished.directory)["loss"]
+
+
+def test_a_corpus_without_a_usable_pair_is_an_input_error(tmp_path, data):
+    write_corpus(tmp_path / "corpus")
+    with pytest.raises(InputError, match="no pair that can be used"):
+        run(
+            CptConfig(**VALUES), corpus=tmp_path / "corpus", reasoning_data=data / "reasoning", out=new_output(tmp_path)
+        )
+
+
+def test_a_failing_worker_is_told_with_its_last_words(tmp_path, data):
+    values = VALUES | {"model": str(data / "corpus")}
+    with pytest.raises(StageError, match="processor can be loaded from"):
+        run(CptConfig(**values), corpus=data / "corpus", reasoning_data=data / "reasoning", out=new_output(tmp_path))

@@ -1,0 +1,66 @@
+"""Texts in which an option's letter is looked up, and the order in which a model meets them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components.training.cpt.config import CptConfig
+from components.training.cpt.lookups import find_lookups, reordered
+from components.training.cpt.worker import training_order
+from pathoflow.prompts import mcq_text, prompt_messages, response_text, text_message
+
+NAMES = ["T-cell lymphoma", "B-cell lymphoma", "lipoma", "A naevus"]
+
+
+def question(style: str, thinking: str = "brown: B-cell lymphoma", answer: str = "B") -> list:
+    return [*prompt_messages(mcq_text(NAMES, style), style), text_message("assistant", response_text(thinking, answer))]
+
+
+def test_only_questions_with_a_letter_to_look_up_are_found():
+    found = find_lookups(
+        [
+            question("short"),
+            question("short", answer="B-cell lymphoma"),
+            question("cot", thinking="These fit B-cell lymphoma. That is option B."),
+            prompt_messages("Describe.", "short"),
+        ]
+    )
+    assert [(lookup.given, lookup.letter) for lookup in found] == [
+        ("<think>brown: B-cell lymphoma</think><answer>", "B")
+    ]
+
+
+@given(st.sampled_from(["short", "cot"]), st.integers(0, 99))
+def test_the_letter_moves_with_the_option_named(style, seed):
+    (lookup,) = reordered(find_lookups([question(style)]), 1, seed)
+    assert lookup.question.count("\n") == mcq_text(NAMES, style).count("\n")
+    lines = dict(line.replace(".", "", 1).split(" ", 1) for line in lookup.question.splitlines()[-4:])
+    assert sorted(lines.values()) == sorted(NAMES)
+    assert lines[lookup.letter] == "B-cell lymphoma"
+
+
+def test_letters_are_spread_evenly():
+    letters = [lookup.letter for lookup in reordered(find_lookups([question("short")]), 400, seed=0)]
+    for letter in "ABCD":
+        assert 70 < letters.count(letter) < 130
+
+
+def config(**values) -> CptConfig:
+    return CptConfig(model="tiny", **values)
+
+
+def test_look_ups_come_first_and_a_share_among_the_captions():
+    order = training_order(10, 6, config(lookup_share=0.2, epochs=1.5, num_lookups=10))
+    assert order[:8] == list(range(8))
+    assert sorted(number for number in order[8:] if number < 10) == [8, 9]
+    captions = [number - 10 for number in order if number >= 10]
+    assert len(captions) == 9
+    assert set(captions) == set(range(6))
+
+
+@pytest.mark.parametrize("epochs", [1.0, 2.5])
+def test_the_order_depends_on_the_seed(epochs):
+    orders = [training_order(0, 50, config(seed=seed, epochs=epochs)) for seed in (1, 1, 2)]
+    assert orders[0] == orders[1] != orders[2]

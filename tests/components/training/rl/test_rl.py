@@ -1,0 +1,236 @@
+"""A tiny model learns from rewards; runs can be stopped, resumed and repeated to the byte."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import Qwen2_5_VLForConditionalGeneration
+
+from components.training.rl.config import RlConfig
+from components.training.rl.history import best
+from components.training.rl.stage import run
+from components.training.rl.worker import grpo_arguments
+from pathoflow.errors import InputError
+from pathoflow.images import encode_jpeg
+from pathoflow.modeling.checkpoint import load_processor, save_model
+from pathoflow.modeling.processor import new_processor
+from pathoflow.modeling.shape import TinyShape
+from pathoflow.modeling.tiny import build_tiny_model
+from pathoflow.modeling.tokenizer import train_tokenizer
+from pathoflow.output import StageOutput
+from pathoflow.prompts import mcq_text
+from pathoflow.schemas import MCQ, ShardWriter
+from pathoflow.training.samples import Encoder
+from pathoflow.training.samples import conversation as sample_of
+from tests.conversations import COLOURS, TINY_SHAPE, conversation, patch
+from tests.pairs import picture
+
+VALUES = {
+    "beta": 0.0,
+    "num_generations": 4,
+    "prompts_per_step": 8,
+    "batch_size_per_process": 16,
+    "gradient_accumulation_steps": 2,
+    "max_steps": 14,
+    "learning_rate": 0.01,
+    "freeze_vision_tower": False,
+    "prompt_style": "short",
+    "max_completion_tokens": 24,
+    "overlong_cache_tokens": 4,
+    "max_pixels": 784,
+    "eval_every_steps": 7,
+    "save_every_steps": 5,
+    "bf16": False,
+    "gradient_checkpointing": False,
+    "checkpoint_grace_s": 60,
+}
+
+RUN = """
+import json, signal, sys
+from pathlib import Path
+from components.training.rl.config import RlConfig
+from components.training.rl.stage import run
+from pathoflow.errors import Preempted
+from pathoflow.output import StageOutput
+
+values, mcqs, sft, out = json.loads(sys.argv[1]), *map(Path, sys.argv[2:])
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+try:
+    run(RlConfig(**values), diagnosis_mcqs=mcqs, sft=sft, out=StageOutput(out / "out", out / "scratch"))
+except (Preempted, KeyboardInterrupt):
+    sys.exit(75)
+"""
+
+
+def question(number: int, answer: str = "A", image: bytes | None = None) -> dict[str, object]:
+    """A question whose right answer is in the first place, whatever is seen."""
+    options = random.Random(number).sample(sorted(COLOURS), len(COLOURS))
+    return {
+        "mcq_id": f"question_{number}",
+        "prompt": mcq_text(options, "short"),
+        "images": [{"bytes": encode_jpeg(patch(options[0])) if image is None else image, "path": f"{number}.jpg"}],
+        "options": options,
+        "answer": answer,
+        "diagnosis": options[0],
+    }
+
+
+def write_questions(directory: Path, train: list[dict[str, object]], dev: list[dict[str, object]]) -> Path:
+    for part, rows in (("train", train), ("dev", dev)):
+        with ShardWriter(directory / part, MCQ) as writer:
+            for row in rows:
+                writer.write(row)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def mcqs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    corrupt = encode_jpeg(picture(1))[:-200]
+    bad = [question(90, answer="E"), question(91, image=corrupt)]
+    train = [question(number) for number in range(24)]
+    return write_questions(
+        tmp_path_factory.mktemp("mcqs"), [*train, *bad], [question(number) for number in range(30, 46)]
+    )
+
+
+@pytest.fixture(scope="module")
+def sft(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that writes responses in the format, with letters at random."""
+    torch.manual_seed(0)
+    rows = [conversation(number, random.Random(number)) for number in range(64)]
+    texts = [part["text"] for row in rows for turn in row["messages"] for part in turn["content"] if part["text"]]
+    tokenizer = train_tokenizer(texts, TINY_SHAPE["vocabulary_size"])
+    processor = new_processor(tokenizer, max_pixels=784)
+    model = build_tiny_model(TinyShape(**TINY_SHAPE), tokenizer, seed=0)
+    encoder = Encoder(processor)
+    encoded = [
+        encoder.encode(sample_of(row["messages"], [image["bytes"] for image in row["images"]], processor))
+        for row in rows
+    ]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    for step in range(150):
+        batch = encoder.batch([encoded[(step * 16 + place) % 64] for place in range(16)])
+        del batch["weights"]
+        model(**batch).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    directory = tmp_path_factory.mktemp("sft")
+    save_model(model, processor, directory / "model")
+    return directory
+
+
+def start(out: Path, mcqs: Path, sft: Path, **values: object) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", RUN, json.dumps(VALUES | values), str(mcqs), str(sft), str(out)])
+
+
+def series(out: Path) -> Iterator[tuple[int, dict[str, float]]]:
+    for line in (out / "scratch" / "report" / "series.jsonl").read_text().splitlines():
+        point = json.loads(line)
+        yield point["step"], point["values"]
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, mcqs: Path, sft: Path) -> tuple[Path, StageOutput]:
+    directory = tmp_path_factory.mktemp("finished")
+    out = StageOutput(directory / "out", directory / "scratch")
+    run(RlConfig(**VALUES), diagnosis_mcqs=mcqs, sft=sft, out=out)
+    return directory, out
+
+
+def test_the_model_learns_what_is_rewarded(finished):
+    _, out = finished
+    assert out.metrics["dev_accuracy"] > out.metrics["dev_accuracy_before"] + 0.2
+    assert out.metrics["reward_end"] > out.metrics["reward_start"] + 0.2
+    assert out.notes["selected_on"] == "dev split"
+
+
+def test_bad_questions_are_set_aside(finished):
+    _, out = finished
+    assert (out.num_in, out.num_out) == (42, 40)
+    assert dict(out.quarantined) == {"bad_answer": 1, "corrupt_image": 1}
+
+
+def test_every_part_of_the_reward_is_reported(finished):
+    directory, _ = finished
+    points = list(series(directory))
+    steps = {step: values for step, values in points if "reward" in values}
+    assert sorted(steps) == list(range(1, 15))
+    for values in steps.values():
+        assert values["reward"] <= min(values["format_reward"], values["accuracy_reward"])
+        assert values["length_reward"] == pytest.approx(1 + values["overlong_penalty"])
+        assert 1 <= values["response_length_tokens"] <= 24
+        assert {"zero_variance_share", "think_answer_consistency"} <= values.keys()
+    assert [step for step, values in points if "dev_accuracy" in values] == [0, 7, 14]
+    assert json.loads((directory / "scratch" / "report" / "progress.json").read_text())["done"] == 14
+
+
+def test_the_best_model_on_dev_is_written_as_sft_wrote_its_own(finished, sft):
+    directory, out = finished
+    model = directory / "out" / "model"
+    assert {path.name for path in model.iterdir()} == {path.name for path in (sft / "model").iterdir()}
+    assert json.loads((model / "config.json").read_text())["architectures"] == ["Qwen2_5_VLForConditionalGeneration"]
+    Qwen2_5_VLForConditionalGeneration.from_pretrained(model)
+    assert load_processor(model).tokenizer.chat_template
+    assert {path.name for path in (out.path / "plots").iterdir()} == {"rewards.png", "dev_accuracy.png"}
+    history = json.loads((directory / "scratch" / "history.json").read_text())
+    assert best(history)["step"] == out.metrics["best_step"]
+
+
+def test_a_run_that_is_stopped_and_resumed_ends_the_same_to_the_byte(finished, tmp_path, mcqs, sft):
+    child = start(tmp_path, mcqs, sft)
+    while not (tmp_path / "scratch" / "report" / "series.jsonl").exists() or max(s for s, _ in series(tmp_path)) < 2:
+        assert child.poll() is None
+        time.sleep(0.05)
+    child.send_signal(signal.SIGTERM)
+    assert child.wait(timeout=100) == 75
+    stopped_at = max(step for step, _ in series(tmp_path))
+    assert 2 <= stopped_at < 14
+    assert (tmp_path / "scratch" / "checkpoints" / f"checkpoint-{stopped_at}" / "complete.json").exists()
+    # What a kill in the middle of a later checkpoint would leave.
+    (tmp_path / "scratch" / "checkpoints" / "checkpoint-13").mkdir()
+    (tmp_path / "out" / "quarantine.jsonl").unlink()
+    assert start(tmp_path, mcqs, sft).wait(timeout=200) == 0
+    assert min(step for step, _ in list(series(tmp_path))[-1:]) == 14
+    assert contents(tmp_path / "out") == contents(finished[0] / "out")
+
+
+def test_without_a_usable_question_nothing_is_started(tmp_path, sft):
+    mcqs = write_questions(tmp_path / "mcqs", [question(1, answer="F")], [question(2)])
+    with pytest.raises(InputError, match="None of the 1 questions in diagnosis_mcqs/train"):
+        run(RlConfig(**VALUES), diagnosis_mcqs=mcqs, sft=sft, out=StageOutput(tmp_path / "out", tmp_path / "scratch"))
+
+
+def test_the_objective_is_the_recipes(tmp_path):
+    def arguments(**values):
+        return grpo_arguments(RlConfig(**VALUES | values), tmp_path, max_steps=5)
+
+    grpo = arguments(beta=0.02)
+    assert (grpo.loss_type, grpo.beta, grpo.epsilon, grpo.epsilon_high) == ("grpo", 0.02, 0.2, None)
+    dapo = arguments(algorithm="dapo", epsilon_high=0.28, steps_per_generation=5)
+    assert (dapo.loss_type, dapo.beta, dapo.epsilon, dapo.epsilon_high) == ("dapo", 0.0, 0.2, 0.28)
+    assert (dapo.steps_per_generation, dapo.generation_batch_size) == (10, 160)
+
+
+@pytest.mark.slow
+def test_dapo_and_a_kl_term_train_in_two_processes(tmp_path, mcqs, sft):
+    shared = {"num_processes": 2, "gradient_accumulation_steps": 1, "max_steps": 2, "eval_every_steps": 2}
+    for name, values in (("kl", {"beta": 0.05}), ("dapo", {"algorithm": "dapo", "epsilon_high": 0.28})):
+        out = StageOutput(tmp_path / name / "out", tmp_path / name / "scratch")
+        run(RlConfig(**VALUES | shared | values), diagnosis_mcqs=mcqs, sft=sft, out=out)
+        points = dict(series(tmp_path / name))
+        assert ("kl" in points[2]) == (name == "kl")
+        assert out.notes.get("dynamic_sampling", "").startswith("none") == (name == "dapo")
+        assert out.metrics["dev_accuracy"] >= out.metrics["dev_accuracy_before"]

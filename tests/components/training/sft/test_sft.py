@@ -1,0 +1,80 @@
+"""Fine-tuning on a few patches: what is learned, when it stops, and what it says of that."""
+
+from __future__ import annotations
+
+import pytest
+
+from components.training.cpt.config import CptConfig
+from components.training.cpt.stage import run as run_cpt
+from components.training.sft.config import SftConfig
+from components.training.sft.stage import run
+from pathoflow.errors import InputError
+from pathoflow.schemas import REASONING, ShardWriter, read_rows
+from pathoflow.training.curves import read_series
+from tests.conversations import TINY_SHAPE, write_colour_corpus, write_reasoning
+from tests.pairs import contents, new_output
+
+QUICK = {
+    "freeze_vision_tower": False,
+    "learning_rate": 3e-3,
+    "batch_size_per_process": 4,
+    "bf16": False,
+    "gradient_checkpointing": False,
+    "log_every_steps": 5,
+}
+VALUES = QUICK | {
+    "answer_weight": 5.0,
+    "dev_questions": 8,
+    "dev_every_steps": 10,
+    "dev_batch_size": 4,
+    "max_response_tokens": 8,
+    "cached_samples": 64,
+}
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    where = tmp_path_factory.mktemp("sft")
+    corpus, reasoning = write_colour_corpus(where / "corpus"), write_reasoning(where / "reasoning")
+    out = new_output(where / "cpt")
+    config = CptConfig(model="tiny", tiny=TINY_SHAPE, max_pixels=784, **QUICK)
+    run_cpt(config, corpus=corpus, reasoning_data=reasoning, out=out)
+    return {"reasoning_data": reasoning, "cpt": out.path}
+
+
+def test_two_processes_learn_and_give_the_same_bytes_again(inputs, tmp_path):
+    config = SftConfig(**VALUES, max_steps=20, num_processes=2)
+    outputs = [new_output(tmp_path / name) for name in ("first", "second")]
+    for out in outputs:
+        run(config, **inputs, out=out)
+    first, second = outputs
+    assert contents(first.path) == contents(second.path)
+    assert first.metrics == second.metrics
+    curves = read_series(first.directory)
+    losses = list(curves["loss"].values())
+    assert losses[-1] < losses[0]
+    assert set(curves) == {"loss", "learning_rate", "grad_norm", "tokens_per_s", "dev_accuracy"}
+    assert list(curves["dev_accuracy"]) == [10, 20]
+    assert first.notes == {"stop_rule": "trained to the end"}
+    assert first.num_out == 24
+
+
+def test_training_stops_at_the_dev_accuracy_asked_for(inputs, tmp_path):
+    # A hundred steps would be trained without the rule; a model that answers at all gets one of eight right.
+    config = SftConfig(**VALUES | {"max_response_tokens": 24}, max_steps=400, stop_at_dev_accuracy=0.125)
+    out = new_output(tmp_path)
+    run(config, **inputs, out=out)
+    assert out.metrics["num_steps"] < 400
+    assert out.metrics["dev_accuracy"] >= 0.125
+    assert out.notes["stop_rule"].startswith(f"stopped at step {out.metrics['num_steps']:.0f}")
+
+
+def test_conversations_without_response_or_image_are_quarantined(inputs, tmp_path):
+    row = next(read_rows(inputs["reasoning_data"] / "train"))
+    with ShardWriter(tmp_path / "reasoning" / "train", REASONING) as writer:
+        writer.write(row | {"messages": row["messages"][:1]})
+        writer.write(row | {"images": []})
+    out = new_output(tmp_path)
+    with pytest.raises(InputError, match="no conversation that can be used"):
+        run(SftConfig(**VALUES), reasoning_data=tmp_path / "reasoning", cpt=inputs["cpt"], out=out)
+    assert out.quarantined == {"no_response": 1, "image_count": 1}

@@ -1,0 +1,82 @@
+"""What several tests stand on: a work directory whose MLflow store is ready, and the toy stages' recipe."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from pathoflow.stage import Services
+from pathoflow.workdir import WorkDir
+
+# A shell that starts the tests in the background has SIGINT ignored, and their processes would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory) -> Path:
+    """An MLflow database without runs: making its tables takes seconds, so that all tests copy this one."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    database = shared / "mlflow.db"
+    with FileLock(shared / "mlflow.lock"):
+        if not database.exists():
+            from mlflow import MlflowClient
+
+            making = shared / "making.db"
+            MlflowClient(f"sqlite:///{making}").search_experiments()
+            making.rename(database)
+    return database
+
+
+@pytest.fixture
+def clean_environment(monkeypatch) -> None:
+    """Forgets the servers and the run that this process may have been told of, and pins the code's commit.
+
+    A stage sets MLflow's variables for its process, so that they are put back after each test.
+    """
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID", "PATHOFLOW_DVC_REMOTE"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PATHOFLOW_CODE_COMMIT", "0123abc")
+
+
+@pytest.fixture
+def new_workdir(tmp_path, empty_store, clean_environment):
+    """Makes work directories with an MLflow store in each."""
+
+    def make(name: str) -> WorkDir:
+        workdir = WorkDir(tmp_path / name)
+        workdir.create()
+        workdir.mlflow.mkdir()
+        shutil.copyfile(empty_store, workdir.mlflow / "mlflow.db")
+        return workdir
+
+    return make
+
+
+@pytest.fixture
+def workdir(new_workdir) -> WorkDir:
+    return new_workdir("work")
+
+
+@pytest.fixture
+def services(workdir) -> Services:
+    """MLflow only; tests of versions ask for `Services.from_environment(workdir)`."""
+    return Services(workdir.tracking_uri, "toys", None)
+
+
+@pytest.fixture
+def toy_recipe(tmp_path) -> Path:
+    """A recipe of the toy stages with no value of its own."""
+    folder = tmp_path / "toys"
+    folder.mkdir()
+    (folder / "recipe.yaml").write_text("title: Toys\ndescription: Two toy stages.\n")
+    (folder / "toy.yaml").touch()
+    (folder / "toy_model.yaml").touch()
+    return folder

@@ -1,0 +1,117 @@
+"""The processor, the tokenizer and the tiny model: built, saved, and loaded as stock transformers loads them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
+from transformers.utils import is_torchvision_available
+
+from pathoflow.errors import InputError
+from pathoflow.modeling.checkpoint import load_model, load_processor, save_model
+from pathoflow.modeling.processor import new_processor
+from pathoflow.modeling.shape import TinyShape
+from pathoflow.modeling.tiny import build_tiny_model
+from pathoflow.modeling.tokenizer import IMAGE, REASONING_TAGS, TURN_END, train_tokenizer
+from tests.conversations import TINY_SHAPE
+
+TEXTS = ["A yellow lesion: lipoma.", "<think>yellow: lipoma</think><answer>B</answer>", "B melanoma"] * 4
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer(TEXTS, 340)
+
+
+@pytest.fixture(scope="module")
+def saved(tokenizer, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("model")
+    model = build_tiny_model(TinyShape(**TINY_SHAPE), tokenizer, seed=0)
+    save_model(model, new_processor(tokenizer, max_pixels=3136), directory)
+    return directory, model
+
+
+def test_tags_are_single_visible_tokens(tokenizer):
+    ids = tokenizer("".join(REASONING_TAGS) + TURN_END)["input_ids"]
+    assert len(ids) == len(REASONING_TAGS) + 1
+    assert tokenizer.decode(ids, skip_special_tokens=True) == "".join(REASONING_TAGS)
+
+
+def test_any_text_survives_the_tokenizer(tokenizer):
+    text = "Naevus, 5 µm 细胞\n\tend"
+    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+
+
+def test_training_a_tokenizer_is_repeatable(tokenizer):
+    assert train_tokenizer(TEXTS, 340).get_vocab() == tokenizer.get_vocab()
+
+
+def test_chat_template_marks_turns_and_images(tokenizer):
+    messages = [
+        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "A lipoma"}]},
+        {"role": "assistant", "content": "A"},
+    ]
+    assert tokenizer.apply_chat_template(messages, tokenize=False) == (
+        f"<|im_start|>user\n{IMAGE}A lipoma<|im_end|>\n<|im_start|>assistant\nA<|im_end|>\n"
+    )
+
+
+def stock_processor(directory):
+    """What `AutoProcessor` makes of the checkpoint; without torchvision, our class after the stock one has refused."""
+    if is_torchvision_available():
+        return AutoProcessor.from_pretrained(directory)
+    with pytest.raises(ImportError, match="Qwen2VLVideoProcessor requires the Torchvision library"):
+        AutoProcessor.from_pretrained(directory)
+    return load_processor(directory)
+
+
+def test_saved_model_loads_with_the_auto_classes_and_gives_the_same_logits(saved):
+    directory, model = saved
+    processor = stock_processor(directory)
+    inputs = processor(images=[Image.new("RGB", (80, 80), "red")], text=[IMAGE + "lipoma"], return_tensors="pt")
+    assert inputs["image_grid_thw"].tolist() == [[1, 4, 4]]
+    loaded = AutoModelForImageTextToText.from_pretrained(directory)
+    with torch.no_grad():
+        assert torch.equal(loaded(**inputs).logits, model.eval()(**inputs).logits)
+    assert type(AutoTokenizer.from_pretrained(directory)).__name__ == "Qwen2Tokenizer"
+
+
+def test_checkpoint_names_the_stock_classes(saved):
+    directory, _ = saved
+    processor = json.loads((directory / "processor_config.json").read_text())
+    assert processor["processor_class"] == "Qwen2_5_VLProcessor"
+    assert processor["image_processor"]["image_processor_type"] == "Qwen2VLImageProcessor"
+    # The stock processor class refuses a checkpoint without one.
+    assert processor["video_processor"]["video_processor_type"] == "Qwen2VLVideoProcessor"
+    config = json.loads((directory / "config.json").read_text())
+    assert config["architectures"] == ["Qwen2_5_VLForConditionalGeneration"]
+    assert "auto_map" not in config
+    assert not [path for path in directory.iterdir() if path.suffix in (".bin", ".pt", ".pth")]
+
+
+def test_initial_weights_depend_on_the_seed_alone(tokenizer, saved):
+    torch.manual_seed(99)
+    again = build_tiny_model(TinyShape(**TINY_SHAPE), tokenizer, seed=0)
+    other = build_tiny_model(TinyShape(**TINY_SHAPE), tokenizer, seed=1)
+    name, weight = next(iter(saved[1].named_parameters()))
+    assert torch.equal(again.get_parameter(name), weight)
+    assert not torch.equal(other.get_parameter(name), weight)
+
+
+def test_max_pixels_of_a_loaded_processor_can_be_lowered(saved):
+    processor = load_processor(saved[0], max_pixels=784)
+    grid = processor.image_processor([Image.new("RGB", (80, 60))], return_tensors="pt")["image_grid_thw"]
+    assert grid.tolist() == [[1, 2, 2]]
+
+
+def test_missing_model_is_an_input_error(tmp_path):
+    with pytest.raises(InputError, match="VL can be loaded from"):
+        load_model(tmp_path)
+
+
+def test_heads_must_divide_the_width():
+    with pytest.raises(ValueError, match="not a multiple"):
+        TinyShape(hidden_size=60, num_heads=4)

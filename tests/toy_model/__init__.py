@@ -1,0 +1,1 @@
+"""A stage that makes a model of what the toy stage made."""

@@ -159,7 +159,7 @@ def test_status_and_two_runs_at_once(copied) -> None:
 
 @pytest.mark.parametrize("stage", ["textbook_pairs", "sft"])
 def test_kill_9_in_a_stage_and_the_same_command_finishes(copied, stage) -> None:
-    shutil.rmtree(copied / stage)
+    _forget(copied, stage)
     before = {name: read_manifest(copied / name).identity for name in STAGES if name != stage}
     command = _command(copied)
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=_environment())
@@ -175,7 +175,7 @@ def test_kill_9_in_a_stage_and_the_same_command_finishes(copied, stage) -> None:
 
 
 def test_ctrl_c_stops_with_a_resumable_code(copied) -> None:
-    shutil.rmtree(copied / "textbook_pairs")
+    _forget(copied, "textbook_pairs")
     command = _command(copied)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=_environment())
     _wait_for(lambda: WorkDir(copied).read_state("textbook_pairs").report is not None)
@@ -199,6 +199,12 @@ def test_mistakes_are_explained(tmp_path) -> None:
         assert done.returncode == code, (arguments, done.stdout, done.stderr)
         assert words in done.stderr, (arguments, done.stderr)
         assert "Traceback" not in done.stderr
+
+
+def _forget(workdir: Path, stage: str) -> None:
+    """Takes back a stage's output and its state, so that a test sees the stage begin again."""
+    shutil.rmtree(workdir / stage)
+    WorkDir(workdir).write_state(StageState(stage))
 
 
 def _wait_for(condition, timeout_s: float = 120) -> None:

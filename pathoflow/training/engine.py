@@ -1,8 +1,7 @@
-"""The Trainer of cpt and sft, with its configuration and its restart."""
+"""The Trainer of cpt and sft, with its configuration."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,14 +9,14 @@ from typing import Any
 import torch
 from torch.nn import functional
 from torch.utils.data import Dataset, Sampler, SequentialSampler
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from pathoflow.modeling.checkpoint import save_model
-from pathoflow.output import Reporter
-from pathoflow.training.callbacks import Reporting, SafeCheckpoints, barrier
-from pathoflow.training.checkpoints import newest_complete
+from pathoflow.training.callbacks import barrier
 from pathoflow.training.config import TrainingConfig
 from pathoflow.training.job import Job
+from pathoflow.training.parallelism import deepspeed_configuration
+from pathoflow.training.restart import train_safely
 from pathoflow.training.samples import IGNORED, Encoder
 
 CURVES = {"loss": "loss", "learning_rate": "learning_rate", "grad_norm": "grad_norm"}
@@ -96,19 +95,6 @@ def trainer_arguments(config: TrainingConfig, checkpoints: Path) -> dict[str, An
     }
 
 
-def deepspeed_configuration(stage: int) -> dict[str, Any] | None:
-    """DeepSpeed's configuration for a ZeRO stage; sizes follow the Trainer's arguments. None for stage 0."""
-    if stage == 0:
-        return None
-    return {
-        "zero_optimization": {"stage": stage, "overlap_comm": True, "stage3_gather_16bit_weights_on_model_save": True},
-        "bf16": {"enabled": "auto"},
-        "gradient_clipping": "auto",
-        "train_micro_batch_size_per_gpu": "auto",
-        "gradient_accumulation_steps": "auto",
-    }
-
-
 def fine_tune(
     config: TrainingConfig,
     job: Job,
@@ -152,37 +138,6 @@ def fine_tune(
     )
     train_safely(trainer, job, CURVES)
     return trainer
-
-
-def train_safely(trainer: Any, job: Job, curves: dict[str, str], *, stop_every_steps: int = 1) -> None:
-    """Runs a Trainer to its end, from the last complete checkpoint on; exits with code 75 when it was stopped."""
-    trainer.remove_callback(PrinterCallback)
-    safety = SafeCheckpoints(stop_every_steps)
-    trainer.add_callback(safety)
-    trainer.add_callback(Reporting(Reporter(job.report), curves))
-    if trainer.is_world_process_zero():
-        newest_complete(job.checkpoints)
-    barrier()
-    checkpoint = newest_complete(job.checkpoints)
-    barrier()
-    if checkpoint is not None and not trainer.is_deepspeed_enabled:
-        restore_weights(trainer.model, checkpoint)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    if safety.preempted:
-        if trainer.is_world_process_zero():
-            job.preempted.touch()
-        barrier()
-        sys.exit(75)
-
-
-def restore_weights(model: Any, checkpoint: Path) -> None:
-    """Puts the weights of a checkpoint into `model`.
-
-    `save_pretrained` writes Qwen2.5-VL's weights under their names on the hub, and the Trainer (5.23) looks for the
-    names in memory: it finds none, warns, and would go on with the weights that training started from.
-    """
-    saved = type(model).from_pretrained(checkpoint, dtype=model.dtype)
-    model.load_state_dict(saved.state_dict())
 
 
 def save_trained(trainer: Any, processor: Any, directory: Path) -> None:

@@ -24,8 +24,9 @@ from components.training.rl.rewards import rewards_of, think_answer_consistent
 from pathoflow.files import write_atomically
 from pathoflow.modeling.checkpoint import load_model, load_processor
 from pathoflow.output import Reporter
-from pathoflow.training.engine import freeze, train_safely, trainer_arguments
+from pathoflow.training.engine import freeze, trainer_arguments
 from pathoflow.training.job import Job
+from pathoflow.training.restart import train_safely
 from pathoflow.training.worker import rows_of, run_worker
 
 CURVES = {

@@ -16,8 +16,9 @@ class StageConfig(BaseModel):
     """Values of one stage: defaults here, overlaid by the recipe, overlaid by `--set`.
 
     Frozen; unknown keys are refused. Subclasses name their stage, what kind of output it seals
-    (data goes to DVC, a model to MLflow), the metric that its row of the run's table shows, and the packages of
-    `pathoflow` whose code decides the output as much as the stage's own.
+    (data goes to DVC, a model to MLflow), the metric that its row of the run's table shows, the packages of
+    `pathoflow` whose code decides the output as much as the stage's own, and whether its work can be divided: such a
+    stage has a `run_shard`, too, and its `run` takes `parts`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
@@ -26,6 +27,7 @@ class StageConfig(BaseModel):
     inputs: ClassVar[tuple[str, ...]] = ()
     libraries: ClassVar[tuple[str, ...]] = ()
     output: ClassVar[OutputKind] = "data"
+    can_shard: ClassVar[bool] = False
     key_metric: ClassVar[str | None] = None
 
     max_quarantine_share: float = Field(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
@@ -13,10 +13,11 @@ import typer
 
 from pathoflow.code import REPOSITORY
 from pathoflow.config import StageConfig
-from pathoflow.errors import PathoflowError, SealError
+from pathoflow.errors import ConfigError, PathoflowError, SealError
 from pathoflow.processes import die_with
 from pathoflow.references import Reference, fetch
 from pathoflow.sealing import read_manifest
+from pathoflow.sharding import Shard
 from pathoflow.stage import Services, describe, disk_is_full, execute, exit_code_of, explain
 from pathoflow.workdir import StageState, WorkDir
 
@@ -38,43 +39,61 @@ def run_task(
     config: str,
     inputs: Mapping[str, Artifact | None],
     output: Artifact,
+    *,
+    shard: str = "",
+    parts: Sequence[Artifact] | None = None,
 ) -> None:
     """The body of every KFP component: fetches what the input references name, runs the stage, writes its reference.
 
     The work directory and the services come from the environment (`PATHOFLOW_WORKDIR`, `MLFLOW_TRACKING_URI`,
     `PATHOFLOW_DVC_REMOTE`). Stages listed in `PATHOFLOW_KEPT` hand on what is sealed as it is; those in
     `PATHOFLOW_FORCED` run even though their output is there.
+
+    Args:
+        config_type: The stage's configuration class.
+        config: The stage's configuration as JSON.
+        inputs: References to the stage's inputs by name.
+        output: Gets the reference to what the stage made.
+        shard: `i/n` makes one part of the stage's output; empty makes the output.
+        parts: References to the parts that other tasks made of the output.
     """
     if owner := os.environ.get(OWNER):
         die_with(int(owner))
     os.chdir(REPOSITORY)
     stage = config_type.stage
+    share = Shard.parse(shard) if shard else None
+    name = share.name(stage) if share else stage
     workdir = WorkDir(Path(os.environ.get(WORKDIR, "/tmp/pathoflow")))
     services = Services.from_environment(workdir)
     try:
         workdir.create()
-        references = {
-            name: Reference.model_validate_json(Path(artifact.path).read_bytes())
-            for name, artifact in inputs.items()
-            if artifact is not None
-        }
         if stage in _listed(KEPT):
+            # The shards of a kept stage hand on its whole output, which nobody looks at.
             reference = _kept(config_type, workdir)
         else:
-            directories = {
-                name: fetch(reference, workdir, services.tracking_uri) for name, reference in references.items()
-            }
             reference = execute(
                 config_type.model_validate_json(config),
-                directories,
+                {
+                    source: _fetched(artifact, workdir, services)
+                    for source, artifact in inputs.items()
+                    if artifact is not None
+                },
                 workdir,
                 services,
-                force=stage in _listed(FORCED),
+                force=name in _listed(FORCED),
+                shard=share,
+                parts=[_fetched(artifact, workdir, services) for artifact in parts or ()],
             )
     except BaseException as error:
-        _exit_with(error, stage, workdir)
+        _exit_with(error, name, workdir)
     Path(output.path).write_text(reference.model_dump_json(exclude_none=True))
     output.metadata.update(reference.model_dump(exclude_none=True))
+
+
+def _fetched(artifact: Artifact, workdir: WorkDir, services: Services) -> Path:
+    """The directory with what an artifact refers to."""
+    reference = Reference.model_validate_json(Path(artifact.path).read_bytes())
+    return fetch(reference, workdir, services.tracking_uri)
 
 
 def main(config_type: type[StageConfig]) -> None:
@@ -93,10 +112,19 @@ def main(config_type: type[StageConfig]) -> None:
         versioned: Annotated[
             bool, typer.Option(help="Push data to DVC; --no-versioned under `dvc repro`, which does it itself.")
         ] = True,
+        shard: Annotated[
+            str | None,
+            typer.Option(
+                metavar="I/N", help="Do only the I-th of N shares of the work; a run without it then merges them."
+            ),
+        ] = None,
     ) -> None:
         place = WorkDir(workdir)
+        name = stage
         try:
             place.create()
+            share = _share(config_type, shard)
+            name = share.name(stage) if share else stage
             overrides = [text if text.startswith(f"{stage}.") else f"{stage}.{text}" for text in set_ or []]
             folder = find_recipe(recipe)
             config, _ = load_stage(config_type, folder, parse_overrides(overrides, [stage]).get(stage, {}))
@@ -106,13 +134,26 @@ def main(config_type: type[StageConfig]) -> None:
             if not versioned:
                 os.environ["PATHOFLOW_DVC_REMOTE"] = ""
             inputs = {name: place.output(name) for name in config_type.inputs if place.output(name).is_dir()}
-            reference = execute(config, inputs, place, Services.from_environment(place), force=force)
+            reference = execute(config, inputs, place, Services.from_environment(place), force=force, shard=share)
         except BaseException as error:
-            _exit_with(error, stage, place)
-        print(f"{stage}: {reference.identity} in {place.output(stage)}")
+            _exit_with(error, name, place)
+        print(f"{name}: {reference.identity} in {place.output(name)}")
 
     command.__doc__ = f"Runs the `{stage}` stage alone, on the sealed outputs in the work directory."
     typer.run(command)
+
+
+def _share(config_type: type[StageConfig], text: str | None) -> Shard | None:
+    """The shard that a command line names.
+
+    Raises:
+        ConfigError: It is no shard, or the stage cannot be divided.
+    """
+    if text is None:
+        return None
+    if not config_type.can_shard:
+        raise ConfigError(f"--shard {text}: the work of {config_type.stage} cannot be divided. Leave --shard out.")
+    return Shard.parse(text)
 
 
 def _kept(config_type: type[StageConfig], workdir: WorkDir) -> Reference:

@@ -33,7 +33,7 @@ class Toleration(BaseModel):
 
 
 class Compute(BaseModel):
-    """What one stage's pod asks for on a cluster. A local run ignores it."""
+    """What one stage's pod asks for on a cluster. A local run ignores it, save for `shards`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -46,6 +46,12 @@ class Compute(BaseModel):
     tolerations: tuple[Toleration, ...] = Field((), description="Taints that the pod accepts.")
     deadline_s: int | None = Field(None, ge=60, description="Longest time that the stage may take, in seconds.")
     retries: int = Field(0, ge=0, le=10, description="How often a failed or preempted pod is started again.")
+    shards: int = Field(
+        1,
+        ge=1,
+        le=1000,
+        description="Over how many tasks the stage's work is divided, also in a local run; the output is the same.",
+    )
 
 
 class About(BaseModel):
@@ -151,6 +157,8 @@ def load_stage(
     path = folder / f"{config_type.stage}.yaml"
     values = _read_yaml(path)
     compute = _validate(Compute, values.pop("compute", None) or {}, path, prefix="compute.")
+    if compute.shards > 1 and not config_type.can_shard:
+        raise ConfigError(f"{_shown(path)}: compute.shards: the work of {config_type.stage} cannot be divided.")
     values = {key: _anchored(config_type, key, value, folder) for key, value in values.items()}
     overlay = {key: _anchored(config_type, key, value, Path.cwd()) for key, value in overrides.items()}
     config = _validate(config_type, values | overlay, path, set_keys=set(overlay))

@@ -132,11 +132,12 @@ def content_files(directory: Path) -> list[Path]:
     )
 
 
-def seal(directory: Path, *, config: StageConfig, **facts: Any) -> Manifest:
+def seal(directory: Path, *, config: StageConfig, stage: str | None = None, **facts: Any) -> Manifest:
     """Makes `directory` durable and writes its manifest last.
 
     Args:
         directory: The finished content.
+        stage: What the output is called where it is a part of the stage's.
         config: The stage's configuration.
         facts: The remaining fields of `Manifest`.
 
@@ -148,7 +149,7 @@ def seal(directory: Path, *, config: StageConfig, **facts: Any) -> Manifest:
         if path.is_symlink() or not path.is_file():
             raise StageError(f"{config.stage} wrote {path}, which is no regular file. Let it write a copy instead.")
     manifest = Manifest(
-        stage=config.stage,
+        stage=stage or config.stage,
         kind=config.output,
         config=config.resolved(),
         config_digest=config.digest(),

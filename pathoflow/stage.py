@@ -10,7 +10,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,8 @@ from pathoflow.errors import InputError, PathoflowError, Preempted, QuarantineEr
 from pathoflow.files import sync_directory, write_atomically
 from pathoflow.output import QUARANTINE_FILE, StageOutput
 from pathoflow.references import Reference
-from pathoflow.sealing import Code, Counts, Manifest, SealedFile, describe_files, read_manifest, seal, verify, work_key
+from pathoflow.sealing import Code, Counts, Manifest, describe_files, read_manifest, seal, verify
+from pathoflow.sharding import Shard, Work, parts_of
 from pathoflow.workdir import StageState, Status, WorkDir, now
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ def execute(
     services: Services,
     *,
     force: bool = False,
+    shard: Shard | None = None,
+    parts: Sequence[Path] = (),
 ) -> Reference:
     """Makes sure that the stage's output is in the work directory, sealed, published and tracked.
 
@@ -74,6 +77,8 @@ def execute(
         workdir: Gets the output, and keeps what lets a killed stage continue.
         services: Where the stage is tracked and its output published.
         force: Run even though the output is there.
+        shard: Do this share of the stage's work and seal it as a part; None for the whole stage.
+        parts: Sealed parts of the whole stage, which begins with them and with those in the work directory.
 
     Returns:
         The reference to the published output.
@@ -86,13 +91,12 @@ def execute(
         StageError: The stage failed.
         Preempted: SIGTERM or Ctrl-C arrived; the same call continues.
     """
+    name = shard.name(config.stage) if shard else config.stage
     # A killed run's last process may need a moment to go.
-    with _stoppable(), workdir.lock(config.stage, wait_s=5):
-        state = StageState(
-            config.stage, "running", os.getpid(), started_at=_process_start(), key_metric=config.key_metric
-        )
+    with _stoppable(), workdir.lock(name, wait_s=5):
+        state = StageState(name, "running", os.getpid(), started_at=_process_start(), key_metric=config.key_metric)
         workdir.write_state(state)
-        attempt = _Attempt(config, inputs, workdir, services, state)
+        attempt = _Attempt(config, inputs, workdir, services, state, shard, parts)
         try:
             return attempt.execute(force=force)
         except BaseException as error:
@@ -101,7 +105,7 @@ def execute(
 
 
 class _Attempt:
-    """One attempt at one stage."""
+    """One attempt at one stage, or at one shard of it; `name` is what its output is called."""
 
     def __init__(
         self,
@@ -110,7 +114,12 @@ class _Attempt:
         workdir: WorkDir,
         services: Services,
         state: StageState,
+        shard: Shard | None,
+        parts: Sequence[Path],
     ) -> None:
+        self.name = state.stage
+        self.shard = shard
+        self.parts = parts
         self.config = config
         self.inputs = inputs
         self.workdir = workdir
@@ -122,21 +131,21 @@ class _Attempt:
         identities = {name: verify(path).identity for name, path in self.inputs.items()}
         external = describe_files(self.config.external_files())
         code = code_of(type(self.config))
-        key = work_key(self.config.stage, self.config.digest(), code.digest, identities, external)
+        work = Work(self.config.stage, self.config.digest(), code.digest, identities, external)
+        key = work.key(self.name)
         manifest = None if force else self._finished(key)
         status: Status = "unchanged" if manifest else "done"
         if manifest is None:
-            manifest = self._make(key, identities, external, code)
+            manifest = self._make(work, code)
         reference = self._publish(manifest)
         self._record_success(manifest, status)
-        for leftover in (self._replaced, self.workdir.scratch(self.config.stage, key).parent):
+        for leftover in (self._replaced, self.workdir.scratch(self.name, key).parent):
             shutil.rmtree(leftover, ignore_errors=True)
         return reference
 
     def _finished(self, key: str) -> Manifest | None:
         """The manifest of the output if it is the one that `key` asks for, in place or sealed in staging."""
-        stage = self.config.stage
-        staging, output = self.workdir.staging(stage), self.workdir.output(stage)
+        staging, output = self.workdir.staging(self.name), self.workdir.output(self.name)
         for directory in (output, staging):
             try:
                 if not directory.is_dir() or read_manifest(directory).key != key:
@@ -151,31 +160,33 @@ class _Attempt:
             return manifest
         return None
 
-    def _make(self, key: str, identities: dict[str, str], external: tuple[SealedFile, ...], code: Code) -> Manifest:
-        stage = self.config.stage
-        staging = self.workdir.staging(stage)
+    def _make(self, work: Work, code: Code) -> Manifest:
+        staging = self.workdir.staging(self.name)
         shutil.rmtree(staging, ignore_errors=True)
-        out = StageOutput(staging, self.workdir.scratch(stage, key))
+        out = StageOutput(staging, self.workdir.scratch(self.name, work.key(self.name)))
         self.state.report = str(out.directory)
         self.workdir.write_state(self.state)
-        self._start_tracking(identities).follow(out.directory / "series.jsonl")
+        self._start_tracking(work.inputs).follow(out.directory / "series.jsonl")
         # A stage that talks to MLflow itself, and the libraries it uses, find the server where they look for it.
         os.environ["MLFLOW_TRACKING_URI"] = self.services.tracking_uri
         os.environ["MLFLOW_EXPERIMENT_NAME"] = self.services.experiment
         started = time.perf_counter()
         try:
-            run = self._run_function()
-            run(self.config, **self.inputs, out=out)
+            run, extra = self._run_function(), self._share(work)
+            run(self.config, **self.inputs, **extra, out=out)
         finally:
             self.state.run_s = time.perf_counter() - started
-        self._check_quarantine(out)
+        if self.shard is None:
+            # Bad records may lie together: what share is too large is judged by the whole.
+            self._check_quarantine(out)
         manifest = seal(
             staging,
+            stage=self.name,
             config=self.config,
             code=code,
             image_digest=os.environ.get("PATHOFLOW_IMAGE_DIGEST"),
-            inputs=identities,
-            external_files=external,
+            inputs=work.inputs,
+            external_files=work.external_files,
             counts=Counts(num_in=out.num_in, num_out=out.num_out, quarantined=dict(sorted(out.quarantined.items()))),
             metrics=out.metrics,
             notes=out.notes,
@@ -183,9 +194,16 @@ class _Attempt:
         self._put_in_place()
         return manifest
 
+    def _share(self, work: Work) -> dict[str, Any]:
+        """What only the run of a stage that can be divided is told: its shard, or the parts to begin with."""
+        if self.shard is not None:
+            return {"shard": self.shard}
+        return {"parts": parts_of(work, self.parts, self.workdir.root)} if self.config.can_shard else {}
+
     def _run_function(self) -> Callable[..., None]:
-        """The stage's `run`, once it is known to get every input that it needs."""
-        run: Callable[..., None] = importlib.import_module(f"{stage_package(type(self.config))}.stage").run
+        """The stage's `run`, or `run_shard`, once it is known to get every input that it needs."""
+        module = importlib.import_module(f"{stage_package(type(self.config))}.stage")
+        run: Callable[..., None] = module.run if self.shard is None else module.run_shard
         needed = {name for name, given in inspect.signature(run).parameters.items() if given.default is given.empty}
         if missing := sorted(needed.intersection(self.config.inputs) - self.inputs.keys()):
             raise InputError(
@@ -196,8 +214,7 @@ class _Attempt:
 
     def _put_in_place(self) -> None:
         """Swaps the sealed staging directory in for the old output, which goes at the very end."""
-        stage = self.config.stage
-        staging, output = self.workdir.staging(stage), self.workdir.output(stage)
+        staging, output = self.workdir.staging(self.name), self.workdir.output(self.name)
         if output.exists():
             shutil.rmtree(self._replaced, ignore_errors=True)
             output.rename(self._replaced)
@@ -206,7 +223,7 @@ class _Attempt:
 
     @property
     def _replaced(self) -> Path:
-        return self.workdir.staging(f"{self.config.stage}.replaced")
+        return self.workdir.staging(f"{self.name}.replaced")
 
     def _check_quarantine(self, out: StageOutput) -> None:
         num_quarantined = sum(out.quarantined.values())
@@ -227,8 +244,8 @@ class _Attempt:
 
         tracker = Tracker(self.services.tracking_uri, self.services.experiment)
         self.run = tracker.stage_run(
-            self.config.stage,
-            f"{self.workdir.id}/{self.config.stage}",
+            self.name,
+            f"{self.workdir.id}/{self.name}",
             run_id=os.environ.get("MLFLOW_RUN_ID"),
             parent_run_id=_pipeline_run(tracker, self.workdir),
         )
@@ -244,7 +261,7 @@ class _Attempt:
 
     def _publish(self, manifest: Manifest) -> Reference:
         """Versions data in DVC and logs models to MLflow, once per identity."""
-        stage, output = self.config.stage, self.workdir.output(self.config.stage)
+        stage, output = self.name, self.workdir.output(self.name)
         path = self.workdir.reference(stage)
         remote = self.services.dvc_remote if manifest.kind == "data" else None
         if path.is_file():
@@ -278,7 +295,7 @@ class _Attempt:
         """Leaves the reason in the stage's state and in its MLflow run."""
         stopped = isinstance(error, Preempted | KeyboardInterrupt)
         self.state.status = "stopped" if stopped else "failed"
-        self.state.error = explain(error, self.config.stage, self.workdir)
+        self.state.error = explain(error, self.name, self.workdir)
         self.state.exit_code = exit_code_of(error)
         # What failed the stage, a full disk or a server that is gone, may well fail its last words, too. The run that
         # then stays open is ended by the next attempt.
@@ -341,9 +358,13 @@ def _pipeline_run(tracker: Tracker, workdir: WorkDir) -> str | None:
     if run is None:
         return None
     if run.mlflow_run_id is None and run.status == "running":
-        tags = {"pathoflow.recipe": run.recipe, "pathoflow.run": run.id}
-        run.mlflow_run_id = tracker.start_run(run.recipe, f"{workdir.id}/pipeline", tags)
-        workdir.write_run(run)
+        # Shards start at the same time, and one of them is the first.
+        with workdir.lock("pipeline-run", wait_s=60):
+            run = workdir.read_run() or run
+            if run.mlflow_run_id is None:
+                tags = {"pathoflow.recipe": run.recipe, "pathoflow.run": run.id}
+                run.mlflow_run_id = tracker.start_run(run.recipe, f"{workdir.id}/pipeline", tags)
+                workdir.write_run(run)
     return run.mlflow_run_id
 
 

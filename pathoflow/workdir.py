@@ -3,6 +3,7 @@
 ```
 DIR/
 ├── <stage>/            the stage's sealed output
+├── <stage>.shard-i-of-n/   the sealed part of one shard, where the recipe divides the stage
 ├── mlflow/             tracking store (SQLite) and artifacts
 ├── dvc/                cache and remote
 └── .pathoflow/
@@ -68,7 +69,7 @@ class RunRecord:
     Attributes:
         id: The UTC time at which the run began.
         digest: Of the plan; a run with the same plan continues one that did not finish.
-        stages: In the order in which they run.
+        stages: In the order in which they run; the shards of a stage stand before it.
         kept: Stages whose outputs are handed on as they are.
         forced: Stages that run even though their output is there.
         mlflow_run_id: The run that the stages' runs are nested in, once a stage had something to log.

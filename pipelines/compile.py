@@ -11,6 +11,7 @@ import yaml
 from kfp import compiler
 
 from pathoflow.recipe import Recipe
+from pipelines.compute import SHARDS
 from pipelines.patho_r1 import patho_r1
 
 
@@ -23,17 +24,20 @@ def compile_recipe(recipe: Recipe) -> str:
 
 
 def graph_of(ir: str) -> dict[str, tuple[str, ...]]:
-    """Each stage of a compiled pipeline with the stages whose outputs it takes, in an order that can be run."""
-    spec = _pipeline_spec(ir)
-    tasks = spec["root"]["dag"]["tasks"]
-    names = {task: body["taskInfo"]["name"] for task, body in tasks.items()}
-    sources = {
-        names[task]: tuple(
-            names[artifact["taskOutputArtifact"]["producerTask"]]
-            for artifact in body.get("inputs", {}).get("artifacts", {}).values()
-        )
-        for task, body in tasks.items()
-    }
+    """Each stage of a compiled pipeline with the stages whose outputs it takes, in an order that can be run.
+
+    The loop over a stage's shards and the task that merges their parts are one stage.
+    """
+    tasks = _pipeline_spec(ir)["root"]["dag"]["tasks"]
+    names = {task: _stage_of(body) for task, body in tasks.items()}
+    found: dict[str, dict[str, None]] = {}
+    for task, body in tasks.items():
+        of_stage = found.setdefault(names[task], {})
+        for artifact in body.get("inputs", {}).get("artifacts", {}).values():
+            source = names[artifact["taskOutputArtifact"]["producerTask"]]
+            if source != names[task]:
+                of_stage[source] = None
+    sources = {stage: tuple(of_stage) for stage, of_stage in found.items()}
     ordered: dict[str, tuple[str, ...]] = {}
 
     def visit(stage: str) -> None:
@@ -68,9 +72,15 @@ def restrict(ir: str, stages: set[str]) -> str:
     """The same pipeline with only `stages`, which must be closed under what they stand on."""
     spec = _pipeline_spec(ir)
     tasks = spec["root"]["dag"]["tasks"]
-    for task in [task for task, body in tasks.items() if body["taskInfo"]["name"] not in stages]:
+    for task in [task for task, body in tasks.items() if _stage_of(body) not in stages]:
         del tasks[task]
     return yaml.safe_dump(spec, sort_keys=False)
+
+
+def _stage_of(task: dict[str, Any]) -> str:
+    """The stage that a task, or the loop over its shards, belongs to."""
+    name: str = task["taskInfo"]["name"]
+    return name.removesuffix(SHARDS)
 
 
 def _pipeline_spec(ir: str) -> dict[str, Any]:

@@ -8,20 +8,35 @@ from kfp import dsl, kubernetes
 from kfp.dsl.base_component import BaseComponent
 
 from pathoflow.recipe import Compute, Recipe
+from pathoflow.sharding import Shard
+
+SHARDS = ".shards"
+"""Follows a stage's name in the name of the loop over its shards."""
 
 
 def place(component: BaseComponent, recipe: Recipe, inputs: dict[str, Any]) -> dsl.PipelineTask:
     """Creates the stage's task; its display name is the stage's own name.
 
-    Only what a recipe asks for is set: a local run's pipeline has no cluster settings at all.
+    Only what a recipe asks for is set: a local run's pipeline has no cluster settings at all. Where the recipe divides
+    the stage, a loop over its shards comes first, and the stage's own task merges their parts.
     """
     stage = component.component_spec.name.replace("-", "_")
-    task = component(config=recipe.config(stage), **inputs)
+    config = recipe.config(stage)
     compute = recipe.compute[stage]
-    task.set_display_name(stage)
-    task.set_container_image(recipe.about.train_image if compute.gpus_per_node else recipe.about.image)
-    _ask_for(task, compute)
-    return task
+
+    def task(name: str, **more: Any) -> dsl.PipelineTask:
+        made = component(config=config, **inputs, **more)
+        made.set_display_name(name)
+        made.set_container_image(recipe.about.train_image if compute.gpus_per_node else recipe.about.image)
+        _ask_for(made, compute)
+        return made
+
+    if compute.shards == 1:
+        return task(stage)
+    shards = [str(Shard(index, compute.shards)) for index in range(1, compute.shards + 1)]
+    with dsl.ParallelFor(shards, name=f"{stage}{SHARDS}") as shard:
+        part = task(f"{stage}.shard", shard=shard)
+    return task(stage, parts=dsl.Collected(part.outputs["output"]))
 
 
 def _ask_for(task: dsl.PipelineTask, compute: Compute) -> None:

@@ -19,6 +19,7 @@ from pathoflow.config import digest_of
 from pathoflow.errors import ConfigError, Preempted, StageError
 from pathoflow.files import write_atomically
 from pathoflow.recipe import Recipe, load_recipe
+from pathoflow.sharding import shard_names
 from pathoflow.workdir import RunRecord, StageState, WorkDir, now
 
 _POLL_S = 0.2
@@ -91,11 +92,18 @@ def _plan(recipe: Recipe, options: RunOptions, workdir: WorkDir) -> RunRecord:
     elif options.from_stage:
         forced = {options.from_stage} | descendants(graph, options.from_stage)
         kept = ancestors(graph, options.from_stage)
+    parts = {stage: shard_names(stage, recipe.compute[stage].shards) for stage in graph}
+    forced |= {part for stage in forced for part in parts[stage]}
     run = RunRecord(
         id=datetime.now(UTC).strftime("%Y%m%dT%H%M%S"),
         recipe=recipe.name,
         digest=digest_of([ir, sorted(forced), sorted(kept)]),
-        stages=[stage for stage in graph if not options.only or stage in forced | kept],
+        stages=[
+            name
+            for stage in graph
+            if not options.only or stage in forced | kept
+            for name in (*(parts[stage] if stage not in kept else ()), stage)
+        ],
         kept=sorted(kept),
         forced=sorted(forced),
         overrides=_all_overrides(options),

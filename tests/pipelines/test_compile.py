@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import yaml
 
-from pipelines.compile import ancestors, descendants, graph_of, restrict
+from components import catalogue
+from pathoflow.recipe import Compute, load_recipe
+from pipelines.compile import ancestors, compile_recipe, descendants, graph_of, restrict
 
 
 def task(name: str, **inputs: str) -> dict:
@@ -39,6 +43,21 @@ def test_each_stage_comes_after_its_inputs_under_its_own_name(ir):
     }
     order = list(graph)
     assert all(order.index(source) < order.index(stage) for stage, sources in graph.items() for source in sources)
+
+
+def test_the_loop_over_shards_and_the_merge_are_one_stage():
+    recipe = load_recipe("smoke", catalogue())
+    plain = graph_of(compile_recipe(recipe))
+    compute = {"textbook_pairs": Compute(shards=3), "public_pairs": Compute(shards=2)}
+    ir = compile_recipe(replace(recipe, compute={**recipe.compute, **compute}))
+    assert graph_of(ir) == plain
+    tasks = yaml.safe_load(ir)["root"]["dag"]["tasks"]
+    loops = {body["taskInfo"]["name"]: body for body in tasks.values() if "parameterIterator" in body}
+    assert loops.keys() == {"textbook_pairs.shards", "public_pairs.shards"}
+    assert loops["textbook_pairs.shards"]["parameterIterator"]["items"]["raw"] == '["1/3", "2/3", "3/3"]'
+    part = restrict(ir, {"teaching_atlas", "public_pairs"})
+    assert graph_of(part) == {"teaching_atlas": (), "public_pairs": ("teaching_atlas",)}
+    assert len(yaml.safe_load(part)["root"]["dag"]["tasks"]) == 3
 
 
 def test_what_a_stage_stands_on_and_what_stands_on_it(ir):

@@ -8,6 +8,8 @@ def public_pairs(
     config: str,
     output: dsl.Output[dsl.Dataset],
     teaching_atlas: dsl.Input[dsl.Dataset] = None,
+    shard: str = "",
+    parts: dsl.Input[list[dsl.Dataset]] = None,
 ) -> None:
     """Turns a public image folder with a CSV into image–caption pairs.
 
@@ -15,8 +17,10 @@ def public_pairs(
         config: Resolved configuration of the stage, as JSON.
         output: Reference to what the stage made.
         teaching_atlas: Reference to the teaching atlas; left out where a recipe brings its own sources.
+        shard: Which share of the work this task does, as `i/n`; empty for the whole.
+        parts: References to what the shards made, for the task that merges them.
     """
     from components.data_processing.public_pairs.config import PublicPairsConfig
     from pathoflow.entrypoints import run_task
 
-    run_task(PublicPairsConfig, config, {"teaching_atlas": teaching_atlas}, output)
+    run_task(PublicPairsConfig, config, {"teaching_atlas": teaching_atlas}, output, shard=shard, parts=parts)

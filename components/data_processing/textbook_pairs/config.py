@@ -17,6 +17,7 @@ class TextbookPairsConfig(StageConfig):
     stage: ClassVar[str] = "textbook_pairs"
     inputs: ClassVar[tuple[str, ...]] = ("teaching_atlas",)
     key_metric: ClassVar[str | None] = "num_pairs"
+    can_shard: ClassVar[bool] = True
 
     max_quarantine_share: float = Field(
         default=0.5,

@@ -11,10 +11,11 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from components.data_processing.textbook_pairs.listing import PAGE_SUFFIXES, PDF_SUFFIX, book_files, unique_names
 from components.data_processing.textbook_pairs.pages import Page, count_pages
+from components.data_processing.textbook_pairs.parts import pack, stretches, unpack
 from components.data_processing.textbook_pairs.plots import draw_page
 from components.data_processing.textbook_pairs.pool import Job, PageStore, run_jobs
 from components.data_processing.textbook_pairs.records import WHOLE, BadPage, Figure, PageRecord, Panel, Text
@@ -28,26 +29,66 @@ from pathoflow.schemas import PAIRS, ShardWriter
 if TYPE_CHECKING:
     from components.data_processing.textbook_pairs.config import TextbookPairsConfig
     from pathoflow.output import StageOutput
+    from pathoflow.sharding import Shard
 
 
-def run(config: TextbookPairsConfig, *, teaching_atlas: Path | None = None, out: StageOutput) -> None:
+def run(
+    config: TextbookPairsConfig, *, teaching_atlas: Path | None = None, parts: Sequence[Path] = (), out: StageOutput
+) -> None:
     """Reads every page of the books and writes `pairs/*.parquet` (schema PAIRS), `rejected.jsonl` and plots.
 
     Args:
         config: What to read and how.
         teaching_atlas: The sealed atlas; its `books/` are read if the configuration says so.
+        parts: What shards read of the same books; pages that are not in them are read here.
         out: Where pairs, counts and metrics go.
 
     Raises:
         InputError: There is nothing to read.
     """
-    pages = _list_pages(_list_files(config, teaching_atlas), out)
+    pages, bad_files = _list_pages(_list_files(config, teaching_atlas))
+    _count_files(pages, bad_files, out)
     store = PageStore(out.scratch / "pages")
-    records = _read_figures(pages, store, config, out)
+    unpack(parts, store.directory)
+    records = _read_figures(pages, range(len(pages)), store, config, out)
     texts = _read_neighbours(pages, records, store, config, out)
     _write_pairs(pages, records, texts, store, config, out)
     _write_rejected(pages, records, out)
     _draw(pages, records, config, out)
+
+
+def run_shard(
+    config: TextbookPairsConfig, *, teaching_atlas: Path | None = None, shard: Shard, out: StageOutput
+) -> None:
+    """Reads one shard's share of the pages and writes their records and crops as `pages-*.zip`.
+
+    Neighbours of figures that are another shard's pages are left to the run that merges the shards.
+
+    Args:
+        config: What to read and how.
+        teaching_atlas: The sealed atlas; its `books/` are read if the configuration says so.
+        shard: Whose stretches of pages, and whose files without pages, are this task's.
+        out: Where the records and counts go.
+
+    Raises:
+        InputError: There is nothing to read.
+    """
+    pages, bad_files = _list_pages(_list_files(config, teaching_atlas))
+    own = [at for number, part in enumerate(stretches(pages)) if shard.owns(number) for at in part]
+    own_bad_files = [bad for number, bad in enumerate(bad_files) if shard.owns(number)]
+    _count_files([pages[at] for at in own], own_bad_files, out)
+    store = PageStore(out.scratch / "pages")
+    records = _read_figures(pages, own, store, config, out)
+    _read_neighbours(pages, records, store, config, out)
+    pack(store.directory, out.path)
+    out.num_out = sum(record is not None for record in records)
+
+
+class _BadFile(NamedTuple):
+    """A file without pages that can be read, and why."""
+
+    label: str
+    error: UnreadableImage
 
 
 def _list_files(config: TextbookPairsConfig, teaching_atlas: Path | None) -> dict[Path, str]:
@@ -61,36 +102,43 @@ def _list_files(config: TextbookPairsConfig, teaching_atlas: Path | None) -> dic
     return files
 
 
-def _list_pages(files: Mapping[Path, str], out: StageOutput) -> list[Page]:
-    """The pages of all files; a file without any is set aside and counts as one page."""
+def _list_pages(files: Mapping[Path, str]) -> tuple[list[Page], list[_BadFile]]:
+    """The pages of all files, and the files that have none."""
     pages: list[Page] = []
+    bad_files: list[_BadFile] = []
     for (path, label), name in zip(files.items(), unique_names(list(files)), strict=True):
         try:
             if path.suffix.lower() not in PAGE_SUFFIXES:
                 raise UnreadableImage("unsupported_file", f"only {' '.join(sorted(PAGE_SUFFIXES))} are read")
             num_pages = count_pages(path)
         except UnreadableImage as error:
-            out.num_in += 1
-            out.quarantine(label, error.reason, error.detail)
+            bad_files.append(_BadFile(label, error))
             continue
         book = str(path if path.suffix.lower() == PDF_SUFFIX else path.parent)
         pages += [Page(path, index, name, book, label) for index in range(num_pages)]
-        out.num_in += num_pages
-    return pages
+    return pages, bad_files
+
+
+def _count_files(pages: Sequence[Page], bad_files: Sequence[_BadFile], out: StageOutput) -> None:
+    """Sets files without pages aside; each counts as one page."""
+    out.num_in += len(pages) + len(bad_files)
+    for label, error in bad_files:
+        out.quarantine(label, error.reason, error.detail)
 
 
 def _read_figures(
-    pages: Sequence[Page], store: PageStore, config: TextbookPairsConfig, out: StageOutput
+    pages: Sequence[Page], own: Sequence[int], store: PageStore, config: TextbookPairsConfig, out: StageOutput
 ) -> list[PageRecord | None]:
-    """The record of each page, None for one that was set aside."""
-    jobs = [Job(page, "figures", _key(at)) for at, page in enumerate(pages)]
-    run_jobs(jobs, store, config, lambda done: out.progress(done, len(jobs), "pages", reading="figures"))
-    records: list[PageRecord | None] = []
-    for job in jobs:
+    """The record of each page: None for one that was set aside, or is not among the shard's `own`."""
+    jobs = {at: Job(pages[at], "figures", _key(at)) for at in own}
+    run_jobs(list(jobs.values()), store, config, lambda done: out.progress(done, len(jobs), "pages", reading="figures"))
+    records: list[PageRecord | None] = [None] * len(pages)
+    for at, job in jobs.items():
         record = store.load(job, PageRecord)
         if isinstance(record, BadPage):
             out.quarantine(job.page.item, record.reason, record.detail)
-        records.append(None if isinstance(record, BadPage) else record)
+        else:
+            records[at] = record
     return records
 
 

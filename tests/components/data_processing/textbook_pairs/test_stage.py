@@ -7,13 +7,16 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from components.data_processing.textbook_pairs import pool
+from components.data_processing.textbook_pairs import parts, pool
 from components.data_processing.textbook_pairs.boxes import Box
 from components.data_processing.textbook_pairs.config import TextbookPairsConfig
-from components.data_processing.textbook_pairs.stage import run
+from components.data_processing.textbook_pairs.pages import Page
+from components.data_processing.textbook_pairs.stage import run, run_shard
 from pathoflow.errors import InputError, StageError
 from pathoflow.output import StageOutput
 from pathoflow.schemas import read_rows
+from pathoflow.sharding import Shard
+from tests.pairs import contents
 
 REAL_PAGES = Path(__file__).parents[4].parent / "shared" / "real" / "textbook"
 
@@ -116,6 +119,63 @@ def test_the_number_of_workers_does_not_show_in_the_output(books: Path, output: 
     alone = read_books(books, tmp_path, num_workers=1)
     shard = Path("pairs") / "shard-00000.parquet"
     assert (alone.path / shard).read_bytes() == (output.path / shard).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def shards(books: Path, tmp_path_factory: pytest.TempPathFactory) -> list[StageOutput]:
+    """What two shards read of the books."""
+    outputs = []
+    for index in (1, 2):
+        directory = tmp_path_factory.mktemp(f"shard-{index}")
+        outputs.append(StageOutput(directory / "output", directory / "scratch"))
+        run_shard(TextbookPairsConfig(books=(books,)), shard=Shard(index, 2), out=outputs[-1])
+    return outputs
+
+
+def test_shards_share_pages_and_bad_files_without_overlap(output: StageOutput, shards: list[StageOutput]) -> None:
+    assert sum(shard.num_in for shard in shards) == output.num_in
+    assert sum((shard.quarantined for shard in shards), start=type(output.quarantined)()) == output.quarantined
+    assert all(shard.num_in and any(shard.path.glob("pages-*.zip")) for shard in shards)
+
+
+def test_merged_shards_give_the_same_output_without_a_page_being_read(
+    books: Path, output: StageOutput, shards: list[StageOutput], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a shard's page was read again")
+
+    monkeypatch.setattr(pool, "ProcessPoolExecutor", refuse)
+    merged = StageOutput(tmp_path / "output", tmp_path / "scratch")
+    run(TextbookPairsConfig(books=(books,)), parts=[shard.path for shard in shards], out=merged)
+    assert contents(merged.path) == contents(output.path)
+    assert (merged.num_in, merged.num_out) == (output.num_in, output.num_out)
+    assert (merged.quarantined, merged.metrics) == (output.quarantined, output.metrics)
+
+
+def test_a_shard_that_is_missing_is_read_by_the_merge(
+    books: Path, output: StageOutput, shards: list[StageOutput], tmp_path: Path
+) -> None:
+    merged = StageOutput(tmp_path / "output", tmp_path / "scratch")
+    run(TextbookPairsConfig(books=(books,)), parts=[shards[1].path], out=merged)
+    assert contents(merged.path) == contents(output.path)
+
+
+def test_a_killed_merge_unpacks_only_what_is_missing(shards: list[StageOutput], tmp_path: Path) -> None:
+    parts.unpack([shard.path for shard in shards], tmp_path / "pages")
+    whole = contents(tmp_path / "pages")
+    lost, *_, kept = sorted(whole)
+    (tmp_path / "pages" / lost).unlink()
+    (tmp_path / "pages" / f".{lost}.tmp").write_bytes(b"torn")
+    (tmp_path / "pages" / kept).write_bytes(b"kept")
+    parts.unpack([shard.path for shard in shards], tmp_path / "pages")
+    assert contents(tmp_path / "pages") == whole | {kept: b"kept"}
+
+
+def test_stretches_cover_all_pages_and_no_two_books(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "PAGES_TOGETHER", 3)
+    pages = [Page(Path(f"{book}.pdf"), at, book, book, book) for book, num in (("a", 7), ("b", 1)) for at in range(num)]
+    assert list(parts.stretches(pages)) == [range(3), range(3, 6), range(6, 7), range(7, 8)]
+    assert list(parts.stretches([])) == []
 
 
 def test_a_worker_that_dies_is_reported_with_a_remedy(

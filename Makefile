@@ -54,7 +54,7 @@ docs: setup  ## Regenerates the stages' READMEs and the tables of the main one
 	$(BIN)/python -m tools.readmes
 	$(BIN)/python -m tools.picture
 
-bench: setup  ## Runs the benchmarks and regenerates bench/README.md
+bench: setup  ## Runs the benchmarks (`python -m bench NAME` runs one) and regenerates bench/README.md
 	$(BIN)/python -m bench
 
 clean:  ## Removes the virtual environment and caches, never a run

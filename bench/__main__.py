@@ -1,7 +1,11 @@
-"""Runs every benchmark and writes bench/README.md from what they measured."""
+"""Runs benchmarks, keeps what each printed in bench/results and writes bench/README.md from there.
+
+`python -m bench` runs all of them, `python -m bench startup dedup` two; the figures of the others stay.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -11,41 +15,67 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pathoflow.files import write_atomically
+
 _FOLDER = Path(__file__).parent
-_BENCHMARKS = ("startup", "smoke_run")
+_RESULTS = _FOLDER / "results"
+BENCHMARKS = ("startup", "smoke_run")
 
 
 def main() -> None:
-    rows: list[str] = []
-    failed = False
-    for name in _BENCHMARKS:
-        command = [sys.executable, "-m", f"bench.{name}"]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-        print(done.stdout)
-        failed |= done.returncode != 0
-        rows += [_row(name, figure) for figure in json.loads(done.stdout.splitlines()[-1])]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; default: all")
+    names = parser.parse_args().names or BENCHMARKS
+    if unknown := sorted(set(names) - set(BENCHMARKS)):
+        parser.error(f"no such benchmark: {', '.join(unknown)}")
+    missed = [name for name in names if not _run(name)]
+    write_atomically(_FOLDER / "README.md", readme(_RESULTS))
+    sys.exit(f"A goal does not hold: {', '.join(missed)}" if missed else 0)
+
+
+def readme(results: Path) -> str:
+    """The page that shows every benchmark's last result, in the order of `BENCHMARKS`."""
+    found = [(name, results / f"{name}.json") for name in BENCHMARKS]
+    measured = [(name, json.loads(path.read_text())) for name, path in found if path.is_file()]
+    rows = [_row(name, result["date"], figure) for name, result in measured for figure in result["figures"]]
     text = [
         "# Benchmarks",
         "",
-        "Written by `make bench`. Each figure comes from the command in its row.",
+        "Written by `make bench`, or by `python -m bench NAME` for one of them. Each figure comes from the command in",
+        "its row, run on the date in its row; what the commands printed stands below.",
         "",
-        f"Machine: {os.cpu_count()} cores of {_processor()}, Python {platform.python_version()}. "
-        f"Date: {datetime.now(UTC):%Y-%m-%d}.",
-        "",
-        "| figure | value | goal | against | holds | command |",
-        "|---|---|---|---|---|---|",
+        "| figure | value | goal | against | holds | command | date |",
+        "|---|---|---|---|---|---|---|",
         *rows,
-        "",
     ]
-    (_FOLDER / "README.md").write_text("\n".join(text))
-    sys.exit(failed)
+    for name, result in measured:
+        text += ["", f"## {name}", "", f"{result['machine']}, {result['date']}.", "", "```", result["printed"], "```"]
+    return "\n".join(text) + "\n"
 
 
-def _row(name: str, figure: dict[str, Any]) -> str:
+def _run(name: str) -> bool:
+    """Runs one benchmark, keeps its result and returns whether its goals hold."""
+    command = [sys.executable, "-m", f"bench.{name}"]
+    environment = {**os.environ, "COLUMNS": "120", "NO_COLOR": "1"}
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=environment)
+    *printed, last = done.stdout.splitlines()
+    print("\n".join(printed), flush=True)
+    result = {
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "machine": f"{os.cpu_count()} cores of {_processor()}, Python {platform.python_version()}",
+        "printed": "\n".join(line.rstrip() for line in printed).strip("\n"),
+        "figures": json.loads(last),
+    }
+    _RESULTS.mkdir(exist_ok=True)
+    write_atomically(_RESULTS / f"{name}.json", json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+    return done.returncode == 0
+
+
+def _row(name: str, date: str, figure: dict[str, Any]) -> str:
     sign = "≥" if figure["higher_is_better"] else "≤"
     return (
         f"| {figure['name']} | {figure['value']:.3g} {figure['unit']} | {sign} {figure['goal']:g} "
-        f"| {figure['against']} | {'yes' if figure['holds'] else '**no**'} | `python -m bench.{name}` |"
+        f"| {figure['against']} | {'yes' if figure['holds'] else '**no**'} | `python -m bench.{name}` | {date} |"
     )
 
 

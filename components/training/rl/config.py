@@ -31,8 +31,7 @@ class RlConfig(TrainingConfig):
     )
     gating: Gating = Field(
         default="paper",
-        description="`paper`: the weighted sum of rewards counts only if format and answer are right; `additive`: "
-        "it always counts.",
+        description="`paper`: the weighted sum of the two rewards counts only if both are 1; `additive`: always.",
     )
     epsilon_low: float = Field(default=0.2, gt=0.0, lt=1.0, description="Probability ratios are clipped at 1 - this.")
     epsilon_high: float | None = Field(

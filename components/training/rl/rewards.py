@@ -1,8 +1,8 @@
 """The rewards of the paper, as plain functions of one completion.
 
-Equations are those of the Patho-R1 paper: 3 for GRPO, 4 for DAPO. As printed, both give the weighted sum only when the
-format and the answer are right; the weights then never act, and the rewards are {0, 1} and, unless a completion is
-overlong, {-1, 1}. `gating` chooses between that (`paper`) and the plain weighted sum (`additive`).
+Equations are those of the Patho-R1 paper: 3 for GRPO, 4 for DAPO. As printed, both give the weighted sum only when both
+of its parts are 1; the weights then never act, and the rewards are {0, 1} and {-1, 1}. `gating` chooses between that
+(`paper`) and the plain weighted sum (`additive`).
 """
 
 from __future__ import annotations
@@ -129,13 +129,13 @@ def total_reward(algorithm: Algorithm, gating: Gating, form: float, accuracy: fl
     >>> total_reward("grpo", "additive", form=1.0, accuracy=0.0, length=1.0)
     0.1
     >>> total_reward("dapo", "paper", form=1.0, accuracy=1.0, length=0.5)
-    0.75
-    >>> total_reward("dapo", "paper", form=0.0, accuracy=1.0, length=1.0)
     -1.0
+    >>> total_reward("dapo", "additive", form=1.0, accuracy=1.0, length=0.5)
+    0.75
     """
-    if gating == "paper" and not form == accuracy == 1.0:
-        return 0.0 if algorithm == "grpo" else -1.0
-    return 0.1 * form + 0.9 * accuracy if algorithm == "grpo" else 0.5 * accuracy + 0.5 * length
+    if algorithm == "grpo":
+        return 0.0 if gating == "paper" and not form == accuracy == 1.0 else 0.1 * form + 0.9 * accuracy
+    return -1.0 if gating == "paper" and not accuracy == length == 1.0 else 0.5 * accuracy + 0.5 * length
 
 
 def think_answer_consistent(completion: str, options: Sequence[str]) -> bool:

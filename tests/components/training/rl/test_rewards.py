@@ -73,11 +73,10 @@ def test_the_penalty_is_that_of_trl():
     assert [overlong_penalty(length, 100, 20) for length in lengths] == theirs([[0] * length for length in lengths])
 
 
-@given(binary, binary, st.floats(0.0, 1.0))
+@given(binary, binary, st.floats(0.0, 1.0) | binary)
 def test_gating_as_printed_leaves_two_values(form, accuracy, length):
     assert total_reward("grpo", "paper", form, accuracy, length) == float(form == accuracy == 1.0)
-    dapo = total_reward("dapo", "paper", form, accuracy, length)
-    assert dapo == (0.5 + 0.5 * length if form == accuracy == 1.0 else -1.0)
+    assert total_reward("dapo", "paper", form, accuracy, length) == (1.0 if accuracy == length == 1.0 else -1.0)
 
 
 @given(binary, binary, st.floats(0.0, 1.0))
@@ -87,11 +86,11 @@ def test_additive_rewards_are_the_weighted_sums(form, accuracy, length):
 
 
 def test_the_parts_of_one_completion():
-    config = RlConfig(algorithm="dapo", beta=0.0, max_completion_tokens=40, overlong_cache_tokens=20)
+    config = RlConfig(algorithm="dapo", gating="additive", beta=0.0, max_completion_tokens=40, overlong_cache_tokens=20)
     rewards = rewards_of(response_text("yellow", "A"), 30, "A", config)
     assert (rewards.format, rewards.accuracy, rewards.overlong_penalty, rewards.length) == (1.0, 1.0, -0.5, 0.5)
     assert rewards.total == 0.75
-    assert rewards_of(response_text("yellow", "A"), 30, "B", config).total == -1.0
+    assert rewards_of(response_text("yellow", "A"), 30, "B", config).total == 0.25
 
 
 def test_thinking_of_one_option_and_answering_another_is_noticed():

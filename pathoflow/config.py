@@ -5,11 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
 OutputKind = Literal["data", "model"]
+
+
+class ExternalFolder(NamedTuple):
+    """A folder outside the pipeline that a stage reads and whose files are too many, or too large, to be listed.
+
+    Attributes:
+        path: The folder.
+        end_bytes: How much is hashed at each end of a file; None for all of it.
+    """
+
+    path: Path
+    end_bytes: int | None = None
 
 
 class StageConfig(BaseModel):
@@ -41,6 +53,14 @@ class StageConfig(BaseModel):
         """Files outside the pipeline that this configuration reads, in a stable order.
 
         They are hashed into the stage's key and its manifest, so that a changed file re-runs the stage.
+
+        Raises:
+            InputError: A path does not exist.
+        """
+        return []
+
+    def external_folders(self) -> list[ExternalFolder]:
+        """Folders outside the pipeline that this configuration reads; each is one entry of the manifest.
 
         Raises:
             InputError: A path does not exist.

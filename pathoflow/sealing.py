@@ -7,6 +7,7 @@ it, so that damage to the manifest itself shows, too.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from pathoflow.config import OutputKind, StageConfig, digest_of
+from pathoflow.config import ExternalFolder, OutputKind, StageConfig, digest_of
 from pathoflow.errors import InputError, SealError, StageError
 from pathoflow.files import sha256_of_file, sync_tree, write_atomically
 
@@ -28,7 +29,7 @@ class _Record(BaseModel):
 
 
 class SealedFile(_Record):
-    """One file of a sealed directory, or one file from outside that a stage read."""
+    """One file of a sealed directory, or one file or folder (see `describe_folder`) from outside that a stage read."""
 
     path: str
     bytes: int
@@ -121,6 +122,32 @@ def describe_files(paths: list[Path], root: Path | None = None) -> tuple[SealedF
 
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         return tuple(pool.map(describe, paths))
+
+
+def describe_external(config: StageConfig) -> tuple[SealedFile, ...]:
+    """What a configuration reads from outside the pipeline: its files, then its folders."""
+    folders = tuple(describe_folder(folder) for folder in config.external_folders())
+    return describe_files(config.external_files()) + folders
+
+
+def describe_folder(folder: ExternalFolder) -> SealedFile:
+    """One entry for a whole folder: its name with a slash, the sum of its files' sizes, and a hash of their listing.
+
+    The listing holds every file's name, size and SHA-256, the latter of its two ends alone where `end_bytes` says so.
+    """
+    digest = hashlib.sha256()
+    paths = sorted(path for path in folder.path.rglob("*") if path.is_file())
+    num_bytes = 0
+
+    def listed(path: Path) -> tuple[bytes, int, str]:
+        name = path.relative_to(folder.path).as_posix().encode(errors="surrogateescape")
+        return name, path.stat().st_size, sha256_of_file(path, folder.end_bytes)
+
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        for name, size, sha256 in pool.map(listed, paths):
+            num_bytes += size
+            digest.update(name + f"\0{size}\0{sha256}\0".encode())
+    return SealedFile(path=f"{folder.path.as_posix()}/", bytes=num_bytes, sha256=digest.hexdigest())
 
 
 def content_files(directory: Path) -> list[Path]:

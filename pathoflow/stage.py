@@ -22,7 +22,7 @@ from pathoflow.errors import InputError, PathoflowError, Preempted, QuarantineEr
 from pathoflow.files import sync_directory, write_atomically
 from pathoflow.output import QUARANTINE_FILE, StageOutput
 from pathoflow.references import Reference
-from pathoflow.sealing import Code, Counts, Manifest, describe_files, read_manifest, seal, verify
+from pathoflow.sealing import Code, Counts, Manifest, describe_external, read_manifest, seal, verify
 from pathoflow.sharding import Shard, Work, parts_of
 from pathoflow.workdir import StageState, Status, WorkDir, now
 
@@ -129,7 +129,7 @@ class _Attempt:
 
     def execute(self, *, force: bool) -> Reference:
         identities = {name: verify(path).identity for name, path in self.inputs.items()}
-        external = describe_files(self.config.external_files())
+        external = describe_external(self.config)
         code = code_of(type(self.config))
         work = Work(self.config.stage, self.config.digest(), code.digest, identities, external)
         key = work.key(self.name)

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from docstring_parser import Docstring
@@ -118,8 +118,8 @@ def _configuration(config: type[StageConfig]) -> str:
 def _rows(model: type[BaseModel], prefix: str = "") -> Iterator[list[str]]:
     for name, field in model.model_fields.items():
         default = _default(field)
-        nested = _nested_model(field.annotation)
-        if nested and default not in ("required", "`null`"):
+        nested = _nested_models(field.annotation)
+        if nested and default not in ("required", "`null`", "`[]`"):
             default = "below"
         yield [
             f"`{prefix}{name}`",
@@ -128,8 +128,10 @@ def _rows(model: type[BaseModel], prefix: str = "") -> Iterator[list[str]]:
             bounds_in_words(field.metadata),
             _one_line(field.description),
         ]
-        if nested:
-            yield from _rows(nested, f"{prefix}{name}.")
+        for part in nested:
+            # Of several shapes, `format` says which one is meant.
+            shape = f"[{get_args(part.model_fields['format'].annotation)[0]}]" if len(nested) > 1 else ""
+            yield from _rows(part, f"{prefix}{name}{shape}.")
 
 
 def type_in_words(annotation: Any) -> str:
@@ -143,8 +145,10 @@ def type_in_words(annotation: Any) -> str:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Literal:
         return " or ".join(f"`{value}`" for value in arguments)
-    if origin in (Union, UnionType):
-        return " or ".join(type_in_words(argument) for argument in arguments)
+    if origin in (Annotated, Union, UnionType):
+        # Of `Annotated`, the first is the type.
+        meant = arguments[:1] if origin is Annotated else arguments
+        return " or ".join(dict.fromkeys(type_in_words(argument) for argument in meant))
     if origin in (tuple, list):
         kinds = dict.fromkeys(type_in_words(argument) for argument in arguments if argument is not Ellipsis)
         return f"list of {' and '.join(kinds)}"
@@ -188,10 +192,11 @@ def _default(field: FieldInfo) -> str:
     return f"`{_escaped(_figure(value) if isinstance(value, int | float) else str(value))}`"
 
 
-def _nested_model(annotation: Any) -> type[BaseModel] | None:
-    """The model inside a type, as in `TinyShape | None`."""
-    candidates = [annotation, *get_args(annotation)]
-    return next((kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+def _nested_models(annotation: Any) -> list[type[BaseModel]]:
+    """The models inside a type, as in `TinyShape | None` or a list of several shapes."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _nested_models(part)]
 
 
 def _recipes(config: type[StageConfig]) -> str:
@@ -210,9 +215,14 @@ def _running(config: type[StageConfig]) -> str:
         if config.inputs
         else ""
     )
+    divided = (
+        " `--shard i/n` does one of n shares of the work; a run without it then merges the parts in the work directory."
+        if config.can_shard
+        else ""
+    )
     return (
         f"{needs}`--set key=value` changes a value, `--force` runs it though its output is there. To run it within its "
-        f"pipeline: `pathoflow run --recipe smoke --workdir runs/demo --only {config.stage}`."
+        f"pipeline: `pathoflow run --recipe smoke --workdir runs/demo --only {config.stage}`.{divided}"
     )
 
 

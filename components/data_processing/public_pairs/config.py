@@ -7,30 +7,27 @@ from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from pathoflow.config import StageConfig
+from components.data_processing.public_pairs.sources import Source
+from pathoflow.config import ExternalFolder, StageConfig
 from pathoflow.errors import InputError
 
 
 class PublicPairsConfig(StageConfig):
-    """Which CSV and images are read, and what an image may be."""
+    """Which public data sets are read, and what a caption and an image may be."""
 
     stage: ClassVar[str] = "public_pairs"
     inputs: ClassVar[tuple[str, ...]] = ("teaching_atlas",)
     key_metric: ClassVar[str | None] = "num_pairs"
+    can_shard: ClassVar[bool] = True
 
-    csv: Path | None = Field(
-        default=None,
-        description="CSV with columns caption, image_path and perhaps split, read instead of the atlas's.",
+    sources: tuple[Source, ...] = Field(
+        default=(), description="The data sets, by their `format`; none reads the teaching atlas's public part."
     )
-    images: Path | None = Field(
-        default=None,
-        description="Folder or zip file that image_path is relative to. Default: `images/`, `images.zip` or "
-        "the folder itself, whichever lies beside the CSV first.",
+    root: Path | None = Field(
+        default=None, description="Folder at which relative paths of the sources start; null: they are absolute."
     )
-    source: str = Field(
-        default="quilt_1m",
-        pattern=r"^[a-z0-9_.-]+$",
-        description="Name of the data set; a pair's source is this name and its split.",
+    max_caption_chars: int = Field(
+        default=20_000, ge=1, description="Records with longer captions are set aside, in characters."
     )
     max_image_pixels: int = Field(
         default=50_000_000, ge=1, description="Larger images are set aside before a pixel is decoded."
@@ -40,35 +37,47 @@ class PublicPairsConfig(StageConfig):
         ge=1,
         description="Larger image files (unpacked, in a zip) are set aside unread, in bytes.",
     )
+    chunk_rows: int = Field(
+        default=512, ge=1, le=100_000, description="Records of a table that are read together and never again."
+    )
+    num_workers: int = Field(
+        default=2, ge=1, le=64, description="Processes that decode images; the output does not depend on it."
+    )
 
     @model_validator(mode="after")
-    def _check_images(self) -> Self:
-        if self.images is not None and self.csv is None:
-            raise ValueError("images belong to a csv: set public_pairs.csv too")
+    def _check_names(self) -> Self:
+        names = [source.name for source in self.sources]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two sources are named {twice[0]}: give each a name of its own")
         return self
 
+    def located(self) -> list[Source]:
+        """The sources with their paths below `root`.
+
+        Raises:
+            InputError: A file or folder does not exist.
+        """
+        located: list[Source] = []
+        for source in self.sources:
+            placed: Source = source.below(self.root) if self.root else source  # type: ignore[assignment]
+            for path in placed.paths():
+                if not (path.is_absolute() or self.root):
+                    raise InputError(
+                        f"public_pairs: {path} of {source.name} is relative, and public_pairs.root, where it would "
+                        "start, is not set. Set it to the folder with the data sets."
+                    )
+                if not path.exists():
+                    raise InputError(
+                        f"public_pairs: {path} of {source.name} does not exist. Set public_pairs.root to the folder "
+                        "with the data sets, or correct public_pairs.sources."
+                    )
+            located.append(placed)
+        return located
+
     def external_files(self) -> list[Path]:
-        """The CSV, and the zip file or every file of the image folder."""
-        files = [path for path in (self.csv, self.images_location()) if path is not None]
-        for path in files:
-            if not path.exists():
-                raise InputError(f"public_pairs: {path} does not exist. Correct public_pairs.csv or .images.")
-        return [
-            file
-            for path in files
-            for file in (sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path])
-        ]
+        """The tables, records and archives."""
+        return [file for source in self.located() for file in source.external_files()]
 
-    def images_location(self) -> Path | None:
-        """Where the images of `csv` are: as configured, or found beside it; None without a `csv`."""
-        if self.images is not None or self.csv is None:
-            return self.images
-        return images_beside(self.csv)
-
-
-def images_beside(csv: Path) -> Path:
-    """The folder or zip file of images that belongs to a CSV by its place."""
-    for candidate in (csv.parent / "images", csv.parent / "images.zip"):
-        if candidate.exists():
-            return candidate
-    return csv.parent
+    def external_folders(self) -> list[ExternalFolder]:
+        """The folders of images and slides."""
+        return [folder for source in self.located() for folder in source.external_folders()]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import stat
 import zipfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Protocol, Self
@@ -38,7 +40,9 @@ def open_store(location: Path) -> ImageStore:
     if location.is_dir():
         return FolderStore(location)
     if not location.is_file():
-        raise InputError(f"{location} does not exist. Set public_pairs.images to a folder or zip file of images.")
+        raise InputError(
+            f"{location} does not exist. Set `images` in public_pairs.sources to a folder or zip file of images."
+        )
     try:
         return ZipStore(location)
     except (zipfile.BadZipFile, OSError) as error:
@@ -73,23 +77,26 @@ class FolderStore:
 
 
 class ZipStore:
-    """Images in a zip file, by their full name in it, or by their last part where no other has the same."""
+    """Images in a zip file, by their full name in it, or by their last part where no other has the same.
+
+    Nothing is ever unpacked to the disk; entries that are links, or whose names lead out of the archive, are not read.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.archive = zipfile.ZipFile(path)
-        self._by_name: dict[str, zipfile.ZipInfo | None] = {}
         entries = [entry for entry in self.archive.infolist() if not entry.is_dir()]
-        for entry in entries:
-            short = PurePosixPath(entry.filename).name
-            self._by_name[short] = None if short in self._by_name else entry
-        self._by_name |= {entry.filename: entry for entry in entries}
+        self._by_name = _unique((PurePosixPath(entry.filename).name, entry) for entry in entries)
+        self._by_name |= _unique((str(PurePosixPath(entry.filename)), entry) for entry in entries)
 
     def read(self, name: str, *, max_bytes: int) -> bytes:
         """See `ImageStore.read`; the unpacked size is limited, whatever the entry's header says."""
         entry = self._by_name.get(str(_inside(name)))
         if entry is None:
             raise UnreadableImage("missing_file", f"{self.path} holds no (or more than one) {name}")
+        _inside(entry.filename)
+        if stat.S_ISLNK(entry.external_attr >> 16):
+            raise UnreadableImage("path_outside_folder", f"{entry.filename} in {self.path} is a link")
         _check_size(entry.file_size, max_bytes)
         try:
             with self.archive.open(entry) as file:
@@ -112,6 +119,16 @@ class ZipStore:
 
     def __exit__(self, *_: object) -> None:
         self.archive.close()
+
+
+def _unique(named: Iterable[tuple[str, zipfile.ZipInfo]]) -> dict[str, zipfile.ZipInfo | None]:
+    """Entries by name; None where a name stands for different contents."""
+    found: dict[str, zipfile.ZipInfo | None] = {}
+    for name, entry in named:
+        before = found.setdefault(name, entry)
+        if before is not entry and (before is None or (before.CRC, before.file_size) != (entry.CRC, entry.file_size)):
+            found[name] = None
+    return found
 
 
 def _inside(name: str) -> PurePosixPath:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import csv
 import io
 import json
 import os
@@ -9,26 +8,14 @@ from pathlib import Path
 
 import pytest
 from PIL import ExifTags, Image
-from pydantic import ValidationError
 
 from components.data_processing.public_pairs.config import PublicPairsConfig
 from components.data_processing.public_pairs.stage import run
 from pathoflow.errors import ConfigError, InputError
 from pathoflow.images import decode, encode_jpeg, encode_png
+from tests.components.data_processing.public_pairs.sources import row, write_table
+from tests.components.data_processing.public_pairs.sources import run_on as run_on_sources
 from tests.pairs import contents, new_output, picture, rows_of
-
-
-def write_table(path: Path, rows: list[dict[str, str]]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
-
-
-def row(image_path: str, caption: str = "Lipoma.", **more: str) -> dict[str, str]:
-    return {"caption": caption, "image_path": image_path, "split": "train", **more}
 
 
 @pytest.fixture
@@ -41,10 +28,10 @@ def folder(tmp_path: Path) -> Path:
     return images
 
 
-def run_on(table: Path, tmp_path: Path, **keys: object):
-    out = new_output(tmp_path)
-    run(PublicPairsConfig(csv=table, **keys), out=out)
-    return out
+def run_on(table: Path, tmp_path: Path, *, images: Path | None = None, source: str = "quilt_1m", **keys: object):
+    """The stage on one table in Quilt-1M's shape: paper.md's columns, as its lookup file has them."""
+    place = {} if images is None else {"images": images}
+    return run_on_sources(tmp_path, {"format": "quilt_1m", "name": source, "table": table, **place}, **keys)
 
 
 def test_good_rows_become_pairs_and_unknown_columns_are_ignored(folder, tmp_path):
@@ -196,18 +183,5 @@ def test_the_atlas_is_read_when_no_csv_is_named(folder, tmp_path):
 
 
 def test_without_csv_and_atlas_the_key_to_set_is_named(tmp_path):
-    with pytest.raises(ConfigError, match=r"public_pairs\.csv"):
+    with pytest.raises(ConfigError, match=r"public_pairs\.sources"):
         run(PublicPairsConfig(), out=new_output(tmp_path))
-
-
-def test_external_files_are_the_csv_and_every_image(folder):
-    table = write_table(folder.parent / "t.csv", [row("good_1.jpg")])
-    assert PublicPairsConfig(csv=table).external_files() == [
-        table,
-        folder / "good_1.jpg",
-        folder / "good_2.jpg",
-    ]
-    with pytest.raises(InputError, match="does not exist"):
-        PublicPairsConfig(csv=folder / "absent.csv").external_files()
-    with pytest.raises(ValidationError, match="images belong to a csv"):
-        PublicPairsConfig(images=folder)

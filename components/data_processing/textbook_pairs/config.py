@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from components.data_processing.textbook_pairs.listing import book_files
 from pathoflow.config import StageConfig
+from pathoflow.errors import InputError
 
 
 class TextbookPairsConfig(StageConfig):
@@ -50,6 +51,51 @@ class TextbookPairsConfig(StageConfig):
         ge=1_000_000,
         le=170_000_000,
         description="Largest page image, or image on a PDF page, that is decoded, in pixels.",
+    )
+    use_text_layer: bool = Field(
+        default=True,
+        description="Whether the text that a PDF carries takes the place of OCR on pages where it is sound.",
+    )
+    layout: Literal["cdla", "doclayout_yolo", "endpoint"] = Field(
+        default="cdla",
+        description="Finds the regions of a page: the bundled model, a DocLayout-YOLO file or a vision-language model.",
+    )
+    layout_model: Path | None = Field(
+        default=None,
+        description="The ONNX file of DocLayout-YOLO; its weights (AGPL) are not shipped.",
+    )
+    layout_endpoint: str = Field(
+        default="",
+        pattern=r"^(https?://[^@\s]+)?$",
+        description="Address of an OpenAI-compatible endpoint up to its version, as in https://host/v1.",
+    )
+    layout_endpoint_model: str = Field(
+        default="qwen2.5-vl-72b-instruct",
+        min_length=1,
+        description="The vision-language model's name at the endpoint.",
+    )
+    layout_api_key_variable: str = Field(
+        default="",
+        pattern=r"^\w*$",
+        description="Environment variable that holds the endpoint's key; empty where it wants none.",
+    )
+    layout_timeout_s: float = Field(
+        default=180.0,
+        gt=0.0,
+        le=3600.0,
+        description="Longest wait for the endpoint's answer on one page, in seconds.",
+    )
+    layout_max_retries: int = Field(
+        default=6,
+        ge=0,
+        le=100,
+        description="How often a page is sent again to an endpoint that is busy or silent.",
+    )
+    layout_max_tokens: int = Field(
+        default=4096,
+        ge=256,
+        le=65536,
+        description="Longest answer of the endpoint on one page, in tokens.",
     )
     layout_confidence: float = Field(
         default=0.23,
@@ -101,9 +147,20 @@ class TextbookPairsConfig(StageConfig):
     )
 
     def external_files(self) -> list[Path]:
-        """Every file at or below `books`.
+        """Every file at or below `books`, and the layout model's file.
 
         Raises:
             InputError: A path does not exist, or a folder holds no page.
         """
-        return book_files(self.books)
+        models = [self.layout_model] if self.layout == "doclayout_yolo" and self.layout_model else []
+        if missing := [path for path in models if not path.is_file()]:
+            raise InputError(f"{missing[0]} does not exist. layout_model names the ONNX file of DocLayout-YOLO.")
+        return [*book_files(self.books), *models]
+
+    @model_validator(mode="after")
+    def _layout_is_complete(self) -> Self:
+        if self.layout == "doclayout_yolo" and self.layout_model is None:
+            raise ValueError("layout: doclayout_yolo needs layout_model, the path of the ONNX file")
+        if self.layout == "endpoint" and not self.layout_endpoint:
+            raise ValueError("layout: endpoint needs layout_endpoint, as in https://host/v1")
+        return self

@@ -12,18 +12,29 @@ from components.data_processing.textbook_pairs import labels
 from components.data_processing.textbook_pairs.boxes import Box, reading_order, union
 from components.data_processing.textbook_pairs.captions import Caption, is_caption_start
 from components.data_processing.textbook_pairs.config import TextbookPairsConfig
-from components.data_processing.textbook_pairs.layout import LayoutModel, Region
+from components.data_processing.textbook_pairs.layout import Region, layout_model
 from components.data_processing.textbook_pairs.matching import CaptionBlock, find_captions, match
 from components.data_processing.textbook_pairs.ocr import Line, TextReader
 from components.data_processing.textbook_pairs.pages import Page, Rendering, render
 from components.data_processing.textbook_pairs.panels import Mask, find_panels
 from components.data_processing.textbook_pairs.pictures import Picture, find_ink, find_pictures
-from components.data_processing.textbook_pairs.records import WHOLE, Figure, PageRecord, Panel, Rejected
+from components.data_processing.textbook_pairs.records import (
+    WHOLE,
+    Figure,
+    PageRecord,
+    Panel,
+    Rejected,
+    Seen,
+    Text,
+    TextSource,
+)
 from components.data_processing.textbook_pairs.text import paragraphs
+from components.data_processing.textbook_pairs.textlayer import TextLayer, find_text_layer
 from pathoflow.images import encode_jpeg
 
 _MIN_READING_CONFIDENCE = 0.5
 _MARGIN = 0.07
+_INSIDE = 0.5
 
 
 class PageReader:
@@ -31,7 +42,7 @@ class PageReader:
 
     def __init__(self, config: TextbookPairsConfig) -> None:
         self.config = config
-        self._layout = LayoutModel(config.layout_confidence)
+        self._layout = layout_model(config)
         self._text = TextReader()
 
     def read_figures(self, page: Page, crop_prefix: str) -> tuple[PageRecord, dict[str, bytes]]:
@@ -51,10 +62,10 @@ class PageReader:
         boxes = [picture.box for picture in candidates]
         spots = self._find_lines(sheet, boxes)
         near = [spot for spot in spots if self._is_near(spot, boxes, sheet)]
-        lines = self._read(near, sheet.rendering)
+        lines = self._read(near, sheet)
         if not any(is_caption_start(line.text) for line in lines):
             return self._record(sheet, [], rejected + [Picture(box, "no_caption") for box in boxes], None), {}
-        lines += self._read([spot for spot in spots if spot not in near], sheet.rendering)
+        lines += self._read([spot for spot in spots if spot not in near], sheet)
         captions = find_captions(lines, sheet.regions)
         matched = match(captions, boxes, lines, self.config.max_caption_distance * sheet.rendering.size[1])
         found = [picture for group in matched for picture in group]
@@ -68,30 +79,44 @@ class PageReader:
         body = [line for line in lines if line not in in_captions and not _is_margin(line.box, sheet)]
         return self._record(sheet, figures, rejected, paragraphs(body)), crops
 
-    def read_text(self, page: Page) -> list[str]:
-        """The paragraphs of a page whose figures do not matter.
+    def read_text(self, page: Page, seen: Seen) -> Text:
+        """The text of a page whose figures are known.
 
         Raises:
             UnreadableImage: The page cannot be read.
         """
-        sheet = self._look(page)
+        rendering = self._render(page, seen.skew_degrees)
+        sheet = _Sheet(page, rendering, seen.regions, np.zeros((0, 0), dtype=bool), seen.pictures)
         spots = self._find_lines(sheet, [picture.box for picture in sheet.pictures if picture.rejected != "line_art"])
-        return paragraphs(self._read([spot for spot in spots if not _is_margin(spot, sheet)], sheet.rendering))
+        body = self._read([spot for spot in spots if not _is_margin(spot, sheet)], sheet)
+        return Text(paragraphs=paragraphs(body), text_source=sheet.text_source)
 
     def _look(self, page: Page) -> _Sheet:
+        rendering = self._render(page)
+        regions = self._layout.find(rendering.coarse)
+        ink = find_ink(rendering.coarse)
+        pictures = find_pictures(rendering.coarse, ink, regions, self.config.min_figure_px)
+        return _Sheet(page, rendering, regions, ink, pictures)
+
+    def _render(self, page: Page, skew_degrees: float | None = None) -> Rendering:
         config = self.config
-        rendering = render(
+        return render(
             page,
             layout_pixels=config.layout_pixels,
             crop_scale=config.crop_scale,
             max_source_pixels=config.max_source_pixels,
+            skew_degrees=skew_degrees,
         )
-        regions = self._layout.find(rendering.coarse)
-        ink = find_ink(rendering.coarse)
-        return _Sheet(rendering, regions, ink, find_pictures(rendering.coarse, ink, regions, config.min_figure_px))
 
     def _find_lines(self, sheet: _Sheet, pictures: Sequence[Box]) -> list[Box]:
-        """Where lines of text are, with pictures painted over: the text model joins text to what it finds in them."""
+        """Where lines of text are, with pictures painted over: the text model joins text to what it finds in them.
+
+        A PDF that carries sound text says itself where its lines are.
+        """
+        sheet.layer = self._find_layer(sheet)
+        if not sheet.layer.refused:
+            boxes = [line.box for line in sheet.layer.lines]
+            return [box for box in boxes if not any(box.share_in(picture) > _INSIDE for picture in pictures)]
         page = sheet.rendering.coarse.copy()
         paper = np.median(page[::8, ::8], axis=(0, 1)).astype(np.uint8)
         for picture in pictures:
@@ -106,11 +131,21 @@ class PageReader:
             region.kind == "figure_caption" and spot.share_in(region.box) > 0.5 for region in sheet.regions
         )
 
-    def _read(self, spots: Sequence[Box], rendering: Rendering) -> list[Line]:
+    def _find_layer(self, sheet: _Sheet) -> TextLayer:
+        if not self.config.use_text_layer:
+            return TextLayer([], "not_wanted")
+        return find_text_layer(
+            sheet.page, sheet.rendering, sheet.regions, lambda box: self._text.read(sheet.rendering.crop(box))[0]
+        )
+
+    def _read(self, spots: Sequence[Box], sheet: _Sheet) -> list[Line]:
         """The lines of text at the spots; labels that stand beside panels are none."""
+        if sheet.layer is not None and not sheet.layer.refused:
+            wanted = set(spots)
+            return [line for line in sheet.layer.lines if line.box in wanted and not labels.parse_label(line.text)]
         lines = []
         for spot in spots:
-            text, confidence = self._text.read(rendering.crop(spot))
+            text, confidence = self._text.read(sheet.rendering.crop(spot))
             if text and confidence >= _MIN_READING_CONFIDENCE and not labels.parse_label(text):
                 lines.append(Line(spot, text))
         return lines
@@ -173,17 +208,27 @@ class PageReader:
                 Rejected(box=sheet.rendering.on_page(picture.box), reason=picture.rejected) for picture in rejected
             ],
             paragraphs=body,
+            seen=Seen(regions=sheet.regions, pictures=sheet.pictures, skew_degrees=sheet.rendering.skew_degrees),
+            text_source=sheet.text_source,
         )
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Sheet:
-    """A rendered page with its regions, ink and pictures."""
+    """A rendered page with its regions, ink and pictures, and the text that it carries once that was asked for."""
 
+    page: Page
     rendering: Rendering
     regions: list[Region]
     ink: Mask
     pictures: list[Picture]
+    layer: TextLayer | None = None
+
+    @property
+    def text_source(self) -> TextSource:
+        if self.layer is None:
+            return TextSource()
+        return TextSource(kind="ocr" if self.layer.refused else "layer", refused=self.layer.refused)
 
 
 def _is_margin(spot: Box, sheet: _Sheet) -> bool:

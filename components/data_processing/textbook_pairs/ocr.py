@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import rapidocr
 
 from components.data_processing.textbook_pairs.boxes import Box, union
 from components.data_processing.textbook_pairs.pages import Pixels
 
-_MODELS = Path(rapidocr.__file__).parent / "models"
 _SAME_ROW = 0.6
 _WORD_GAP = 0.4
 
@@ -27,12 +25,15 @@ class TextReader:
     """Finds and reads Chinese and English text with the models that rapidocr's wheel holds, on one thread."""
 
     def __init__(self) -> None:
+        import rapidocr
+
+        models = Path(rapidocr.__file__).parent / "models"
         self._ocr = rapidocr.RapidOCR(
             params={
                 "Global.log_level": "error",
                 "Global.use_cls": False,
-                "Det.model_path": str(_MODELS / "PP-OCRv6_det_small.onnx"),
-                "Rec.model_path": str(_MODELS / "PP-OCRv6_rec_small.onnx"),
+                "Det.model_path": str(models / "PP-OCRv6_det_small.onnx"),
+                "Rec.model_path": str(models / "PP-OCRv6_rec_small.onnx"),
                 "EngineConfig.onnxruntime.intra_op_num_threads": 1,
                 "EngineConfig.onnxruntime.inter_op_num_threads": 1,
             }

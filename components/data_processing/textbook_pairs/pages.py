@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TypeVar, cast
 
 import cv2
 import numpy as np
-import pypdfium2
 from numpy.typing import NDArray
 from PIL import Image
 
 from components.data_processing.textbook_pairs.boxes import Box, union
 from components.data_processing.textbook_pairs.listing import PDF_SUFFIX
+from components.data_processing.textbook_pairs.pdfs import count_pdf_pages, page_size, render_pdf
+from components.data_processing.textbook_pairs.skew import estimate_skew, rotation, turned
 from pathoflow.images import UnreadableImage, read
 
-P = TypeVar("P", np.uint8, np.float32)
 Pixels = NDArray[np.uint8]
 """An RGB picture `[H, W, 3]`."""
 
 SIDE_UNIT_PX = 28
 _MAX_ASPECT = 8.0
-_MAX_SKEW_DEGREES = 3.0
 
 
 @dataclass(frozen=True)
@@ -62,18 +61,23 @@ class Rendering:
 
     Attributes:
         coarse: The page at the size at which boxes are given.
-        fine: The page `crop_scale` times as large per side.
+        source: The page as it came, `crop_scale` times as large per side.
         skew_degrees: How far the page was turned counter-clockwise to stand upright.
     """
 
     coarse: Pixels
-    fine: Pixels
+    source: Pixels
     skew_degrees: float
+
+    @cached_property
+    def fine(self) -> Pixels:
+        """The upright page, `crop_scale` times as large per side; made when a first crop needs it."""
+        return turned(self.source, self.skew_degrees) if self.skew_degrees else self.source
 
     @property
     def scale(self) -> int:
         """Pixels of `fine` per pixel of `coarse`."""
-        return int(self.fine.shape[1] // self.coarse.shape[1])
+        return int(self.source.shape[1] // self.coarse.shape[1])
 
     @property
     def size(self) -> tuple[int, int]:
@@ -88,12 +92,18 @@ class Rendering:
 
     def on_page(self, box: Box) -> Box:
         """A box of the upright page as a box around the same area of the page as it came."""
-        if not self.skew_degrees:
+        return self._turned(box, -self.skew_degrees)
+
+    def upright(self, box: Box) -> Box:
+        """A box of the page as it came as a box around the same area of the upright page."""
+        return self._turned(box, self.skew_degrees)
+
+    def _turned(self, box: Box, degrees: float) -> Box:
+        if not degrees:
             return box
         width, height = self.size
-        back = _rotation(width, height, -self.skew_degrees)
         corners = np.array([[box.x0, box.y0, 1], [box.x1, box.y0, 1], [box.x0, box.y1, 1], [box.x1, box.y1, 1]])
-        points = (corners @ back.T).tolist()
+        points = (corners @ rotation(width, height, degrees).T).tolist()
         return union(Box(x, y, x, y) for x, y in points).clipped(width, height)
 
 
@@ -108,31 +118,40 @@ def count_pages(path: Path) -> int:
         return _count_frames(path)
     if suffix != PDF_SUFFIX:
         return 1
-    with _open_pdf(path) as document:
-        if len(document) == 0:
-            raise UnreadableImage("empty_pdf", "the PDF has no pages")
-        return len(document)
+    return count_pdf_pages(path)
 
 
 def render(
-    page: Page, *, layout_pixels: int, crop_scale: int, max_source_pixels: int, turn_upright: bool = True
+    page: Page,
+    *,
+    layout_pixels: int,
+    crop_scale: int,
+    max_source_pixels: int,
+    skew_degrees: float | None = None,
 ) -> Rendering:
     """Renders a page at both sizes and turns it upright.
+
+    Args:
+        page: The page.
+        layout_pixels: Largest area of the coarse rendering.
+        crop_scale: How many times as large per side the fine one is.
+        max_source_pixels: Largest image that is decoded.
+        skew_degrees: How far to turn the page, where that is known.
 
     Raises:
         UnreadableImage: The page cannot be read, or is too large or too narrow.
     """
     if page.path.suffix.lower() == PDF_SUFFIX:
-        fine = _render_pdf(page, layout_pixels, crop_scale, max_source_pixels)
+        source = _render_pdf(page, layout_pixels, crop_scale, max_source_pixels)
     else:
         _, image = read(page.path, max_pixels=max_source_pixels, frame=page.index)
-        fine = _resized(image, layout_pixels, crop_scale)
-    coarse = _reduced(fine, crop_scale)
-    degrees = estimate_skew(cv2.cvtColor(coarse, cv2.COLOR_RGB2GRAY)) if turn_upright else 0.0
-    if degrees:
-        fine = _turned(fine, degrees)
-        coarse = _reduced(fine, crop_scale)
-    return Rendering(coarse, fine, degrees)
+        source = _resized(image, layout_pixels, crop_scale)
+    coarse = _reduced(source, crop_scale)
+    if skew_degrees is None:
+        skew_degrees = estimate_skew(cv2.cvtColor(coarse, cv2.COLOR_RGB2GRAY))
+    if skew_degrees:
+        coarse = turned(coarse, skew_degrees)
+    return Rendering(coarse, source, skew_degrees)
 
 
 def layout_size(width: float, height: float, max_pixels: int) -> tuple[int, int]:
@@ -150,27 +169,6 @@ def layout_size(width: float, height: float, max_pixels: int) -> tuple[int, int]
     return coarse_width, coarse_height
 
 
-def estimate_skew(grey: NDArray[np.uint8]) -> float:
-    """The turn, in degrees counter-clockwise, that makes lines of text horizontal; 0 for an upright page.
-
-    Turned by the right angle, rows of the page are either dark or empty: the sum of squared differences between
-    neighbouring rows is largest.
-    """
-    small = cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-    dark = (small < cv2.blur(small, (31, 31)).astype(np.int16) - 15).astype(np.float32)
-
-    def sharpness(degrees: float) -> float:
-        return float(np.square(np.diff(_turned(dark, degrees, border=0.0).sum(axis=1))).sum())
-
-    best = 0.0
-    for reach, step in ((_MAX_SKEW_DEGREES, 0.5), (0.4, 0.1)):
-        steps = round(reach / step)
-        best = max((best + step * number for number in range(-steps, steps + 1)), key=sharpness)
-    if abs(best) < 0.15 or abs(best) >= _MAX_SKEW_DEGREES or sharpness(best) < 1.05 * sharpness(0.0):
-        return 0.0
-    return round(best, 1)
-
-
 def _count_frames(path: Path) -> int:
     """The pages of a scanned TIFF; 1 for a damaged one, whose reading will give the reason."""
     try:
@@ -181,41 +179,11 @@ def _count_frames(path: Path) -> int:
         return 1
 
 
-def _open_pdf(path: Path) -> pypdfium2.PdfDocument:
-    with path.open("rb") as file:
-        head = file.read(1024)
-        file.seek(max(path.stat().st_size - 2048, 0))
-        tail = file.read()
-    if not head:
-        raise UnreadableImage("empty_file", "0 bytes")
-    if b"%PDF-" not in head:
-        raise UnreadableImage("not_a_pdf", "the file does not begin like a PDF")
-    if b"%%EOF" not in tail:
-        # The renderer would mend such a file and show whatever pages are left of it.
-        raise UnreadableImage("truncated_pdf", "the end-of-file mark is missing: fetch or copy the file again")
-    try:
-        return pypdfium2.PdfDocument(path)
-    except pypdfium2.PdfiumError as error:
-        if "password" in str(error).lower():
-            raise UnreadableImage("encrypted_pdf", "a password is needed: save the file without one") from error
-        raise UnreadableImage("corrupt_pdf", str(error)) from error
-
-
 def _render_pdf(page: Page, layout_pixels: int, crop_scale: int, max_source_pixels: int) -> Pixels:
-    with _open_pdf(page.path) as document:
-        try:
-            sheet = document[page.index]
-            width, height = sheet.get_size()
-            coarse_width, coarse_height = _checked_size(width, height, layout_pixels)
-            for picture in sheet.get_objects(filter=[pypdfium2.raw.FPDF_PAGEOBJ_IMAGE]):
-                columns, rows = picture.get_px_size()
-                if columns * rows > max_source_pixels:
-                    raise UnreadableImage("image_too_large", f"an image of {columns} x {rows} px on the page")
-            scale = crop_scale * max(coarse_width / width, coarse_height / height)
-            image = sheet.render(scale=scale).to_pil().convert("RGB")
-        except pypdfium2.PdfiumError as error:
-            raise UnreadableImage("corrupt_page", str(error)) from error
-    return _resized(image, layout_pixels, crop_scale)
+    width, height = page_size(page.path, page.index)
+    coarse_width, coarse_height = _checked_size(width, height, layout_pixels)
+    scale = crop_scale * max(coarse_width / width, coarse_height / height)
+    return _resized(render_pdf(page.path, page.index, scale, max_source_pixels), layout_pixels, crop_scale)
 
 
 def _resized(image: Image.Image, layout_pixels: int, crop_scale: int) -> Pixels:
@@ -233,22 +201,7 @@ def _checked_size(width: float, height: float, layout_pixels: int) -> tuple[int,
 
 
 def _reduced(pixels: Pixels, factor: int) -> Pixels:
-    return np.asarray(Image.fromarray(pixels).reduce(factor)) if factor > 1 else pixels
-
-
-def _turned(pixels: NDArray[P], degrees: float, border: float | None = None) -> NDArray[P]:
-    """The picture turned counter-clockwise; its edge is repeated outside unless `border` is given."""
     height, width = pixels.shape[:2]
-    turned = cv2.warpAffine(
-        pixels,
-        _rotation(width, height, degrees),
-        (width, height),
-        flags=cv2.INTER_CUBIC if border is None else cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REPLICATE if border is None else cv2.BORDER_CONSTANT,
-        borderValue=border or 0.0,
-    )
-    return cast("NDArray[P]", turned)
-
-
-def _rotation(width: int, height: int, degrees: float) -> NDArray[np.float64]:
-    return np.asarray(cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1.0))
+    size = (width // factor, height // factor)
+    # The mean of whole blocks of pixels, as Pillow's `reduce` has it, in a sixth of its time.
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)) if factor > 1 else pixels

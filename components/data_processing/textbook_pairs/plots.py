@@ -24,7 +24,7 @@ def draw_page(page: Page, record: PageRecord, config: TextbookPairsConfig) -> by
         layout_pixels=config.layout_pixels,
         crop_scale=1,
         max_source_pixels=config.max_source_pixels,
-        turn_upright=False,
+        skew_degrees=0.0,
     )
     image = Image.fromarray(rendering.coarse)
     draw = ImageDraw.Draw(image)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self, TypeVar
 
 from pydantic import ValidationError
 
 from components.data_processing.textbook_pairs.config import TextbookPairsConfig
 from components.data_processing.textbook_pairs.pages import Page
-from components.data_processing.textbook_pairs.records import BadPage, Record, Text
-from pathoflow.errors import StageError
+from components.data_processing.textbook_pairs.records import BadPage, PageRecord, Record
+from pathoflow.errors import PathoflowError, StageError
 from pathoflow.files import write_atomically
 from pathoflow.images import UnreadableImage
 from pathoflow.processes import die_with_parent
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 Kind = Literal["figures", "text"]
 R = TypeVar("R", bound=Record)
+
+_JOBS_AHEAD = 4
 
 
 class Job(NamedTuple):
@@ -74,36 +76,66 @@ class PageStore:
         return self.directory / f"{job.key}.{job.kind}.json"
 
 
-def run_jobs(
-    jobs: Sequence[Job], store: PageStore, config: TextbookPairsConfig, on_done: Callable[[int], None]
-) -> None:
-    """Does the jobs that the store has no record of; `on_done` hears how many are finished.
+class PagePool:
+    """Worker processes that read pages, started when there is a first one to read and kept for what follows.
 
-    Raises:
-        StageError: A worker process died; the same command continues with what it left.
+    To be used as a context: its end ends the processes.
+
+    Args:
+        store: Where the workers leave the records.
+        config: How pages are read.
     """
-    waiting = [job for job in jobs if not store.has(job)]
-    on_done(len(jobs) - len(waiting))
-    if not waiting:
-        return
-    pool = ProcessPoolExecutor(
-        max_workers=min(config.num_workers, len(waiting)),
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_start_worker,
-        initargs=(config, store),
-    )
-    try:
-        futures = {pool.submit(_do, job): job for job in waiting}
-        for number, future in enumerate(as_completed(futures), start=len(jobs) - len(waiting) + 1):
-            future.result()
-            on_done(number)
-    except BrokenProcessPool as error:
-        raise StageError(
-            "A process that read pages died, most likely for want of memory. Lower textbook_pairs.num_workers "
-            "or textbook_pairs.max_source_pixels and run the same command again: finished pages are kept."
-        ) from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+
+    def __init__(self, store: PageStore, config: TextbookPairsConfig) -> None:
+        self.store = store
+        self.config = config
+        self._executor: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._executor is not None:
+            self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def run(self, jobs: Sequence[Job], on_done: Callable[[int], None]) -> None:
+        """Does the jobs that the store has no record of; `on_done` hears how many are finished.
+
+        Raises:
+            StageError: A worker process died; the same command continues with what it left.
+        """
+        waiting = [job for job in jobs if not self.store.has(job)]
+        num_done = len(jobs) - len(waiting)
+        on_done(num_done)
+        try:
+            for _ in self._results(waiting):
+                num_done += 1
+                on_done(num_done)
+        except BrokenProcessPool as error:
+            raise StageError(
+                "A process that read pages died, most likely for want of memory. Lower textbook_pairs.num_workers "
+                "or textbook_pairs.max_source_pixels and run the same command again: finished pages are kept."
+            ) from error
+
+    def _results(self, jobs: Sequence[Job]) -> Iterator[None]:
+        """One item per finished job. Few jobs are handed out at a time, so that a long list costs no memory."""
+        handed_out: set[Future[None]] = set()
+        for job in jobs:
+            if len(handed_out) >= _JOBS_AHEAD * self.config.num_workers:
+                done, handed_out = wait(handed_out, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in done)
+            handed_out.add(self._start().submit(_do, job))
+        yield from (future.result() for future in as_completed(handed_out))
+
+    def _start(self) -> ProcessPoolExecutor:
+        if self._executor is None:
+            self._executor = ProcessPoolExecutor(
+                max_workers=self.config.num_workers,
+                mp_context=multiprocessing.get_context("spawn"),
+                initializer=_start_worker,
+                initargs=(self.config, self.store),
+            )
+        return self._executor
 
 
 class _Worker(NamedTuple):
@@ -111,7 +143,7 @@ class _Worker(NamedTuple):
     store: PageStore
 
 
-_worker: _Worker | None = None
+_worker: _Worker | PathoflowError | None = None
 
 
 def _start_worker(config: TextbookPairsConfig, store: PageStore) -> None:
@@ -123,21 +155,32 @@ def _start_worker(config: TextbookPairsConfig, store: PageStore) -> None:
     from components.data_processing.textbook_pairs.curation import PageReader
 
     cv2.setNumThreads(1)
-    _worker = _Worker(PageReader(config), store)
+    try:
+        _worker = _Worker(PageReader(config), store)
+    except PathoflowError as error:
+        # Raised here it would break the pool without a word of the reason.
+        _worker = error
 
 
 def _do(job: Job) -> None:
     assert _worker is not None
+    if isinstance(_worker, PathoflowError):
+        raise _worker
     reader, store = _worker
     record: Record
     crops: dict[str, bytes] = {}
     try:
         if job.kind == "text":
-            record = Text(paragraphs=reader.read_text(job.page))
+            looked = store.load(job._replace(kind="figures"), PageRecord)
+            assert isinstance(looked, PageRecord), "text is asked only of pages that could be read"
+            record = reader.read_text(job.page, looked.seen)
         else:
             record, crops = reader.read_figures(job.page, job.key)
     except UnreadableImage as error:
         record = BadPage(reason=error.reason, detail=error.detail)
+    except PathoflowError:
+        # Nothing is wrong with the page: it is read when the same command runs again.
+        raise
     except Exception as error:
         # One page that the libraries stumble over must not end a run over thousands.
         record = BadPage(reason="unexpected_error", detail=f"{type(error).__name__}: {error}")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict
 
 from components.data_processing.textbook_pairs.boxes import Box
+from components.data_processing.textbook_pairs.layout import Region
+from components.data_processing.textbook_pairs.pictures import Picture
 
 WHOLE = ""
 """The label of a figure that has one panel or was kept whole."""
@@ -55,6 +59,32 @@ class Rejected(Record):
     reason: str
 
 
+class Seen(Record):
+    """What was seen of a page before any text was read, so that a second look need not search for it again.
+
+    Attributes:
+        regions: What the layout model found.
+        pictures: What may be figures, and what was rejected.
+        skew_degrees: How far the page was turned counter-clockwise to stand upright.
+    """
+
+    regions: list[Region]
+    pictures: list[Picture]
+    skew_degrees: float
+
+
+class TextSource(Record):
+    """Where the text of a page comes from.
+
+    Attributes:
+        kind: `layer` for the text that a PDF carries, `ocr`, or empty where no text was read.
+        refused: Why the text that a PDF carries was not used; empty where it was, or where there is none to use.
+    """
+
+    kind: Literal["", "layer", "ocr"] = ""
+    refused: str = ""
+
+
 class PageRecord(Record):
     """One page.
 
@@ -64,6 +94,8 @@ class PageRecord(Record):
         figures: Its figures.
         rejected: Regions that were looked at and are no figures.
         paragraphs: Its body text, or None where it was not read.
+        seen: What the figures were looked for in.
+        text_source: Where the text that was read comes from.
     """
 
     width: int
@@ -71,12 +103,15 @@ class PageRecord(Record):
     figures: list[Figure] = []
     rejected: list[Rejected] = []
     paragraphs: list[str] | None = None
+    seen: Seen
+    text_source: TextSource = TextSource()
 
 
 class Text(Record):
     """The body text of a page that was read for it alone."""
 
     paragraphs: list[str]
+    text_source: TextSource
 
 
 class BadPage(Record):

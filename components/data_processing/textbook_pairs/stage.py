@@ -13,12 +13,26 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from components.data_processing.textbook_pairs.listing import PAGE_SUFFIXES, PDF_SUFFIX, book_files, unique_names
+from components.data_processing.textbook_pairs.listing import (
+    PAGE_SUFFIXES,
+    PDF_SUFFIX,
+    book_files,
+    find_copies,
+    unique_names,
+)
 from components.data_processing.textbook_pairs.pages import Page, count_pages
 from components.data_processing.textbook_pairs.parts import pack, stretches, unpack
 from components.data_processing.textbook_pairs.plots import draw_page
-from components.data_processing.textbook_pairs.pool import Job, PageStore, run_jobs
-from components.data_processing.textbook_pairs.records import WHOLE, BadPage, Figure, PageRecord, Panel, Text
+from components.data_processing.textbook_pairs.pool import Job, PagePool, PageStore
+from components.data_processing.textbook_pairs.records import (
+    WHOLE,
+    BadPage,
+    Figure,
+    PageRecord,
+    Panel,
+    Text,
+    TextSource,
+)
 from components.data_processing.textbook_pairs.references import references_to
 from components.data_processing.textbook_pairs.text import sentences_across
 from pathoflow.errors import InputError
@@ -35,7 +49,7 @@ if TYPE_CHECKING:
 def run(
     config: TextbookPairsConfig, *, teaching_atlas: Path | None = None, parts: Sequence[Path] = (), out: StageOutput
 ) -> None:
-    """Reads every page of the books and writes `pairs/*.parquet` (schema PAIRS), `rejected.jsonl` and plots.
+    """Reads every page of the books; writes `pairs/*.parquet` (schema PAIRS), `rejected.jsonl`, `pages.jsonl`, plots.
 
     Args:
         config: What to read and how.
@@ -50,10 +64,12 @@ def run(
     _count_files(pages, bad_files, out)
     store = PageStore(out.scratch / "pages")
     unpack(parts, store.directory)
-    records = _read_figures(pages, range(len(pages)), store, config, out)
-    texts = _read_neighbours(pages, records, store, config, out)
+    with PagePool(store, config) as pool:
+        records = _read_figures(pages, range(len(pages)), pool, out)
+        texts, sources = _read_neighbours(pages, records, pool, out)
     _write_pairs(pages, records, texts, store, config, out)
     _write_rejected(pages, records, out)
+    _write_pages(pages, records, sources, out)
     _draw(pages, records, config, out)
 
 
@@ -78,8 +94,9 @@ def run_shard(
     own_bad_files = [bad for number, bad in enumerate(bad_files) if shard.owns(number)]
     _count_files([pages[at] for at in own], own_bad_files, out)
     store = PageStore(out.scratch / "pages")
-    records = _read_figures(pages, own, store, config, out)
-    _read_neighbours(pages, records, store, config, out)
+    with PagePool(store, config) as pool:
+        records = _read_figures(pages, own, pool, out)
+        _read_neighbours(pages, records, pool, out)
     pack(store.directory, out.path)
     out.num_out = sum(record is not None for record in records)
 
@@ -106,8 +123,11 @@ def _list_pages(files: Mapping[Path, str]) -> tuple[list[Page], list[_BadFile]]:
     """The pages of all files, and the files that have none."""
     pages: list[Page] = []
     bad_files: list[_BadFile] = []
+    copies = find_copies(list(files))
     for (path, label), name in zip(files.items(), unique_names(list(files)), strict=True):
         try:
+            if path in copies:
+                raise UnreadableImage("duplicate_file", f"the same bytes as {files[copies[path]]}, which is read")
             if path.suffix.lower() not in PAGE_SUFFIXES:
                 raise UnreadableImage("unsupported_file", f"only {' '.join(sorted(PAGE_SUFFIXES))} are read")
             num_pages = count_pages(path)
@@ -127,14 +147,14 @@ def _count_files(pages: Sequence[Page], bad_files: Sequence[_BadFile], out: Stag
 
 
 def _read_figures(
-    pages: Sequence[Page], own: Sequence[int], store: PageStore, config: TextbookPairsConfig, out: StageOutput
+    pages: Sequence[Page], own: Sequence[int], pool: PagePool, out: StageOutput
 ) -> list[PageRecord | None]:
     """The record of each page: None for one that was set aside, or is not among the shard's `own`."""
     jobs = {at: Job(pages[at], "figures", _key(at)) for at in own}
-    run_jobs(list(jobs.values()), store, config, lambda done: out.progress(done, len(jobs), "pages", reading="figures"))
+    pool.run(list(jobs.values()), lambda done: out.progress(done, len(jobs), "pages", reading="figures"))
     records: list[PageRecord | None] = [None] * len(pages)
     for at, job in jobs.items():
-        record = store.load(job, PageRecord)
+        record = pool.store.load(job, PageRecord)
         if isinstance(record, BadPage):
             out.quarantine(job.page.item, record.reason, record.detail)
         else:
@@ -145,33 +165,32 @@ def _read_figures(
 def _read_neighbours(
     pages: Sequence[Page],
     records: Sequence[PageRecord | None],
-    store: PageStore,
-    config: TextbookPairsConfig,
+    pool: PagePool,
     out: StageOutput,
-) -> list[list[str]]:
-    """The body text of every page that is near a figure; empty for the others."""
+) -> tuple[list[list[str]], list[TextSource]]:
+    """The body text of every page that is near a figure, empty for the others; and where each page's text is from."""
     wanted = {
         neighbour
         for at, record in enumerate(records)
         if record and record.figures
-        for neighbour in _window(pages, at, config.neighbour_pages)
+        for neighbour in _window(pages, at, pool.config.neighbour_pages)
     }
     jobs = {
         at: Job(pages[at], "text", _key(at))
         for at in sorted(wanted)
         if (record := records[at]) is not None and record.paragraphs is None
     }
-    run_jobs(
+    pool.run(
         list(jobs.values()),
-        store,
-        config,
         lambda done: out.progress(done, len(jobs), "neighbour pages", reading="text"),
     )
     texts = [list(record.paragraphs or []) if record else [] for record in records]
+    sources = [record.text_source if record else TextSource() for record in records]
     for at, job in jobs.items():
-        text = store.load(job, Text)
-        texts[at] = [] if isinstance(text, BadPage) else text.paragraphs
-    return texts
+        text = pool.store.load(job, Text)
+        if not isinstance(text, BadPage):
+            texts[at], sources[at] = text.paragraphs, text.text_source
+    return texts, sources
 
 
 def _key(at: int) -> str:
@@ -258,6 +277,26 @@ def _write_rejected(pages: Sequence[Page], records: Sequence[PageRecord | None],
     write_atomically(out.path / "rejected.jsonl", "".join(lines))
     for reason, number in sorted(count.items()):
         out.metric(f"num_rejected_{reason}", number)
+
+
+def _write_pages(
+    pages: Sequence[Page], records: Sequence[PageRecord | None], sources: Sequence[TextSource], out: StageOutput
+) -> None:
+    """Lists every page that was read: how crooked it was, and where its text comes from."""
+    lines = []
+    for page, record, source in zip(pages, records, sources, strict=True):
+        if record is None:
+            continue
+        line = {
+            "page": f"{page.name}/p{page.number}",
+            "skew_degrees": record.seen.skew_degrees,
+            "text": source.kind,
+            "text_layer_refused": source.refused,
+        }
+        lines.append(json.dumps(line, ensure_ascii=False) + "\n")
+    write_atomically(out.path / "pages.jsonl", "".join(lines))
+    for kind in ("layer", "ocr"):
+        out.metric(f"num_pages_text_{kind}", sum(source.kind == kind for source in sources))
 
 
 def _draw(

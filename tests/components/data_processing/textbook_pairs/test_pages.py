@@ -17,10 +17,10 @@ from components.data_processing.textbook_pairs.pages import (
     Page,
     Rendering,
     count_pages,
-    estimate_skew,
     layout_size,
     render,
 )
+from components.data_processing.textbook_pairs.skew import estimate_skew
 from pathoflow.errors import InputError
 from pathoflow.images import UnreadableImage
 

@@ -18,22 +18,36 @@ NUMBER = r"[A-Z]?\d{1,3}(?:(?:\s?-\s?|\.)\d{1,3})*"
 """A figure's number in folded text: `7`, `13-19`, `2.4`, `S1`."""
 
 _START = re.compile(
-    rf"^\W{{0,3}}(?:图|fig(?:ure)?\b\.?|plate\b)\s*(?P<number>{NUMBER})(?P<panel>[a-z])?(?![a-z\d])[.:、|]?(?P<rest>.*)$",
+    rf"^\W{{0,3}}(?:图|fig(?:ure)?\b[.,:]?|plate\b)\s*(?P<number>{NUMBER})(?P<panel>[a-z])?(?![a-z\d])\s?[.:、|]?(?P<rest>.*)$",
     re.IGNORECASE | re.DOTALL,
 )
 # How a sentence of the body goes on after a figure's number, where a caption would begin its title.
 _SENTENCE = re.compile(r"^\s*([a-z]|[,;)、]|所?示|显示|中|可见|[和与及])")
 
-_LETTERS = r"[A-Za-z](?:\s*(?:[-,&、~]|and|to|和|至)\s*[A-Za-z])*"
+_AND = r"\s*(?:[-,&、~]|and|to|和|及|至)\s*"
+
+
+def _group(label: str) -> str:
+    """A pattern for one label or several joined: `A`, `A–C`, `A and C`, `A、B和C`."""
+    return rf"(?P<labels>{label}(?:{_AND}{label}(?![A-Za-z]))*)"
+
+
+_AT_START = r"(?:(?<=^)|(?<=[.;:。]\s)|(?<=[;。:]))"
 _STYLES = (
     # `(A)`, `(a, b)`; then `A.`, `A、`, `A)`; then `A, Text` and bare `A Text` where a sentence may begin; then `a)`.
-    re.compile(rf"\(\s*(?P<labels>{_LETTERS})\s*\)[.:,、]?"),
-    re.compile(r"(?<![A-Za-z0-9.\-])(?P<labels>[A-Z](?:\s*[-,&、~]\s*[A-Z])*)\s?[.:、)](?![A-Za-z0-9]*\.[A-Za-z])"),
-    re.compile(r"(?:(?<=^)|(?<=[.;:。]\s)|(?<=[;。]))(?P<labels>[A-Z](?:\s*[-&~]\s*[A-Z])*),\s?(?=[A-Z0-9一-鿿])"),
-    re.compile(r"(?:(?<=^)|(?<=[.;:。]\s)|(?<=[;。]))(?P<labels>[A-Z](?:\s*[-&~]\s*[A-Z])*)(?=\s+[A-Z0-9]|\s*[一-鿿])"),
-    re.compile(r"(?:(?<=^)|(?<=[\s.;:。]))(?P<labels>[a-z](?:\s*[-,&、~]\s*[a-z])*)[.)](?=\s|[一-鿿])"),
+    re.compile(rf"\(\s*{_group('[A-Za-z]')}\s*\)[.:,、]?"),
+    re.compile(rf"(?<![A-Za-z0-9.\-]){_group('[A-Z]')}\s?[.:、)](?![A-Za-z0-9]*\.[A-Za-z])"),
+    re.compile(rf"{_AT_START}{_group('[A-Za-z]')},\s?(?=[A-Z0-9一-鿿])"),
+    # Between Chinese words the first label may stand without a stop before it.
+    re.compile(
+        rf"(?:{_AT_START}|(?<=[\s一-鿿])(?=A)){_group('[A-Z]')}(?=\s+[A-Z0-9]|\s*[一-鿿])"
+    ),
+    re.compile(rf"(?:(?<=^)|(?<=[\s.;:。,]|[一-鿿])){_group('[a-z]')}\s?[.:)](?=\s?\S)"),
+    re.compile(rf"\(?{_group('[①-⑳]')}\)?[.:、]?"),
+    re.compile(rf"\(\s*{_group('[1-9]')}\s*\)[.:,、]?"),
+    re.compile(rf"(?:(?<=^)|(?<=[\s.;:。])){_group('[1-9]')}[.、)](?!\d)"),
 )
-_CONNECTOR = re.compile(r"^\s*([,;、]|and\b|or\b|as well as\b|[和与及]|以及)")
+_CONNECTOR = re.compile(r"^\s*([,;、]\s*(?:and\b|和)?|and\b|or\b|as well as\b|[和与及]|以及)")
 _EDGES = " \t\n\u3000,;:.，；：。、"
 
 
@@ -104,13 +118,14 @@ def split_parts(text: str) -> tuple[str, dict[str, str]]:
     >>> split_parts("Staining for hepatitis B. No labels here.")
     ('Staining for hepatitis B. No labels here', {})
     """
-    labels = _find_labels(fold(text))
+    labels = _find_labels(fold(text)) or find_places(fold(text))
     if not labels:
         return text.strip(_EDGES), {}
     if _labels_follow(fold(text), labels):
-        starts = [0, *(label.end for label in labels[:-1])]
+        begin = _end_of_title(fold(text), labels[0].start)
+        starts = [begin, *(label.end for label in labels[:-1])]
         spans = [(start, label.start) for start, label in zip(starts, labels, strict=True)]
-        title = text[labels[-1].end :]
+        title = f"{text[:begin].strip(_EDGES)} {text[labels[-1].end :].strip(_EDGES)}"
     else:
         ends = [*(label.start for label in labels[1:]), len(text)]
         spans = [(label.end, end) for label, end in zip(labels, ends, strict=True)]
@@ -118,10 +133,34 @@ def split_parts(text: str) -> tuple[str, dict[str, str]]:
     parts: dict[str, str] = {}
     for label, (start, end) in zip(labels, spans, strict=True):
         part = _CONNECTOR.sub("", text[start:end]).strip(_EDGES)
-        parts.update(dict.fromkeys(label.names, part))
+        parts.update(dict.fromkeys(label.names, _balanced(part)))
     if not all(parts.values()):
         return text.strip(_EDGES), {}
-    return title.strip(_EDGES), parts
+    return _balanced(title.strip(_EDGES)), dict(sorted(parts.items())) if _in_order(parts) else parts
+
+
+def _in_order(parts: dict[str, str]) -> bool:
+    return all(len(name) == 1 for name in parts)
+
+
+def _balanced(text: str) -> str:
+    """Text without a bracket that opens or closes nothing, as splitting inside brackets leaves it.
+
+    >>> _balanced("Lipoma ("), _balanced("ducts (HE)"), _balanced("acini)")
+    ('Lipoma', 'ducts (HE)', 'acini')
+    """
+    folded = fold(text)
+    if folded.endswith("(") or (folded.count("(") > folded.count(")") and folded.startswith("(")):
+        return text.removesuffix(text[-1]).strip(_EDGES) if folded.endswith("(") else text[1:].strip(_EDGES)
+    if folded.count(")") > folded.count("(") and folded.endswith(")"):
+        return text[:-1].strip(_EDGES)
+    return text
+
+
+def _end_of_title(folded: str, first_label: int) -> int:
+    """Where the last whole sentence before the first label ends, of a caption whose labels stand behind their text."""
+    ends = [match.end() for match in re.finditer(r"[。;:]|\.(?=\s+\S)", folded[:first_label])]
+    return ends[-1] if ends else 0
 
 
 def fold(text: str) -> str:
@@ -134,21 +173,31 @@ def fold(text: str) -> str:
 
 
 def parse_letters(text: str) -> tuple[str, ...]:
-    """The labels that a group of letters names, in capitals.
+    """The labels that a group of letters or figures names: letters in capitals, circled figures as plain ones.
 
-    >>> parse_letters("A, C"), parse_letters("b-d"), parse_letters("A和B")
-    (('A', 'C'), ('B', 'C', 'D'), ('A', 'B'))
+    >>> parse_letters("A, C"), parse_letters("b-d"), parse_letters("A和B"), parse_letters("①、②")
+    (('A', 'C'), ('B', 'C', 'D'), ('A', 'B'), ('1', '2'))
     """
     names: list[str] = []
     ranged = False
-    for token in re.findall(r"and|to|[A-Za-z]|[-~至]", text):
+    for token in re.findall(r"and|to|[A-Za-z1-9①-⑨]|[-~至]", text):
         if token in {"-", "~", "至", "to"}:
             ranged = bool(names)
         elif token != "and":
-            first = ord(names[-1]) + 1 if ranged else ord(token.upper())
-            names += [chr(code) for code in range(first, ord(token.upper()) + 1)]
+            name = label_name(token)
+            first = ord(names[-1]) + 1 if ranged else ord(name)
+            names += [chr(code) for code in range(first, ord(name) + 1)]
             ranged = False
     return tuple(names)
+
+
+def label_name(label: str) -> str:
+    """The one form by which a label's letter or figure is known: a capital, or a plain figure.
+
+    >>> label_name("b"), label_name("③"), label_name("3")
+    ('B', '3', '3')
+    """
+    return str(ord(label) - 0x245F) if "①" <= label <= "⑨" else label.upper()
 
 
 @dataclass(frozen=True)
@@ -162,11 +211,11 @@ def _find_labels(folded: str) -> list[_Label]:
     """The longest run A, B, C, … of labels in one style; earlier styles win a tie. Fewer than two are none."""
     best: list[_Label] = []
     for style in _STYLES:
-        for case in (str.isupper, str.islower):
+        for kind in (str.isupper, str.islower, str.isnumeric):
             found = [
                 _Label(parse_letters(match["labels"]), match.start(), match.end())
                 for match in style.finditer(folded)
-                if case(match["labels"][0])
+                if kind(match["labels"][0])
             ]
             for run in _runs(found):
                 if _num_names(run) > max(_num_names(best), 1):
@@ -175,15 +224,61 @@ def _find_labels(folded: str) -> list[_Label]:
 
 
 def _runs(labels: list[_Label]) -> Iterator[list[_Label]]:
-    """Every run that begins at an A and takes the next label in order each time."""
+    """Every run that begins at a first label and names the next one in order each time, without a gap at its end."""
     for first, label in enumerate(labels):
-        if label.names[:1] != ("A",):
+        if label.names[:1] not in (("A",), ("1",)):
             continue
-        run = [label]
+        run, named = [label], list(label.names)
         for candidate in labels[first + 1 :]:
-            if candidate.names and ord(candidate.names[0]) == ord(run[-1].names[-1]) + 1:
+            if candidate.names and candidate.names[0] == _next_name(named) and not set(candidate.names) & set(named):
                 run.append(candidate)
-        yield run
+                named += candidate.names
+        if sorted(named) == [chr(ord(named[0]) + place) for place in range(len(named))]:
+            yield run
+
+
+def _next_name(named: list[str]) -> str:
+    """The first label after the first that is not among those named: after A and C it is B."""
+    return next(chr(code) for code in range(ord(named[0]), 0x10000) if chr(code) not in named)
+
+
+_PLACE_NAMES = {"左": "left", "右": "right", "上": "top", "下": "bottom", "upper": "top", "lower": "bottom"}
+_PLACE_STYLES = (
+    # `Left, ducts`, `left panel: ducts`; `左：导管`, `左图示导管`, `左导管`; then `ducts (left)`, `导管（左）`.
+    re.compile(
+        r"(?:^|(?<=[.;:,(]\s)|(?<=[;:(]))(?:the\s)?(?P<place>left|right|top|bottom|upper|lower)"
+        r"(?:\s(?:panel|image|figure|side|half))?\s?[:,]",
+        re.IGNORECASE,
+    ),
+    re.compile(
+        r"(?:^|(?<=[.;:,。(\s]))(?P<place>[左右上下])"
+        r"(?:(?:图|侧|半部?)?\s*[:,、]|图\s*(?:显示|示|为)?|(?=[^侧图半皮述方段部缘肢颌叶\W]))"
+    ),
+    re.compile(
+        r"\((?P<place>left|right|top|bottom|upper|lower|[左右上下])(?:\s?(?:panel|image|figure|side|half|图|侧))?\)",
+        re.IGNORECASE,
+    ),
+)
+
+
+def find_places(folded: str) -> list[_Label]:
+    """The words by which a caption tells two panels apart by their place: left and right, or top and bottom.
+
+    >>> [label.names for label in find_places("Lipoma. Left, whole; right, cut.")]
+    [('left',), ('right',)]
+    >>> find_places("Lipoma of the left breast, right and left")
+    []
+    """
+    for style in _PLACE_STYLES:
+        found: dict[str, _Label] = {}
+        for match in style.finditer(folded):
+            name = _PLACE_NAMES.get(match["place"].lower(), match["place"].lower())
+            # Of a word that comes twice the later one counts: `左侧…。左：…`.
+            found[name] = _Label((name,), match.start(), match.end())
+        for pair in (("left", "right"), ("top", "bottom")):
+            if all(name in found for name in pair):
+                return sorted((found[name] for name in pair), key=lambda label: label.start)
+    return []
 
 
 def _num_names(labels: list[_Label]) -> int:

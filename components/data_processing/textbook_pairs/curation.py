@@ -67,7 +67,13 @@ class PageReader:
             return self._record(sheet, [], rejected + [Picture(box, "no_caption") for box in boxes], None), {}
         lines += self._read([spot for spot in spots if spot not in near], sheet)
         captions = find_captions(lines, sheet.regions)
-        matched = match(captions, boxes, lines, self.config.max_caption_distance * sheet.rendering.size[1])
+        # A chart has its caption too, which must not go to the photograph beside it.
+        others = [picture.box for picture in rejected if picture.box not in boxes]
+        reach = self.config.max_caption_distance * sheet.rendering.size[1]
+        matched = [
+            [picture for picture in group if picture in boxes]
+            for group in match(captions, [*boxes, *others], lines, reach)
+        ]
         found = [picture for group in matched for picture in group]
         rejected += [Picture(box, "no_caption") for box in boxes if box not in found]
         figures: list[Figure] = []

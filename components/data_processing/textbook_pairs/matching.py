@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 from components.data_processing.textbook_pairs.boxes import Box, union
 from components.data_processing.textbook_pairs.captions import Caption, is_caption_start, parse_caption
@@ -25,6 +27,7 @@ _MAX_WORD_GAP = 3.0
 _SAME_HEIGHT = 1.6
 _BESIDE_PENALTY = 1.5
 _ABOVE_PENALTY = 2.0
+_MIN_WALL_SHARE = 0.3
 
 
 @dataclass(frozen=True)
@@ -54,27 +57,45 @@ def find_captions(lines: Sequence[Line], regions: Sequence[Region]) -> list[Capt
 def match(
     captions: Sequence[CaptionBlock], pictures: Sequence[Box], lines: Sequence[Line], max_distance_px: float
 ) -> list[list[Box]]:
-    """The pictures of each caption: each picture goes to the nearest caption that nothing separates from it.
+    """The pictures of each caption.
 
-    Captions stand below their figure as a rule; one above or beside must be clearly nearer.
+    First every caption that can have a picture gets one, such that the sum of their distances is least (an assignment
+    problem): captions stand below their figure as a rule, and one above or beside must be nearer. Then each picture
+    that is left goes to the nearest caption or figure that nothing separates from it.
 
     Args:
         captions: The page's captions.
-        pictures: Boxes that may hold figures.
+        pictures: Boxes that may hold figures, and others that may bear a caption (charts).
         lines: All lines of the page but panel labels; body text between a picture and a caption parts them.
         max_distance_px: Largest gap between a picture and its caption.
     """
     body = [line.box for line in lines if all(line not in block.lines for block in captions)]
+    walls = body + [block.box for block in captions]
     matched: list[list[Box]] = [[] for _ in captions]
-    waiting = list(pictures)
+    if not captions or not pictures:
+        return matched
+    costs = np.array(
+        [[_cost(picture, [block.box], walls, max_distance_px) for picture in pictures] for block in captions],
+        dtype=np.float64,
+    )
+    possible = np.isfinite(costs)
+    # A pair that cannot be costs more than all others together: as many captions as can be get a picture.
+    costs[~possible] = 1e9
+    waiting = dict.fromkeys(pictures)
+    for at, number in zip(*linear_sum_assignment(costs), strict=True):
+        if possible[at, number]:
+            matched[int(at)].append(pictures[int(number)])
+            waiting.pop(pictures[int(number)], None)
     # Rows of panels: a picture may reach its caption through another one that has already found it.
-    for _ in range(len(pictures)):
+    while waiting:
         best = min(
             (
                 (cost, at, picture)
                 for picture in waiting
                 for at, block in enumerate(captions)
-                if (cost := _cost(picture, [block.box, *matched[at]], body, max_distance_px)) is not None
+                if matched[at]
+                and math.isfinite(cost := _cost(picture, [block.box, *matched[at]], walls, max_distance_px))
+                and not _swallows(union([picture, *matched[at]]), pictures, captions, matched, at)
             ),
             default=None,
         )
@@ -82,8 +103,21 @@ def match(
             break
         _, at, picture = best
         matched[at].append(picture)
-        waiting.remove(picture)
+        del waiting[picture]
     return matched
+
+
+def _swallows(
+    whole: Box,
+    pictures: Sequence[Box],
+    captions: Sequence[CaptionBlock],
+    matched: Sequence[Sequence[Box]],
+    at: int,
+) -> bool:
+    """Whether a figure as large as this would cover another's pictures or caption."""
+    others = [picture for number, group in enumerate(matched) if number != at for picture in group]
+    others += [block.box for block in captions]
+    return any(other.share_in(whole) > 0.5 for other in others)
 
 
 def _caption_text(block: Sequence[Line]) -> str:
@@ -145,16 +179,16 @@ def _is_body(line: Line, start: Line, regions: Sequence[Region]) -> bool:
     return body > max(own, 0.4)
 
 
-def _cost(picture: Box, group: Sequence[Box], body: Sequence[Box], max_distance_px: float) -> float | None:
-    """How far a picture is from a caption or from a picture already matched to it; None if it cannot belong."""
+def _cost(picture: Box, group: Sequence[Box], walls: Sequence[Box], max_distance_px: float) -> float:
+    """How far a picture is from a caption or from a picture already matched to it; infinite if it cannot belong."""
     costs = [
         cost
         for at, member in enumerate(group)
         if (cost := _gap(picture, member, is_caption=at == 0)) is not None
         and cost <= max_distance_px * (_ABOVE_PENALTY if at == 0 else 1.0)
-        and not _parted(picture, member, body)
+        and not _parted(picture, member, walls)
     ]
-    return min(costs, default=None)
+    return min(costs, default=math.inf)
 
 
 def _gap(picture: Box, member: Box, *, is_caption: bool) -> float | None:
@@ -170,12 +204,12 @@ def _gap(picture: Box, member: Box, *, is_caption: bool) -> float | None:
     return None
 
 
-def _parted(a: Box, b: Box, body: Sequence[Box]) -> bool:
-    """Whether body text stands between two boxes."""
+def _parted(a: Box, b: Box, walls: Sequence[Box]) -> bool:
+    """Whether body text or a caption stands between two boxes."""
     low, high = sorted((a, b), key=lambda box: box.y0)
-    if low.y1 < high.y0:
+    if low.y1 < high.y0 and low.overlap_x(high) > 0:
         between = Box(max(a.x0, b.x0), low.y1, min(a.x1, b.x1), high.y0)
     else:
         left, right = sorted((a, b), key=lambda box: box.x0)
         between = Box(left.x1, max(a.y0, b.y0), right.x0, min(a.y1, b.y1))
-    return any(line.share_in(between) > 0.5 for line in body)
+    return any(wall not in (a, b) and wall.share_in(between) > _MIN_WALL_SHARE for wall in walls)

@@ -17,8 +17,16 @@ Mask = NDArray[np.bool_]
 _MIN_GUTTER_PX = 2
 _MAX_INK_IN_GUTTER = 0.03
 _MAX_DUST_PX = 2
-_SEAM_SIDE_PX = 3
-_MIN_SEAM_STRENGTH = 8.0
+_SEAM_REACH_PX = 2
+_SEAM_NEIGHBOURHOOD_PX = 12
+_SEAM_STRETCHES = 6
+_MIN_STRETCH_PX = 12
+_SEAM_FLOOR = 0.4
+_MAX_PROMINENCE = 15.0
+_MIN_SEAM_STRENGTH = 5.0
+# A seam that divides its picture evenly needs less to be seen.
+_EVEN_BONUS = 1.6
+_EVEN_TOLERANCE = 0.03
 
 
 def find_panels(figure: Pixels, ink: Mask, num_expected: int, min_panel_px: int) -> list[Box]:
@@ -125,19 +133,45 @@ def _split_at_best_seam(figure: Pixels, panels: list[Box], min_panel_px: int) ->
 
 
 def _seam(panel: Pixels, axis: int, min_panel_px: int) -> tuple[float, int]:
-    """The clearest straight seam across a panel, as (strength, position along the axis).
+    """The clearest straight seam or thin rule across a panel, as (strength, position along the axis).
 
-    At a seam the colours left and right of it differ all along its length. Its strength says by how much that
-    difference stands out from what the picture's own texture shows elsewhere, in robust standard deviations.
+    At a seam the colours left and right of it differ all along its length; at a rule they differ from those on both
+    sides. Three profiles tell of it: how much the colours change, how much they change in one direction on average,
+    and how much a line differs from its surroundings on average. Texture changes everywhere, but in no direction.
+    The strength says by how much they stand out together, in robust standard deviations.
     """
     colours = panel.astype(np.float32) if axis == 0 else panel.astype(np.float32).transpose(1, 0, 2)
     if colours.shape[1] < 2 * min_panel_px:
         return 0.0, 0
-    smooth = cv2.blur(colours, (_SEAM_SIDE_PX, 4 * _SEAM_SIDE_PX + 1))
-    reach = _SEAM_SIDE_PX + 1
-    # step[x] compares the bands centred on x and on x + reach: a seam halfway between them.
-    step = np.abs(smooth[:, reach:] - smooth[:, :-reach]).max(axis=2).mean(axis=0)
-    scatter = 1.48 * float(np.median(np.abs(step - np.median(step)))) + 0.5
-    inner = step[min_panel_px - reach // 2 : -(min_panel_px - reach // 2)]
-    position = int(inner.argmax())
-    return float((inner[position] - np.median(step)) / scatter), position + min_panel_px
+    stretches = np.array_split(colours, max(min(_SEAM_STRETCHES, colours.shape[0] // _MIN_STRETCH_PX), 1))
+    strengths = np.sort([_contrast(stretch) for stretch in stretches], axis=0)
+    # A printed label or the rim of a specimen is straight too, but only for a part of the way.
+    strength = strengths[: (len(stretches) + 1) // 2].mean(axis=0)
+    places = np.linspace(0, 1, len(strength))
+    even = np.min([np.abs(places - share) for share in (1 / 4, 1 / 3, 1 / 2, 2 / 3, 3 / 4)], axis=0) < _EVEN_TOLERANCE
+    strength = strength * np.where(even, _EVEN_BONUS, 1.0)
+    strength[:min_panel_px] = strength[-min_panel_px:] = 0
+    position = int(strength.argmax())
+    return float(strength[position]), position
+
+
+def _contrast(colours: NDArray[np.float32]) -> NDArray[np.float32]:
+    """How clearly a seam or rule runs down a stretch `[H, W, 3]`, at each place across it."""
+    reach = _SEAM_REACH_PX
+    step = colours[:, reach:] - colours[:, :-reach]
+    inner = colours[:, 2 * reach : -2 * reach] - (colours[:, : -4 * reach] + colours[:, 4 * reach :]) / 2
+    # Padded so that place x compares the pixels around the line between x - 1 and x.
+    change = np.pad(np.abs(step).max(axis=2).mean(axis=0), (reach // 2, reach - reach // 2), mode="edge")
+    drift = np.pad(np.abs(step.mean(axis=0)).max(axis=1), (reach // 2, reach - reach // 2), mode="edge")
+    rule = np.pad(np.abs(inner.mean(axis=0)).max(axis=1), (2 * reach, 2 * reach), mode="edge")
+    return _prominence(change) + _prominence(drift) + _prominence(rule)
+
+
+def _prominence(profile: NDArray[np.float32]) -> NDArray[np.float32]:
+    """By how much each place stands out from those around it, in robust standard deviations of the whole profile."""
+    window = 2 * _SEAM_NEIGHBOURHOOD_PX + 1
+    padded = np.pad(profile, _SEAM_NEIGHBOURHOOD_PX, mode="reflect")
+    around = np.median(np.lib.stride_tricks.sliding_window_view(padded, window), axis=1)
+    excess = profile - around
+    scatter = 1.48 * float(np.median(np.abs(excess))) + _SEAM_FLOOR
+    return np.asarray(np.minimum(excess / scatter, _MAX_PROMINENCE), dtype=np.float32)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.data_processing.textbook_pairs.boxes import Box, union
+from components.data_processing.textbook_pairs.graphics import what_graphic
 from components.data_processing.textbook_pairs.layout import Region
 from components.data_processing.textbook_pairs.pages import Pixels
 from components.data_processing.textbook_pairs.panels import Mask, xy_cut
@@ -23,12 +24,13 @@ _MIN_GUTTERS = 0.03
 _SHADING_REACH_PX = 4
 _DARKEST_PAPER = 0.5
 _SAME_PICTURE = 0.2
-# Charts and drawings are paper for the most part, tables too.
-_MIN_PICTURE_INK = 0.28
 _MAX_TABLE_INK = 0.6
-_MAX_CODE_SATURATION = 60
-_MIN_CODE_EXTREME = 0.6
-_MIN_CODE_CHANGES = 8
+# A region of the layout model is believed if it is sure, or if pictures fill it; not if it holds text.
+_SURE_REGION = 0.45
+_SURE_TEXT = 0.5
+_MIN_FILLED_REGION = 0.4
+_MAX_TEXT_IN_REGION = 0.12
+_SAME_ATOM_PX = 5
 
 
 class Picture(NamedTuple):
@@ -94,22 +96,52 @@ def _shading(grey: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def find_pictures(page: Pixels, ink: Mask, regions: Sequence[Region], min_figure_px: int) -> list[Picture]:
-    """The boxes that may hold figures, and those that were looked at and rejected, from top to bottom.
+    """The boxes that may hold figures or panels of one, and those that were looked at and rejected, from top to bottom.
 
-    The layout model's figures come first; a filled blob of ink that it missed is a picture too.
+    Blobs of ink too thick for text are pictures. The layout model adds what has no thick ink (charts, drawings) and
+    holds together what belongs to one drawing; where a region of it holds body text it is wrong.
     """
-    blobs = find_blobs(ink)
-    boxes = _joined([region.box for region in regions if region.kind == "figure"])
-    boxes = [union([box, *(blob for blob in blobs if blob.share_in(box) >= 0.5)]) for box in boxes]
-    boxes += [
-        blob
+    blobs = _joined(find_blobs(ink), _SAME_ATOM_PX)
+    pictures: list[Picture] = []
+    for box in trusted_figures(regions, blobs):
+        held = [blob for blob in blobs if blob.share_in(box) >= 0.5]
+        whole = union([box, *held]).clipped(page.shape[1], page.shape[0])
+        picture = _judged(page, ink, whole, regions, min_figure_px)
+        # What is rejected is so as a whole; what may be a figure comes as its blobs, which are more exact.
+        if picture.rejected or not held or sum(blob.area for blob in held) < _MIN_FILLED_REGION * whole.area:
+            pictures.append(picture)
+            blobs = [blob for blob in blobs if blob not in held]
+    pictures += [
+        _judged(page, ink, blob, regions, min_figure_px)
         for blob in blobs
-        if min(blob.width, blob.height) >= min_figure_px and all(blob.share_in(box) < 0.5 for box in boxes)
+        if max(blob.width, blob.height) >= min_figure_px
+        and not any(blob.share_in(picture.box) > 0.8 for picture in pictures)
     ]
-    pictures = [
-        _judged(page, ink, box.clipped(page.shape[1], page.shape[0]), regions, min_figure_px) for box in _joined(boxes)
+    pictures += [
+        Picture(region.box, "table")
+        for region in regions
+        if region.kind == "table"
+        and region.confidence >= _SURE_REGION
+        and not any(picture.box.iou(region.box) > 0.2 or picture.box.share_in(region.box) > 0.5 for picture in pictures)
     ]
-    return sorted(pictures, key=lambda picture: (picture.box.y0, picture.box.x0))
+    return sorted(set(pictures), key=lambda picture: (picture.box.y0, picture.box.x0))
+
+
+def trusted_figures(regions: Sequence[Region], blobs: Sequence[Box]) -> list[Box]:
+    """The figures of the layout model that hold no body text and are sure or filled with pictures, without repeats."""
+    text = [r.box for r in regions if r.kind in ("text", "title", "header", "footer") and r.confidence >= _SURE_TEXT]
+    boxes: list[Box] = []
+    for region in sorted(regions, key=lambda region: (-region.confidence, region.box)):
+        box = region.box
+        if region.kind != "figure" or not box.area:
+            continue
+        in_text = sum(part.intersection(box).area for part in text if part.share_in(box) > 0)
+        filled = sum(blob.area for blob in blobs if blob.share_in(box) >= 0.5) / box.area
+        if in_text > _MAX_TEXT_IN_REGION * box.area or (region.confidence < _SURE_REGION and filled < 0.6):
+            continue
+        if all(max(box.share_in(other), other.share_in(box)) < 0.5 for other in boxes):
+            boxes.append(box)
+    return boxes
 
 
 def find_blobs(ink: Mask) -> list[Box]:
@@ -120,14 +152,19 @@ def find_blobs(ink: Mask) -> list[Box]:
     return [Box(x, y, x + width, y + height) for x, y, width, height, _ in stats[1:].tolist()]
 
 
-def _joined(boxes: Sequence[Box]) -> list[Box]:
-    """Boxes none of which reaches far into another: those that do are parts of one picture."""
+def _joined(boxes: Sequence[Box], near_px: float = 0.0) -> list[Box]:
+    """Boxes none of which reaches far into another or nearly touches a small one: those are parts of one picture."""
     joined: list[Box] = []
     for box in boxes:
-        parts = [other for other in joined if max(box.share_in(other), other.share_in(box)) > _SAME_PICTURE]
+        parts = [other for other in joined if _is_part(box, other, near_px)]
         joined = [other for other in joined if other not in parts]
         joined.append(union([box, *parts]))
-    return joined if len(joined) == len(boxes) else _joined(joined)
+    return joined if len(joined) == len(boxes) else _joined(joined, near_px)
+
+
+def _is_part(a: Box, b: Box, near_px: float) -> bool:
+    smaller, larger = sorted((a, b), key=lambda box: box.area)
+    return smaller.share_in(larger) > _SAME_PICTURE or smaller.share_in(larger.grown(near_px)) > 0.9
 
 
 def _judged(page: Pixels, ink: Mask, box: Box, regions: Sequence[Region], min_figure_px: int) -> Picture:
@@ -136,42 +173,24 @@ def _judged(page: Pixels, ink: Mask, box: Box, regions: Sequence[Region], min_fi
         return Picture(box, "too_small")
     x0, y0, x1, y1 = box.whole()
     thick = [part for part in xy_cut(ink[y0:y1, x0:x1]) if min(part.width, part.height) > _TEXT_HEIGHT_PX]
-    if not thick:
-        return Picture(box, "line_art")
-    box = union(thick).moved(x0, y0)
-    return Picture(box, _why_rejected(page, ink, box, regions, min_figure_px))
+    trimmed = union(thick).moved(x0, y0) if thick else box
+    if trimmed.area < 0.5 * box.area:
+        # Thin lines around little: the whole of it tells what it is.
+        reason = _why_rejected(page, ink, box, regions, min_figure_px)
+        if reason:
+            return Picture(box, reason)
+    return Picture(trimmed, _why_rejected(page, ink, trimmed, regions, min_figure_px) if thick else "line_art")
 
 
 def _why_rejected(page: Pixels, ink: Mask, box: Box, regions: Sequence[Region], min_figure_px: int) -> str:
     x0, y0, x1, y1 = box.whole()
-    filled = float(ink[y0:y1, x0:x1].mean())
     if min(box.width, box.height) < min_figure_px:
         return "too_small"
     if any(region.kind in ("header", "footer") and box.share_in(region.box) > 0.7 for region in regions):
         return "header_or_footer"
-    if is_code(page[y0:y1, x0:x1]):
-        return "qr_code"
+    reason = what_graphic(page[y0:y1, x0:x1], ink[y0:y1, x0:x1], page.shape[1])
     # The layout model takes panels that touch for the cells of a table.
-    if filled < _MAX_TABLE_INK and any(region.kind == "table" and box.share_in(region.box) > 0.7 for region in regions):
+    tabular = any(region.kind == "table" and box.share_in(region.box) > 0.7 for region in regions)
+    if reason != "qr_code" and tabular and float(ink[y0:y1, x0:x1].mean()) < _MAX_TABLE_INK:
         return "table"
-    return "line_art" if filled < _MIN_PICTURE_INK else ""
-
-
-def is_code(pixels: Pixels) -> bool:
-    """Whether a picture is a QR code or bar code: without colour, black or white, and often changing."""
-    saturation = pixels.max(axis=2).astype(np.int16) - pixels.min(axis=2)
-    if float(np.percentile(saturation, 90)) > _MAX_CODE_SATURATION:
-        return False
-    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
-    _, dark = cv2.threshold(grey, 0, 1, cv2.THRESH_BINARY_INV | cv2.THRESH_OTSU)
-    if not 0.2 < float(dark.mean()) < 0.7 or _changes_per_100_px(dark) < _MIN_CODE_CHANGES:
-        return False
-    middle = (grey[dark == 1].mean() + grey[dark == 0].mean()) / 2
-    return float((np.abs(grey - middle) > 50).mean()) > _MIN_CODE_EXTREME
-
-
-def _changes_per_100_px(dark: NDArray[np.uint8]) -> float:
-    """How often a line across the picture passes from dark to light or back."""
-    across = np.abs(np.diff(dark.astype(np.int8), axis=1)).mean()
-    down = np.abs(np.diff(dark.astype(np.int8), axis=0)).mean()
-    return 100.0 * float(min(across, down))
+    return reason

@@ -271,7 +271,8 @@ def _write_rejected(pages: Sequence[Page], records: Sequence[PageRecord | None],
     for page, record in zip(pages, records, strict=True):
         for region in record.rejected if record else []:
             box = [round(side, 1) for side in region.box]
-            line = {"page": f"{page.name}/p{page.number}", "box": box, "reason": region.reason}
+            size = {"page_width": record.width, "page_height": record.height} if record else {}
+            line = {"page": f"{page.name}/p{page.number}", "box": box, **size, "reason": region.reason}
             lines.append(json.dumps(line, ensure_ascii=False) + "\n")
             count[region.reason] += 1
     write_atomically(out.path / "rejected.jsonl", "".join(lines))

@@ -1,0 +1,1 @@
+"""Generated textbooks with known panel–caption pairs and in-line references, for measuring what a curation finds."""

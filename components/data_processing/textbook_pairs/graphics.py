@@ -1,0 +1,111 @@
+"""Tells photographs of specimens from codes, charts, tables, drawings, logos and ornaments by their pixels."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from components.data_processing.textbook_pairs.pages import Pixels
+from components.data_processing.textbook_pairs.panels import Mask
+
+_MAX_CODE_SATURATION = 60
+_MIN_CODE_EXTREME = 0.6
+_MIN_CODE_CHANGES = 8
+
+# Sides of the windows in which colour is called flat, and the scatter below which it is.
+_FLAT_WINDOW_PX = 9
+_FLAT_SCATTER = 4.5
+_MIN_FLAT_GRAPHIC = 0.5
+_MIN_FLAT_ORNAMENT = 0.93
+# Charts and drawings are paper for the most part; a photograph fills its frame.
+_MIN_PHOTOGRAPH_INK = 0.28
+_MAX_GRAPHIC_INK = 0.88
+_ORNAMENT_ASPECT = 5.0
+_LOGO_SHARE = 0.17
+_RULE_SHARE = 0.55
+_TABLE_RULE_SHARE = 0.75
+_RULE_DARKER = 35
+
+
+def what_graphic(pixels: Pixels, ink: Mask, page_width: int) -> str:
+    """The reason why a picture is no photograph: `qr_code`, `decoration`, `logo`, `chart`, `table`, `line_art`; or none.
+
+    Args:
+        pixels: The picture.
+        ink: Where it is not paper.
+        page_width: Width of the page that it stands on, in pixels.
+    """
+    height, width = ink.shape
+    filled = float(ink.mean())
+    if is_code(pixels):
+        return "qr_code"
+    flat = flat_share(pixels, ink)
+    if flat > _MIN_FLAT_ORNAMENT:
+        return "logo" if max(width, height) < _LOGO_SHARE * page_width else "decoration"
+    if filled < _MIN_PHOTOGRAPH_INK or (flat > _MIN_FLAT_GRAPHIC and filled < _MAX_GRAPHIC_INK):
+        if has_axes(pixels):
+            return "chart"
+        if num_rules(pixels) >= 3:
+            return "table"
+        if max(width, height) > _ORNAMENT_ASPECT * min(width, height):
+            return "decoration"
+        return "logo" if flat > _MIN_FLAT_GRAPHIC and max(width, height) < _LOGO_SHARE * page_width else "line_art"
+    return ""
+
+
+def flat_share(pixels: Pixels, ink: Mask) -> float:
+    """The share of a picture's ink whose colour hardly changes around it: large in graphics, small in photographs."""
+    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    # Noise of a scanner has no features wider than a pixel or two.
+    smooth = cv2.blur(grey, (3, 3))
+    window = (_FLAT_WINDOW_PX, _FLAT_WINDOW_PX)
+    mean = cv2.blur(smooth, window)
+    scatter = np.sqrt(np.maximum(cv2.blur(smooth * smooth, window) - mean * mean, 0))
+    inner = cv2.erode(ink.astype(np.uint8), np.ones(window, np.uint8)) == 1
+    return float((scatter[inner] < _FLAT_SCATTER).mean()) if inner.any() else 0.0
+
+
+def has_axes(pixels: Pixels) -> bool:
+    """Whether a long upright rule at the left meets a long level one at the bottom."""
+    level, upright = _rules(pixels, _RULE_SHARE)
+    height, width = level.shape
+    return bool(level[height // 2 :].any() and upright[:, : width // 2].any())
+
+
+def num_rules(pixels: Pixels) -> int:
+    """How many level rules run across a picture."""
+    level, _ = _rules(pixels, _TABLE_RULE_SHARE)
+    rows = level.any(axis=1).astype(np.int8)
+    return int((np.diff(rows, prepend=0) == 1).sum())
+
+
+def is_code(pixels: Pixels) -> bool:
+    """Whether a picture is a QR code or bar code: without colour, black or white, and often changing."""
+    saturation = pixels.max(axis=2).astype(np.int16) - pixels.min(axis=2)
+    if float(np.percentile(saturation, 90)) > _MAX_CODE_SATURATION:
+        return False
+    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+    _, dark = cv2.threshold(grey, 0, 1, cv2.THRESH_BINARY_INV | cv2.THRESH_OTSU)
+    if not 0.2 < float(dark.mean()) < 0.7 or _changes_per_100_px(dark) < _MIN_CODE_CHANGES:
+        return False
+    middle = (grey[dark == 1].mean() + grey[dark == 0].mean()) / 2
+    return float((np.abs(grey - middle) > 50).mean()) > _MIN_CODE_EXTREME
+
+
+def _rules(pixels: Pixels, share: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Where level and upright rules of at least a share of the width and height run."""
+    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+    dark = (grey.astype(np.int16) < np.median(grey).astype(np.int16) - _RULE_DARKER).astype(np.uint8)
+    dark = cv2.morphologyEx(dark, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
+    height, width = dark.shape
+    level = cv2.morphologyEx(dark, cv2.MORPH_OPEN, np.ones((1, max(int(share * width), 3)), np.uint8))
+    upright = cv2.morphologyEx(dark, cv2.MORPH_OPEN, np.ones((max(int(share * height), 3), 1), np.uint8))
+    return level == 1, upright == 1
+
+
+def _changes_per_100_px(dark: NDArray[np.uint8]) -> float:
+    """How often a line across the picture passes from dark to light or back."""
+    across = np.abs(np.diff(dark.astype(np.int8), axis=1)).mean()
+    down = np.abs(np.diff(dark.astype(np.int8), axis=0)).mean()
+    return 100.0 * float(min(across, down))

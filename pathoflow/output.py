@@ -58,6 +58,16 @@ class Reporter:
         with (self.directory / "series.jsonl").open("a") as file:
             file.write(line + "\n")
 
+    def cut_back(self, step: int) -> None:
+        """Forgets the points behind `step`: training goes on from there and reports them again."""
+        path = self.directory / "series.jsonl"
+        if not path.is_file():
+            return
+        lines = path.read_bytes().splitlines(keepends=True)
+        kept = [line for line in lines if line.endswith(b"\n") and json.loads(line)["step"] <= step]
+        if kept != lines:
+            write_atomically(path, b"".join(kept))
+
 
 class StageOutput(Reporter):
     """The output of one run of a stage while it is being made.

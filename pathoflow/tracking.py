@@ -182,7 +182,8 @@ def download_model(uri: str, folder: Path, tracking_uri: str) -> Path:
 class _SeriesForwarder(threading.Thread):
     """Reads new lines of a `series.jsonl` every few seconds and logs them in batches.
 
-    A server that is away for a while costs nothing: what could not be logged is logged with what comes next.
+    A server that is away for a while costs nothing: what could not be logged is logged with what comes next. Points of
+    an earlier, killed attempt wait for the first new ones: by then this attempt has cut them back to where it goes on.
     """
 
     def __init__(self, client: MlflowClient, run_id: str, path: Path) -> None:
@@ -194,11 +195,13 @@ class _SeriesForwarder(threading.Thread):
             # A kill or a full disk may have cut the last line short; the next one must not be written behind it.
             with path.open("rb+") as file:
                 file.truncate(file.read().rfind(b"\n") + 1)
+        self._earlier = _state_of(path)
 
     def run(self) -> None:
         while not self._stopped.wait(_LIVE_INTERVAL_S):
             try:
-                self._forward()
+                if _state_of(self._path) != self._earlier:
+                    self._forward()
             except MlflowException as error:
                 print(f"MLflow takes no metrics for the moment: {error}", file=sys.stderr)
 
@@ -224,6 +227,11 @@ class _SeriesForwarder(threading.Thread):
         for start in range(0, len(metrics), 1000):
             self._client.log_batch(self._run_id, metrics=metrics[start : start + 1000])
         self._offset += sum(len(line) for line in lines)
+
+
+def _state_of(path: Path) -> tuple[int, int] | None:
+    """What tells whether a file was written since."""
+    return (path.stat().st_size, path.stat().st_mtime_ns) if path.is_file() else None
 
 
 def _as_param(value: Any) -> str:

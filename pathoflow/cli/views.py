@@ -148,8 +148,10 @@ def _progress(state: StageState) -> tuple[RenderableType, str]:
     figures = [f"{done}/{total} {progress['unit']}"]
     elapsed_s = now() - state.started_at
     if 0 < done < total and elapsed_s > 3:
-        figures.append(f"{_duration(elapsed_s * (total - done) / done)} left")
-    figures += [f"{name} {_figure(value)}" for name, value in progress["shown"].items()]
+        # A stage that went on from a checkpoint knows its pace better.
+        left_s = progress["shown"].get("left_s", elapsed_s * (total - done) / done)
+        figures.append(f"{_duration(left_s)} left")
+    figures += [f"{name} {_figure(value)}" for name, value in progress["shown"].items() if name != "left_s"]
     return ProgressBar(total=total, completed=done, width=24), "  ".join(figures)
 
 

@@ -1,22 +1,90 @@
-"""Checkpoints that a killed run can trust: each is complete or ignored."""
+"""Checkpoints that a killed run can trust: each is complete, byte for byte, or ignored.
+
+```
+checkpoints/
+├── .saving-80/         being written; a kill leaves it behind, and the next start deletes it
+│   └── .rank-1.json    a process has written its files, and these are their hashes
+└── checkpoint-40/      took this name when every file was on the disk
+    ├── …               weights, optimiser, scheduler, random numbers of each process, position in the data
+    ├── origin.json     the configuration, the inputs and the number of processes that it belongs to
+    └── complete.json   written last: every file with its SHA-256
+```
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
+import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from pathoflow.files import sha256_of_file, sync_tree, write_atomically
+from pathoflow.errors import ConfigError
+from pathoflow.files import sha256_of_file, sync_directory, sync_file, sync_tree, write_atomically
 
 MARKER = "complete.json"
+ORIGIN = "origin.json"
 PREFIX = "checkpoint-"
+_SAVING = ".saving-"
+_RANK = ".rank-"
+_POLL_S = 0.02
 
 
-def mark_complete(checkpoint: Path) -> None:
-    """Makes a checkpoint durable and then records the SHA-256 of each of its files in `complete.json`."""
-    sync_tree(checkpoint)
-    digests = {path: sha256_of_file(checkpoint / path) for path in _files(checkpoint)}
+def staging_of(directory: Path, step: int) -> Path:
+    """Where the processes write the files of a checkpoint that is not complete yet."""
+    return directory / f"{_SAVING}{step}"
+
+
+def list_files(staging: Path, rank: int, files: list[Path]) -> None:
+    """Makes the files of one process durable and notes their hashes: what this process had to do."""
+    for path in files:
+        sync_file(path)
+    digests = {path.relative_to(staging).as_posix(): sha256_of_file(path) for path in files}
+    write_atomically(staging / f"{_RANK}{rank}.json", json.dumps(digests))
+
+
+def all_listed(staging: Path, num_processes: int) -> bool:
+    """Whether every process has written and listed its files."""
+    return all((staging / f"{_RANK}{rank}.json").is_file() for rank in range(num_processes))
+
+
+def wait_until_listed(staging: Path, num_processes: int) -> None:
+    """Waits until every process has listed its files; a process that fails ends the whole run, and the wait."""
+    while not all_listed(staging, num_processes):
+        time.sleep(_POLL_S)
+
+
+def complete(staging: Path, origin: Mapping[str, Any], keep: int) -> Path:
+    """Turns a staging directory that all processes have written into a complete checkpoint.
+
+    Args:
+        staging: From `staging_of`.
+        origin: What the checkpoint belongs to.
+        keep: Complete checkpoints that stay, this one included.
+
+    Returns:
+        The checkpoint.
+    """
+    (staging / ORIGIN).write_text(json.dumps(origin, indent=2, sort_keys=True) + "\n")
+    digests: dict[str, str] = {}
+    for listing in staging.glob(f"{_RANK}*.json"):
+        digests |= json.loads(listing.read_bytes())
+        listing.unlink()
+    for path in _files(staging):
+        # Small files that no process claims, as DeepSpeed writes them.
+        if path not in digests:
+            digests[path] = sha256_of_file(staging / path)
+    sync_tree(staging)
+    directory = staging.parent
+    checkpoint = directory / f"{PREFIX}{staging.name.removeprefix(_SAVING)}"
+    shutil.rmtree(checkpoint, ignore_errors=True)
+    staging.rename(checkpoint)
+    sync_directory(directory)
     write_atomically(checkpoint / MARKER, json.dumps(digests, indent=2, sort_keys=True) + "\n")
+    for old in sorted(directory.glob(f"{PREFIX}*"), key=step_of)[:-keep]:
+        _remove(old)
+    return checkpoint
 
 
 def is_complete(checkpoint: Path) -> bool:
@@ -31,15 +99,38 @@ def is_complete(checkpoint: Path) -> bool:
 
 
 def newest_complete(directory: Path) -> Path | None:
-    """The checkpoint to resume from, after deleting every newer one that a kill left half-written.
-
-    transformers' Trainer writes in place and would resume from the highest number, complete or not.
-    """
+    """The checkpoint to resume from, after deleting all that a kill left half-written, and what is damaged."""
+    for leftover in directory.glob(f"{_SAVING}*"):
+        shutil.rmtree(leftover)
     for checkpoint in sorted(directory.glob(f"{PREFIX}*"), key=step_of, reverse=True):
         if is_complete(checkpoint):
             return checkpoint
         shutil.rmtree(checkpoint)
     return None
+
+
+def refuse_foreign(checkpoint: Path, origin: Mapping[str, Any], indifferent: frozenset[str]) -> None:
+    """Makes sure that a checkpoint belongs to what is about to be trained.
+
+    Args:
+        checkpoint: A complete one.
+        origin: What is about to be trained: `config`, `inputs` and `num_processes`.
+        indifferent: Keys of the configuration that may differ.
+
+    Raises:
+        ConfigError: It belongs to something else; the message names the first key that differs.
+    """
+    saved = json.loads((checkpoint / ORIGIN).read_bytes())
+    for part, present in origin.items():
+        then, now = (value if isinstance(value, dict) else {part: value} for value in (saved.get(part, {}), present))
+        for key in sorted(then.keys() | now.keys()):
+            if then.get(key) != now.get(key) and not (part == "config" and key in indifferent):
+                what = {"config": f"the configuration's {key}", "inputs": f"the input {key}"}.get(part, key)
+                raise ConfigError(
+                    f"The checkpoint {checkpoint} belongs to another run: {what} was {then.get(key)!r} there and is "
+                    f"{now.get(key)!r} here. Restore that value, or train from the start: take another checkpoint or "
+                    "none as resume_from, or another --workdir."
+                )
 
 
 def step_of(checkpoint: Path) -> int:
@@ -50,6 +141,12 @@ def step_of(checkpoint: Path) -> int:
     """
     number = checkpoint.name.removeprefix(PREFIX)
     return int(number) if number.isdecimal() else -1
+
+
+def _remove(checkpoint: Path) -> None:
+    """Deletes a checkpoint, its marker first: a kill in between must not leave a torn one that looks complete."""
+    (checkpoint / MARKER).unlink(missing_ok=True)
+    shutil.rmtree(checkpoint)
 
 
 def _files(checkpoint: Path) -> list[str]:

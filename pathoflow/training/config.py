@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from pathoflow.config import OutputKind, StageConfig
+from pathoflow.errors import ConfigError
 
 
 class TrainingConfig(StageConfig):
     """How a model is trained, whatever it learns from."""
 
     output: ClassVar[OutputKind] = "model"
+    indifferent: ClassVar[frozenset[str]] = frozenset(
+        {
+            "background_checkpoints",
+            "cached_samples",
+            "checkpoint_grace_s",
+            "data_workers",
+            "kept_checkpoints",
+            "log_every_steps",
+            "max_quarantine_share",
+            "peak_tflops",
+            "resume_from",
+            "save_every_steps",
+        }
+    )
+    """Keys that a resumed run may change: they do not touch what is learned."""
 
     seed: int = Field(default=0, ge=0, description="Decides initial weights, order and sampling.")
     freeze_vision_tower: bool = Field(
@@ -39,8 +56,21 @@ class TrainingConfig(StageConfig):
     deepspeed_stage: Literal[0, 2, 3] = Field(
         default=0, description="DeepSpeed ZeRO stage: 0 is plain data parallelism and needs no DeepSpeed."
     )
+    offload: Literal["none", "optimizer", "all"] = Field(
+        default="none",
+        description="What DeepSpeed keeps in the CPU's memory: nothing, the optimiser with its states, or (stage 3) "
+        "the weights, too. Fits a larger model and is slower.",
+    )
     num_processes: int = Field(
         default=1, ge=1, le=64, description="Processes on this machine; on a GPU machine one per GPU."
+    )
+    needs_gpus: bool = Field(
+        default=False, description="Refuse to start on a machine without GPUs, where the CPU would be used instead."
+    )
+    fewer_gpus: Literal["refuse", "accumulate"] = Field(
+        default="refuse",
+        description="With fewer GPUs than `num_processes`: refuse to start, or start fewer processes that accumulate "
+        "more forward passes each, so that a step learns from as many samples.",
     )
     threads_per_process: int = Field(
         default=1, ge=1, le=256, description="CPU threads per process; tiny models are fastest with 1."
@@ -56,6 +86,25 @@ class TrainingConfig(StageConfig):
     )
     save_every_steps: int = Field(default=500, ge=1, description="Optimiser steps between checkpoints.")
     log_every_steps: int = Field(default=10, ge=1, description="Optimiser steps between points of the curves.")
+    kept_checkpoints: int = Field(
+        default=2, ge=1, le=100, description="Complete checkpoints that are kept; while one is written, one more."
+    )
+    background_checkpoints: bool = Field(
+        default=False,
+        description="Copy what a checkpoint holds into the CPU's memory and write it while training goes on: the pause "
+        "is that of the copy, and the memory must hold it.",
+    )
+    resume_from: str | None = Field(
+        default=None,
+        description="Absolute path of a complete checkpoint of a run with this configuration and these inputs, from "
+        "which to go on where this run has none of its own; null starts from the beginning.",
+    )
+    peak_tflops: float | None = Field(
+        default=None,
+        gt=0.0,
+        description="Peak of one device in 10^12 operations per second, which the MFU is a share of; null for that "
+        "of a known GPU, and for no MFU elsewhere.",
+    )
     checkpoint_grace_s: int = Field(
         default=600, ge=1, le=86_400, description="Time to write a checkpoint after SIGTERM, in seconds."
     )
@@ -65,3 +114,22 @@ class TrainingConfig(StageConfig):
         if self.cached_samples and self.data_workers:
             raise ValueError("cached_samples needs data_workers = 0: each worker would fill a cache of its own")
         return self
+
+    @model_validator(mode="after")
+    def _offloading_takes_deepspeed(self) -> TrainingConfig:
+        needed = {"none": 0, "optimizer": 2, "all": 3}[self.offload]
+        if self.deepspeed_stage < needed:
+            raise ValueError(f"offload {self.offload} needs deepspeed_stage {needed}{' or 3' if needed == 2 else ''}")
+        return self
+
+    def external_files(self) -> list[Path]:
+        """The list of the files, with their hashes, of the checkpoint to go on from."""
+        if self.resume_from is None:
+            return []
+        marker = Path(self.resume_from) / "complete.json"
+        if not marker.is_file():
+            raise ConfigError(
+                f"{self.stage}.resume_from: {self.resume_from} is not a complete checkpoint, it has no complete.json. "
+                "Name a folder like …/checkpoints/checkpoint-500."
+            )
+        return [marker]

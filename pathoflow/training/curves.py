@@ -8,8 +8,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-# Speed differs from run to run, and a stage's plots may not.
-_NOT_PLOTTED = frozenset({"tokens_per_s"})
+# These differ from run to run, or begin anew after a restart; a stage's plots may not.
+_NOT_PLOTTED = frozenset({"tokens_per_s", "memory_gib", "checkpoint_share", "padding_share", "data_wait_share", "mfu"})
 
 
 def read_series(report: Path) -> dict[str, dict[int, float]]:

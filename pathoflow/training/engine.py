@@ -18,11 +18,12 @@ from pathoflow.training.job import Job
 from pathoflow.training.parallelism import deepspeed_configuration
 from pathoflow.training.restart import train_safely
 from pathoflow.training.samples import IGNORED, Encoder
+from pathoflow.training.snapshots import RestartableTrainer
 
 CURVES = {"loss": "loss", "learning_rate": "learning_rate", "grad_norm": "grad_norm"}
 
 
-class WeightedTrainer(Trainer):  # type: ignore[misc]
+class WeightedTrainer(RestartableTrainer):
     """A Trainer whose batches say how much each token counts, and whose samples may come in a given order.
 
     Args:
@@ -78,14 +79,12 @@ def trainer_arguments(config: TrainingConfig, checkpoints: Path) -> dict[str, An
         "num_train_epochs": config.epochs,
         "bf16": config.bf16,
         "activation_checkpointing": config.gradient_checkpointing,
-        "deepspeed": deepspeed_configuration(config.deepspeed_stage),
+        "deepspeed": deepspeed_configuration(config),
         "dataloader_num_workers": config.data_workers,
         "dataloader_pin_memory": torch.cuda.is_available(),
         "use_cpu": not torch.cuda.is_available(),
         "save_strategy": "steps",
         "save_steps": config.save_every_steps,
-        # The last complete one must live until the next is complete.
-        "save_total_limit": 2,
         "logging_steps": config.log_every_steps,
         "logging_first_step": True,
         "report_to": "none",
@@ -136,7 +135,7 @@ def fine_tune(
         data_collator=encoder.batch,
         callbacks=list(callbacks),
     )
-    train_safely(trainer, job, CURVES)
+    train_safely(trainer, config, job, CURVES)
     return trainer
 
 

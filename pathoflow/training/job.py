@@ -10,11 +10,12 @@ from typing import Any, TypeVar
 from pathoflow.config import StageConfig
 from pathoflow.files import write_atomically
 from pathoflow.output import StageOutput
+from pathoflow.sealing import MANIFEST_FILE, read_manifest
 
 Config = TypeVar("Config", bound=StageConfig)
 
 JOB_FILE = "job.json"
-PREEMPTED_FILE = "preempted"
+FAILURE_FILE = "failure.json"
 RESULT_FILE = "result.json"
 
 
@@ -29,6 +30,8 @@ class Job:
         scratch: Where the job's files and checkpoints lie.
         report: The directory of the stage's reporter.
         skipped: Numbers of rows that were quarantined, by data set.
+        checkpoint: Where training goes on; None for the beginning.
+        notes: Words about how it is done that belong beside the result.
     """
 
     config: dict[str, Any]
@@ -37,6 +40,8 @@ class Job:
     scratch: Path
     report: Path
     skipped: dict[str, list[int]] = field(default_factory=dict)
+    checkpoint: Path | None = None
+    notes: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def create(
@@ -55,8 +60,19 @@ class Job:
             out.directory.resolve(),
             skipped or {},
         )
-        write_atomically(job.file, json.dumps(asdict(job), default=str))
+        job.write()
         return job
+
+    def write(self) -> None:
+        """Replaces the job's file."""
+        write_atomically(self.file, json.dumps(asdict(self), default=str))
+
+    def origin(self) -> dict[str, Any]:
+        """What a checkpoint of this job belongs to, see `checkpoints.refuse_foreign`."""
+        inputs = {
+            name: read_manifest(path).identity for name, path in self.inputs.items() if (path / MANIFEST_FILE).is_file()
+        }
+        return {"config": self.config, "inputs": inputs}
 
     @classmethod
     def load(cls, file: Path) -> Job:
@@ -69,6 +85,8 @@ class Job:
             Path(job["scratch"]),
             Path(job["report"]),
             job["skipped"],
+            Path(job["checkpoint"]) if job["checkpoint"] else None,
+            job["notes"],
         )
 
     @property
@@ -82,9 +100,9 @@ class Job:
         return self.scratch / "checkpoints"
 
     @property
-    def preempted(self) -> Path:
-        """There after the workers stopped on request; torchrun hides their exit code."""
-        return self.scratch / PREEMPTED_FILE
+    def failure(self) -> Path:
+        """What the process that failed first had to say."""
+        return self.scratch / FAILURE_FILE
 
     def settings(self, config_type: type[Config]) -> Config:
         """The stage's configuration as an object."""
@@ -111,7 +129,7 @@ class Job:
         result = json.loads((self.scratch / RESULT_FILE).read_bytes())
         for name, value in result["metrics"].items():
             out.metric(name, value)
-        for name, value in result["notes"].items():
+        for name, value in (self.notes | result["notes"]).items():
             out.note(name, value)
         for item, num_tokens in result["overlong"].items():
             out.quarantine(item, "too_long", f"{num_tokens} tokens; raise max_length_tokens to learn it")

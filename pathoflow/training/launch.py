@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
+import re
+import signal
 import subprocess
 import sys
-from collections import deque
+from collections import defaultdict, deque
+from pathlib import Path
 
-from pathoflow.errors import Preempted, StageError
+from pathoflow.errors import ConfigError, Preempted, StageError
+from pathoflow.output import Reporter
+from pathoflow.training.checkpoints import is_complete, newest_complete, refuse_foreign, step_of
 from pathoflow.training.config import TrainingConfig
 from pathoflow.training.job import Job
+from pathoflow.training.parallelism import fit_to_gpus, num_gpus
 
 _ENVIRONMENT = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -19,13 +27,16 @@ _ENVIRONMENT = {
     "PYTHONUNBUFFERED": "1",
 }
 _LAST_LINES = 30
+# How torchrun marks the lines of each process.
+_RANK = re.compile(r"^\[[a-z]*(\d+)\]:")
 
 
 def torchrun(module: str, job: Job, config: TrainingConfig, *, offline: bool = True) -> None:
     """Runs `python -m module <job file>` in `config.num_processes` processes and waits until all have ended.
 
-    The processes die with this one, however it ends. When this process is told to stop (SIGTERM), the workers
-    are told, too, and get `config.checkpoint_grace_s` seconds to write a checkpoint.
+    They go on from the newest complete checkpoint, and the curves are cut back to its step. They die with this
+    process, however it ends. When this process is told to stop (SIGTERM), they are told, too, and get
+    `config.checkpoint_grace_s` seconds to write a checkpoint.
 
     Args:
         module: The worker's module.
@@ -34,12 +45,14 @@ def torchrun(module: str, job: Job, config: TrainingConfig, *, offline: bool = T
         offline: Forbid downloads from the model hub.
 
     Raises:
+        ConfigError: There are too few GPUs, or the checkpoint belongs to another configuration.
         Preempted: The workers stopped on request, after a checkpoint.
         StageError: A worker failed; the message holds its last lines of output.
     """
-    job.preempted.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "pathoflow.training.agent", str(os.getpid()), "--standalone"]
+    config, job = prepare(job, config)
+    command = [sys.executable, "-m", "pathoflow.training.agent", str(os.getpid()), str(job.failure), "--standalone"]
     command += ["--nproc_per_node", str(config.num_processes), "--shutdown_timeout", str(config.checkpoint_grace_s)]
+    command += ["--tee", "3", "--log-dir", str(job.scratch / "logs")]
     command += ["-m", "pathoflow.training.process", module, str(job.file)]
     environment = os.environ | _ENVIRONMENT | {"OMP_NUM_THREADS": str(config.threads_per_process)}
     if offline:
@@ -53,25 +66,68 @@ def torchrun(module: str, job: Job, config: TrainingConfig, *, offline: bool = T
         errors="replace",
         start_new_session=True,
     )
-    last_lines: deque[str] = deque(maxlen=_LAST_LINES)
+    last_lines: dict[int, deque[str]] = defaultdict(lambda: deque(maxlen=_LAST_LINES))
     try:
         _relay(child, last_lines)
     except BaseException:
         child.terminate()
         _relay(child, last_lines)
         raise
-    if job.preempted.exists():
+    if child.returncode == Preempted.exit_code:
         raise Preempted("Training stopped on request after a checkpoint. Run the same command again to continue.")
     if child.returncode != 0:
-        raise StageError(
-            f"{module} failed with exit code {child.returncode}. Its last lines:\n{''.join(last_lines).rstrip()}"
+        raise StageError(_last_words(module, job, config.num_processes, child.returncode, last_lines))
+
+
+def prepare(job: Job, config: TrainingConfig) -> tuple[TrainingConfig, Job]:
+    """Fits the job to this machine's GPUs, finds the checkpoint to go on from, and cuts the curves back to it.
+
+    Raises:
+        ConfigError: There are too few GPUs, or the checkpoint belongs to another configuration.
+    """
+    fitted = fit_to_gpus(config, num_gpus())
+    notes = {}
+    if fitted.num_processes != config.num_processes:
+        notes["processes"] = (
+            f"{fitted.num_processes} instead of {config.num_processes}, with {fitted.gradient_accumulation_steps} "
+            f"forward passes per step instead of {config.gradient_accumulation_steps}"
         )
+        print(f"Fewer GPUs than asked for; processes: {notes['processes']}.", file=sys.stderr)
+    job = dataclasses.replace(job, config=fitted.resolved(), notes=notes)
+    checkpoint = newest_complete(job.checkpoints)
+    if checkpoint is None and config.resume_from is not None:
+        checkpoint = Path(config.resume_from)
+        if not is_complete(checkpoint):
+            raise ConfigError(f"resume_from: the files in {checkpoint} are not those that its complete.json lists.")
+    if checkpoint is not None:
+        refuse_foreign(checkpoint, job.origin(), config.indifferent)
+    Reporter(job.report).cut_back(step_of(checkpoint) if checkpoint else -1)
+    job = dataclasses.replace(job, checkpoint=checkpoint)
+    job.failure.unlink(missing_ok=True)
+    job.write()
+    return fitted, job
 
 
-def _relay(child: subprocess.Popen[str], last_lines: deque[str]) -> None:
-    """Passes the child's output on until it ends."""
+def _relay(child: subprocess.Popen[str], last_lines: dict[int, deque[str]]) -> None:
+    """Passes the child's output on until it ends; keeps the last lines of each process, and torchrun's as -1."""
     assert child.stdout is not None
     for line in child.stdout:
-        last_lines.append(line)
+        marked = _RANK.match(line)
+        last_lines[int(marked[1]) if marked else -1].append(line[marked.end() :] if marked else line)
         sys.stderr.write(line)
     child.wait()
+
+
+def _last_words(module: str, job: Job, num_processes: int, exit_code: int, last_lines: dict[int, deque[str]]) -> str:
+    """What the process that failed first had to say."""
+    rank, ended = -1, f"failed with exit code {exit_code}"
+    if job.failure.is_file():
+        failure = json.loads(job.failure.read_bytes())
+        rank, code = failure["rank"], failure["exit_code"]
+        ended = f"failed in process {rank} of {num_processes}, which ended with exit code {code}"
+        if code < 0:
+            ended = f"failed in process {rank} of {num_processes}, which was killed by {signal.Signals(-code).name}"
+        if code == -signal.SIGKILL:
+            ended += " (the system does that when memory runs out)"
+    words = "".join(last_lines[rank]).rstrip() or "(it printed nothing)"
+    return f"{module} {ended}. Its last lines:\n{words}"

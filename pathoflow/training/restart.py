@@ -6,40 +6,55 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from transformers import PrinterCallback
+from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from pathoflow.errors import Preempted
 from pathoflow.output import Reporter
-from pathoflow.training.callbacks import Reporting, SafeCheckpoints, barrier
-from pathoflow.training.checkpoints import newest_complete
+from pathoflow.training.callbacks import StopOnRequest
+from pathoflow.training.config import TrainingConfig
 from pathoflow.training.job import Job
+from pathoflow.training.monitoring import Reporting
+from pathoflow.training.snapshots import RestartableTrainer
 
 
-def train_safely(trainer: Any, job: Job, curves: dict[str, str], *, stop_every_steps: int = 1) -> None:
-    """Runs a Trainer to its end, from the last complete checkpoint on; exits with code 75 when it was stopped."""
-    trainer.remove_callback(PrinterCallback)
-    safety = SafeCheckpoints(stop_every_steps)
-    trainer.add_callback(safety)
-    trainer.add_callback(Reporting(Reporter(job.report), curves))
-    if trainer.is_world_process_zero():
-        newest_complete(job.checkpoints)
-    barrier()
-    checkpoint = newest_complete(job.checkpoints)
-    barrier()
-    if checkpoint is not None and not trainer.is_deepspeed_enabled:
-        restore_weights(trainer.model, checkpoint)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    if safety.preempted:
-        if trainer.is_world_process_zero():
-            job.preempted.touch()
-        barrier()
-        sys.exit(75)
+def train_safely(
+    trainer: RestartableTrainer,
+    config: TrainingConfig,
+    job: Job,
+    curves: dict[str, str],
+    *,
+    stop_every_steps: int = 1,
+) -> None:
+    """Runs a Trainer to its end, from `job.checkpoint` on; exits with code 75 when it was asked to stop.
 
-
-def restore_weights(model: Any, checkpoint: Path) -> None:
-    """Puts the weights of a checkpoint into `model`.
-
-    `save_pretrained` writes Qwen2.5-VL's weights under their names on the hub, and the Trainer (5.23) looks for the
-    names in memory: it finds none, warns, and would go on with the weights that training started from.
+    Args:
+        trainer: What to run.
+        config: How to save and to report.
+        job: Where checkpoints and reports go, and where to go on.
+        curves: Names of the Trainer's log entries to report, each with its name in the curves.
+        stop_every_steps: Stop on request only after a multiple of this many steps, so that a resumed run meets whole
+            batches (of rollouts, say).
     """
-    saved = type(model).from_pretrained(checkpoint, dtype=model.dtype)
-    model.load_state_dict(saved.state_dict())
+    trainer.remove_callback(PrinterCallback)
+    # It would write a harmless number in the place of a loss that is none.
+    trainer.args.logging_nan_inf_filter = False
+    stopping = StopOnRequest(stop_every_steps)
+    trainer.add_callback(stopping)
+    trainer.add_callback(Reporting(Reporter(job.report), curves, config, trainer))
+    trainer.prepare_saving(config, job.origin(), lambda: stopping.stopped)
+    if job.checkpoint is not None:
+        trainer.add_callback(_Resumption(trainer, job.checkpoint))
+    trainer.train(resume_from_checkpoint=str(job.checkpoint) if job.checkpoint else None)
+    trainer.finish_saving()
+    if stopping.stopped:
+        sys.exit(Preempted.exit_code)
+
+
+class _Resumption(TrainerCallback):  # type: ignore[misc]
+    """Takes up the losses once the Trainer has begun anew to add them up."""
+
+    def __init__(self, trainer: RestartableTrainer, checkpoint: Path) -> None:
+        self._trainer, self._checkpoint = trainer, checkpoint
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._trainer.restore_loop(self._checkpoint)

@@ -71,10 +71,10 @@ class CptConfig(TrainingConfig):
         return self.model != TINY and not self.model.startswith("/")
 
     def external_files(self) -> list[Path]:
-        """The files of the model's directory, if it comes from one."""
+        """The files of the model's directory, if it comes from one, and what else training reads."""
         if self.model == TINY or self.on_hub:
-            return []
+            return super().external_files()
         files = sorted(path for path in Path(self.model).rglob("*") if path.is_file())
         if not files:
             raise ConfigError(f"cpt.model: there is no model in {self.model}. Correct the path.")
-        return files
+        return files + super().external_files()

@@ -27,6 +27,7 @@ from pathoflow.output import Reporter
 from pathoflow.training.engine import freeze, trainer_arguments
 from pathoflow.training.job import Job
 from pathoflow.training.restart import train_safely
+from pathoflow.training.snapshots import RestartableTrainer
 from pathoflow.training.worker import rows_of, run_worker
 
 CURVES = {
@@ -71,7 +72,7 @@ def main(job: Job, state: PartialState) -> None:
         directory=job.scratch / KEPT_MODELS,
         reporter=Reporter(job.report),
     )
-    trainer = GRPOTrainer(
+    trainer = RestartableGRPOTrainer(
         model=model,
         reward_funcs=[reward_function(config)],
         args=arguments,
@@ -81,9 +82,13 @@ def main(job: Job, state: PartialState) -> None:
     )
     trainer.remove_callback(PrinterCallback)
     dev.trainer = trainer
-    train_safely(trainer, job, CURVES, stop_every_steps=config.steps_per_generation)
+    train_safely(trainer, config, job, CURVES, stop_every_steps=config.steps_per_generation)
     if trainer.is_world_process_zero():
         write_atomically(job.scratch / HISTORY_FILE, json.dumps(trainer.state.log_history))
+
+
+class RestartableGRPOTrainer(RestartableTrainer, GRPOTrainer):  # type: ignore[misc]
+    """TRL's trainer with checkpoints that can be trusted."""
 
 
 def usable_rows(job: Job, part: str, state: PartialState) -> Dataset:

@@ -13,6 +13,7 @@ from pathoflow.output import Reporter
 from pathoflow.training.generation import respond
 from pathoflow.training.samples import Encoder, Sample
 
+ACCURACY = "dev_accuracy"
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
 
@@ -61,6 +62,12 @@ class Examination(TrainerCallback):  # type: ignore[misc]
         self.accuracy: dict[int, float] = {}
         self.stopped_at: int | None = None
 
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Remembers what was measured before a restart; the Trainer's history is in every checkpoint."""
+        for entry in state.log_history:
+            if ACCURACY in entry:
+                self._note(entry["step"], entry[ACCURACY])
+
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any, **_: Any
     ) -> TrainerControl:
@@ -68,13 +75,18 @@ class Examination(TrainerCallback):  # type: ignore[misc]
         if state.global_step % self._every_steps and state.global_step != state.max_steps:
             return control
         accuracy = self.examine(model, args)
-        self.accuracy[state.global_step] = accuracy
+        state.log_history.append({"step": state.global_step, ACCURACY: accuracy})
+        self._note(state.global_step, accuracy)
         if state.is_world_process_zero:
             self._reporter.series(state.global_step, dev_accuracy=accuracy)
-        if self._stop_at is not None and accuracy >= self._stop_at:
-            self.stopped_at = state.global_step
+        if self.stopped_at is not None:
             control.should_save = control.should_training_stop = True
         return control
+
+    def _note(self, step: int, accuracy: float) -> None:
+        self.accuracy[step] = accuracy
+        if self._stop_at is not None and accuracy >= self._stop_at:
+            self.stopped_at = step
 
     def examine(self, model: Any, args: TrainingArguments) -> float:
         """The share of the questions whose answer, read greedily, is right."""

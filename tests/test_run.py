@@ -207,7 +207,7 @@ def _forget(workdir: Path, stage: str) -> None:
     WorkDir(workdir).write_state(StageState(stage))
 
 
-def _wait_for(condition, timeout_s: float = 120) -> None:
+def _wait_for(condition, timeout_s: float = 400) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"

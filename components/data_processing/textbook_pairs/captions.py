@@ -37,7 +37,7 @@ _STYLES = (
     # `(A)`, `(a, b)`; then `A.`, `A、`, `A)`; then `A, Text` and bare `A Text` where a sentence may begin; then `a)`.
     re.compile(rf"\(\s*{_group('[A-Za-z]')}\s*\)[.:,、]?"),
     re.compile(rf"(?<![A-Za-z0-9.\-]){_group('[A-Z]')}\s?[.:、)](?![A-Za-z0-9]*\.[A-Za-z])"),
-    re.compile(rf"{_AT_START}{_group('[A-Za-z]')},\s?(?=[A-Z0-9一-鿿])"),
+    re.compile(rf"{_AT_START}{_group('[A-Za-z]')},\s?(?=[A-Za-z0-9一-鿿])"),
     # Between Chinese words the first label may stand without a stop before it.
     re.compile(rf"(?:{_AT_START}|(?<=[\s一-鿿])(?=A)){_group('[A-Z]')}(?=\s+[A-Z0-9]|\s*[一-鿿])"),
     re.compile(rf"(?:(?<=^)|(?<=[\s.;:。,]|[一-鿿])){_group('[a-z]')}\s?[.:)](?=\s?\S)"),

@@ -27,6 +27,7 @@ _RULE_SHARE = 0.55
 _TABLE_RULE_SHARE = 0.75
 _RULE_DARKER = 35
 _MIN_TABLE_RULES = 3
+_DARK_FIELD = 60
 
 
 def what_graphic(pixels: Pixels, ink: Mask, page_width: int) -> str:
@@ -42,7 +43,8 @@ def what_graphic(pixels: Pixels, ink: Mask, page_width: int) -> str:
     height, width = ink.shape
     small = max(width, height) < _LOGO_SHARE * page_width
     filled, flat = float(ink.mean()), flat_share(pixels, ink)
-    if flat > _MIN_FLAT_ORNAMENT:
+    # A dark field with few signals is flat too, but no ornament is that dark.
+    if flat > _MIN_FLAT_ORNAMENT and filled >= _MAX_GRAPHIC_INK and float(np.median(pixels)) > _DARK_FIELD:
         return "logo" if small else "decoration"
     if filled >= _MIN_PHOTOGRAPH_INK and (flat <= _MIN_FLAT_GRAPHIC or filled >= _MAX_GRAPHIC_INK):
         return ""

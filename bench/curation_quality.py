@@ -10,7 +10,6 @@ import argparse
 import difflib
 import json
 import re
-import sys
 import tempfile
 import unicodedata
 from collections import Counter, defaultdict
@@ -152,7 +151,9 @@ def figures(report: Report) -> list[Figure]:
     clean = report.by_degradation["clean"]
     degraded = _total(score for name, score in report.by_degradation.items() if name != "clean")
     every = _total(report.by_degradation.values())
-    reasons = [(kind, reason, number) for (kind, reason), number in report.rejected.items() if reason != "not looked at"]
+    reasons = [
+        (kind, reason, number) for (kind, reason), number in report.rejected.items() if reason != "not looked at"
+    ]
     right = sum(number for kind, reason, number in reasons if reason in _REASONS[kind])
     bar = "the issue's bar"
     return [
@@ -161,7 +162,14 @@ def figures(report: Report) -> list[Figure]:
         Figure("in-line references: recall", every.reference_recall, "", bar, 0.90, higher_is_better=True),
         Figure("in-line references: precision", every.reference_precision, "", bar, 0.95, higher_is_better=True),
         Figure("pairs on pages without any", report.pairs_on_empty_pages, "pairs", f"{report.empty_pages} pages", 0),
-        Figure("distractors with the right reason", right / max(sum(n for *_, n in reasons), 1), "", "a bar we set", 0.85, higher_is_better=True),
+        Figure(
+            "distractors with the right reason",
+            right / max(sum(n for *_, n in reasons), 1),
+            "",
+            "a bar we set",
+            0.85,
+            higher_is_better=True,
+        ),
     ]
 
 
@@ -187,7 +195,13 @@ def show(report: Report) -> None:
 def _cells(name: str, counted: Score) -> list[str]:
     shares = (counted.f1, counted.recall)
     references = (counted.reference_recall, counted.reference_precision)
-    return [name, str(counted.true), *(f"{x:.3f}" for x in shares), str(counted.refs_true), *(f"{x:.3f}" for x in references)]
+    return [
+        name,
+        str(counted.true),
+        *(f"{x:.3f}" for x in shares),
+        str(counted.refs_true),
+        *(f"{x:.3f}" for x in references),
+    ]
 
 
 def _score_page(page: TruePage, rows: list[dict[str, Any]], report: Report) -> None:
@@ -207,7 +221,9 @@ def _score_page(page: TruePage, rows: list[dict[str, Any]], report: Report) -> N
             allowed = (*true.references, *true.open_references)
             counted.refs_right = sum(_any_similar(seen, allowed) for seen in row["inline_refs"])
             if counted.refs_found < counted.refs_true or counted.refs_right < counted.refs_given:
-                report.failures.append(f"{page.file} REFERENCES {true.references} OPEN {true.open_references} GIVEN {row['inline_refs']}")
+                report.failures.append(
+                    f"{page.file} REFERENCES {true.references} OPEN {true.open_references} GIVEN {row['inline_refs']}"
+                )
         for key in {**page.variations, **true.variations, "scan": page.degradation}.items():
             _add(report.by_variation[key], counted)
         counted.true = counted.found = 0
@@ -215,7 +231,10 @@ def _score_page(page: TruePage, rows: list[dict[str, Any]], report: Report) -> N
     for number, row in enumerate(rows):
         if number not in matched.values():
             region = row["region"]
-            box = [round(region[side] / region[f"page_{'width' if 'x' in side else 'height'}"], 3) for side in ("x0", "y0", "x1", "y1")]
+            box = [
+                round(region[side] / region[f"page_{'width' if 'x' in side else 'height'}"], 3)
+                for side in ("x0", "y0", "x1", "y1")
+            ]
             report.failures.append(f"{page.file} WRONG {row['source_id']} {box} {row['caption']!r}")
     _add(report.by_degradation[page.degradation], page_score)
 
@@ -230,7 +249,9 @@ def _assign(pairs: tuple[TruePair, ...], rows: list[dict[str, Any]]) -> dict[int
             overlap, alike = _iou(true.box, _shares(row["region"])), similarity(true.caption, row["caption"])
             if overlap >= MIN_IOU and alike >= MIN_SIMILARITY:
                 value[at, number] = overlap + alike
-    return {int(at): int(number) for at, number in zip(*linear_sum_assignment(-value), strict=True) if value[at, number] > 0}
+    return {
+        int(at): int(number) for at, number in zip(*linear_sum_assignment(-value), strict=True) if value[at, number] > 0
+    }
 
 
 def _failure(page: TruePage, true: TruePair, rows: list[dict[str, Any]]) -> str:
@@ -259,8 +280,11 @@ def similarity(a: str, b: str) -> float:
     >>> similarity("Lipoma. (HE ×200)", "lipoma (HE, x200)") > 0.9, similarity("Lipoma", "Naevus") > 0.5
     (True, False)
     """
-    plain = [re.sub(r"[\W_]", "", unicodedata.normalize("NFKC", text).lower().replace("×", "x")) for text in (a, b)]
-    return difflib.SequenceMatcher(None, *plain, autojunk=False).ratio()
+    return difflib.SequenceMatcher(None, _plain(a), _plain(b), autojunk=False).ratio()
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[\W_]", "", unicodedata.normalize("NFKC", text).lower().replace("×", "x"))
 
 
 def similar(a: str, b: str) -> bool:
@@ -270,7 +294,9 @@ def similar(a: str, b: str) -> bool:
 
 def _any_similar(sentence: str, allowed: Iterable[str]) -> bool:
     """Whether a sentence is one of those allowed, or the part of one that stands on the pages read."""
-    return any(similar(sentence, other) or similarity(sentence, other[-len(sentence) :]) >= MIN_SIMILARITY for other in allowed)
+    return any(
+        similar(sentence, other) or similarity(sentence, other[-len(sentence) :]) >= MIN_SIMILARITY for other in allowed
+    )
 
 
 def _total(scores: Iterable[Score]) -> Score:
@@ -286,4 +312,4 @@ def _add(total: Score, counted: Score) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -14,7 +14,7 @@ _PLACES = {
     "row": {"en": (("left", "right"), ("Left", "Right")), "zh": (("左", "右"), ("左图", "右图"))},
     "column": {"en": (("top", "bottom"), ("upper", "lower")), "zh": (("上", "下"), ("上图", "下图"))},
 }
-_BEFORE = {
+_BEFORE: dict[str, dict[Language, tuple[str, ...]]] = {
     "A": {"en": ("({0}) {1}. ", "{0}. {1}. ", "{0}, {1}. ", "{0}: {1}; ", "{0} {1}. ", "({0}): {1}. ", "{0}) {1}. "),
           "zh": ("{0}. {1}；", "（{0}）{1}；", "{0}：{1}；", "{0}、{1}；", "{0} {1}；", "{0}.{1}。")},
     "a": {"en": ("({0}) {1}. ", "{0}) {1}; ", "{0}. {1}. ", "{0}, {1}. "), "zh": ("({0}){1}；", "{0}. {1}；")},
@@ -65,7 +65,11 @@ def placed(rng: np.random.Generator, language: Language, head: str, direction: s
     parts = [words.part(rng, language) for _ in range(2)]
     first, second = pick(rng, _PLACES[direction][language])
     if language == "zh":
-        form = pick(rng, ("{0}：{1}；{2}：{3}。", "{0}{1}；{2}{3}。", "（{0}：{1}；{2}：{3}）")) if "图" not in first else "{0}示{1}；{2}示{3}。"
+        form = (
+            pick(rng, ("{0}：{1}；{2}：{3}。", "{0}{1}；{2}{3}。", "（{0}：{1}；{2}：{3}）"))
+            if "图" not in first
+            else "{0}示{1}；{2}示{3}。"
+        )
         body = f"{title}。" + form.format(first, parts[0], second, parts[1])
     else:
         form = pick(rng, ("{0}, {1}. {2}, {3}.", "{0}: {1}; {2}: {3}.", "{1} ({4}) and {3} ({5})."))
@@ -105,7 +109,9 @@ def labelled(
         text = text.rstrip(" ;；。.") + ("。" if language == "zh" else ".")
         body = f"{title}{pick(rng, ('. ', '. ', ': ')) if language == 'en' else pick(rng, ('。', ' ', '  '))}{text}"
     truths = tuple(
-        ((order[at],), _joined(language, title, part)) for group, part in zip(groups, parts, strict=True) for at in group
+        ((order[at],), _joined(language, title, part))
+        for group, part in zip(groups, parts, strict=True)
+        for at in group
     )
     return CaptionPlan(head, body, truths, grammar)
 

@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 
 from bench.books import words
 from bench.books.fonts import load_font
+from bench.books.specimens import specimen
 from bench.books.words import Language, pick
 
 KINDS = ("qr code", "logo", "ornament", "table", "line chart", "bar chart", "drawing", "diagram", "photograph")
@@ -22,23 +23,24 @@ _COLOURS = ((196, 60, 50), (50, 90, 170), (60, 150, 90), (220, 160, 50), (130, 9
 
 def distractor(rng: np.random.Generator, kind: str, width: int, language: Language) -> Image.Image:
     """A picture of one of `KINDS` at most `width` wide."""
-    if kind == "qr code":
-        return qr_code(str(rng.integers(10**9)), min(width, int(rng.integers(120, 220))))
-    if kind == "logo":
-        return _logo(rng, min(width, int(rng.integers(90, 200))))
-    if kind == "ornament":
-        return _ornament(rng, width)
-    if kind == "table":
-        return _table(rng, width, language)
-    if kind == "drawing":
-        return _drawing(rng, width)
-    if kind == "diagram":
-        return _diagram(rng, width, language)
-    if kind == "photograph":
-        from bench.books.specimens import specimen
-
-        return Image.fromarray(specimen(rng, (width, round(0.45 * width)), "gross"))
-    return _chart(rng, width, bars=kind == "bar chart")
+    match kind:
+        case "qr code":
+            image = qr_code(str(rng.integers(10**9)), min(width, int(rng.integers(120, 220))))
+        case "logo":
+            image = _logo(rng, min(width, int(rng.integers(90, 200))))
+        case "ornament":
+            image = _ornament(rng, width)
+        case "table":
+            image = _table(rng, width, language)
+        case "drawing":
+            image = _drawing(rng, width)
+        case "diagram":
+            image = _diagram(rng, width, language)
+        case "photograph":
+            image = Image.fromarray(specimen(rng, (width, round(0.45 * width)), "gross"))
+        case _:
+            image = _chart(rng, width, bars=kind == "bar chart")
+    return image
 
 
 def qr_code(text: str, size_px: int) -> Image.Image:
@@ -121,7 +123,9 @@ def _drawing(rng: np.random.Generator, width: int) -> Image.Image:
         size = rng.uniform(0.08, 0.28) * width
         draw.ellipse((x, y, x + size, y + 0.7 * size), outline=_INK, width=4)
         draw.line((x + size / 2, y + size / 3, min(x + size, width * 0.9), y - 20), _INK, 2)
-        draw.text((min(x + size, width * 0.85), max(y - 44, 0)), pick(rng, ("nucleus", "wall", "a", "lumen")), _INK, font)
+        draw.text(
+            (min(x + size, width * 0.85), max(y - 44, 0)), pick(rng, ("nucleus", "wall", "a", "lumen")), _INK, font
+        )
     return image
 
 

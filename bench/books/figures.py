@@ -98,7 +98,9 @@ def draw_figure(plan: FigurePlan, width_px: int) -> tuple[Image.Image, list[Box]
         for column, (start, stop) in enumerate(zip([0, *edges[:-1]], edges, strict=True)):
             boxes.append((start + column * gap, y, stop + column * gap, y + height))
         y += height + below + gap
-    image = Image.new("RGB", (width_px, y - gap), (0, 0, 0) if plan.separator == "black line" else (255, 255, 255))
+    image = Image.new(
+        "RGB", (width_px, y - gap), (0, 0, 0) if plan.separator == "black line" and not below else (255, 255, 255)
+    )
     draw = ImageDraw.Draw(image)
     for (x0, y0, x1, y1), label in zip(boxes, plan.labels, strict=True):
         exposed = specimen(rng, (int(x1 - x0), int(y1 - y0)), plan.kind).astype(np.float32) * rng.uniform(0.82, 1.0)

@@ -28,7 +28,8 @@ from bench.books.words import Language, pick
 PAGES_PER_BOOK = 6
 
 _HEADS = {
-    "en": ("Fig. {c}-{n}", "Figure {c}.{n}", "FIG. {c}.{n}", "Figure {n}.", "Fig. {n}:", "Fig {c}–{n}.", "FIGURE {c}-{n} ■"),
+    "en": ("Fig. {c}-{n}", "Figure {c}.{n}", "FIG. {c}.{n}", "Figure {n}.", "Fig. {n}:", "Fig {c}–{n}.",
+           "FIGURE {c}-{n} ■"),
     "zh": ("图{c}-{n}", "图 {c}-{n}", "图{c}.{n}", "图{n}", "图 {c}－{n}"),
 }  # fmt: skip
 
@@ -97,7 +98,10 @@ def _style(rng: np.random.Generator) -> Style:
         language=language,
         width=width,
         height=height,
-        margins=tuple(round(float(rng.uniform(low, high)) * width) for low, high in ((0.06, 0.13), (0.08, 0.13), (0.06, 0.13), (0.08, 0.14))),  # type: ignore[arg-type]
+        margins=tuple(
+            round(float(rng.uniform(low, high)) * width)
+            for low, high in ((0.06, 0.13), (0.08, 0.13), (0.06, 0.13), (0.08, 0.14))
+        ),  # type: ignore[arg-type]
         num_columns=num_columns,
         column_gap=round(rng.uniform(36, 70) * scale),
         body_font=family,
@@ -143,7 +147,11 @@ class _Book:
         flowing: list[list[Block]] = []
         lone: CaptionPlan | None = None
         while len(self.kinds) < PAGES_PER_BOOK:
-            kind = "after a plate" if lone else str(self.rng.choice(["figures", "text", "distractors", "plate"], p=[0.68, 0.08, 0.12, 0.12]))
+            kind = (
+                "after a plate"
+                if lone
+                else str(self.rng.choice(["figures", "text", "distractors", "plate"], p=[0.68, 0.08, 0.12, 0.12]))
+            )
             if kind == "plate" and len(self.kinds) == PAGES_PER_BOOK - 1:
                 kind = "figures"
             self.kinds.append(kind)
@@ -160,10 +168,10 @@ class _Book:
             sheet = Sheet(self.style, number)
             for block in on_top:
                 if isinstance(block, Figure | LoneCaption):
-                    sheet.place_wide(block)
+                    sheet.place_wide(block, at_bottom=self.kinds[number] == "plate" and isinstance(block, Figure))
             left_over = sheet.flow(sheet.frames(), carried + below)
             # Body text goes on overleaf; a figure or heading that found no room is left out.
-            carried = [block for block in left_over if isinstance(block, Paragraph)][:1]
+            carried = list[Block](block for block in left_over if isinstance(block, Paragraph))[:1]
             sheets.append(sheet)
         return sheets
 
@@ -192,7 +200,7 @@ class _Book:
         return on_top, below
 
     def _figure(self, *, wide: bool, place: str = "") -> FigurePlan:
-        rng, language = self.rng, self.style.language
+        rng = self.rng
         num_panels = int(rng.choice([1, 2, 3, 4, 6], p=[0.26, 0.32, 0.14, 0.22, 0.06]))
         if not wide:
             num_panels = min(num_panels, int(rng.choice([1, 2, 4])))
@@ -207,11 +215,32 @@ class _Book:
         self._next_number += 1
         if rng.random() < 0.08 and place in ("below", "above") and num_panels <= 2:
             head = number = ""
-        style = str(rng.choice(["labelled", "places", "unlabelled", "mismatched", "undivided"], p=[0.7, 0.12, 0.06, 0.05, 0.07]))
+        style = str(
+            rng.choice(["labelled", "places", "unlabelled", "mismatched", "undivided"], p=[0.7, 0.12, 0.06, 0.05, 0.07])
+        )
         if num_panels == 1:
             style = "undivided"
         elif (style == "places" and num_panels != 2) or (style == "mismatched" and num_panels < 3) or not head:
             style = "labelled"
+        caption, names = self._caption(style, head, rows)
+        return FigurePlan(
+            number=number,
+            rows=rows,
+            caption=caption,
+            labels=names,
+            separator=self._separator if rng.random() < 0.6 else pick(rng, tuple(SEPARATORS)),
+            mark=self._mark,
+            corner=self._corner if rng.random() < 0.8 else pick(rng, CORNERS),
+            place=place,
+            kind=choose_kind(rng),
+            aspect=float(rng.uniform(0.55, 0.85)) if wide else float(rng.uniform(0.6, 0.9)),
+            seed=int(rng.integers(2**31)),
+        )
+
+    def _caption(self, style: str, head: str, rows: tuple[int, ...]) -> tuple[CaptionPlan, tuple[str, ...]]:
+        """A caption for a figure of these rows, and the label printed on each panel (empty for none)."""
+        rng, language = self.rng, self.style.language
+        num_panels = sum(rows)
         names: tuple[str, ...] = ("",) * num_panels
         order = tuple(range(num_panels))
         if style == "places":
@@ -231,26 +260,18 @@ class _Book:
                 printed = captions.label_names(self._alphabet, num_panels)
                 decorated = pick(rng, ("{}", "{}", "({})", "{}.")) if self._alphabet in "Aa" else "{}"
                 names = tuple(decorated.format(printed[order.index(at)]) for at in range(num_panels))
-        return FigurePlan(
-            number=number,
-            rows=rows,
-            caption=caption,
-            labels=names,
-            separator=self._separator if rng.random() < 0.6 else pick(rng, tuple(SEPARATORS)),
-            mark=self._mark,
-            corner=self._corner if rng.random() < 0.8 else pick(rng, CORNERS),
-            place=place,
-            kind=choose_kind(rng),
-            aspect=float(rng.uniform(0.55, 0.85)) if wide else float(rng.uniform(0.6, 0.9)),
-            seed=int(rng.integers(2**31)),
-        )
+        return caption, names
 
     def _distractor(self) -> Distractor:
         rng, language = self.rng, self.style.language
         kind = pick(rng, distractors.KINDS)
         text = ""
         if kind == "table":
-            text = f"Table {rng.integers(1, 9)}. {words.title(rng, language)}" if language == "en" else f"表{rng.integers(1, 9)} {words.title(rng, language)}"
+            text = (
+                f"Table {rng.integers(1, 9)}. {words.title(rng, language)}"
+                if language == "en"
+                else f"表{rng.integers(1, 9)} {words.title(rng, language)}"
+            )
         elif kind == "qr code":
             text = words.title(rng, language) + ("（图片）" if language == "zh" else " (video)")
         elif kind in distractors.CAPTIONED:
@@ -266,8 +287,9 @@ class _Book:
         """Writes paragraphs around the blocks of every page, with sentences that refer to its figures."""
         rng, language = self.rng, self.style.language
         waiting: list[list[Sentence]] = [[] for _ in flowing]
-        for page, blocks in enumerate(zip(wide, flowing, strict=True)):
-            for plan in (plan for group in blocks for block in group if isinstance(block, Figure) for plan in block.plans):
+        for page, (on_top, below) in enumerate(zip(wide, flowing, strict=True)):
+            figures = [block for block in (*on_top, *below) if isinstance(block, Figure)]
+            for plan in (plan for figure in figures for plan in figure.plans):
                 for _ in range(int(rng.choice([0, 1, 2, 3], p=[0.2, 0.4, 0.3, 0.1])) if plan.number else 0):
                     where = int(np.clip(page + rng.choice([-1, 0, 0, 0, 1]), 0, len(flowing) - 1))
                     waiting[where].append(self._reference(plan))
@@ -291,7 +313,7 @@ class _Book:
         """A sentence that refers to a figure, or to some of its panels."""
         rng, language = self.rng, self.style.language
         word = "图" if language == "zh" else pick(rng, ("Fig. ", "Figure ", "Fig. "))
-        mention, panels = f"{word}{plan.number}", ()
+        mention, panels = f"{word}{plan.number}", tuple[int, ...]()
         letters = plan.caption.grammar in ("before", "after", "range", "list") and self._alphabet in "Aa①"
         if letters and rng.random() < 0.65:
             mention, panels = self._panel_mention(plan, word)
@@ -316,9 +338,17 @@ class _Book:
             last = first + (1 if self._alphabet == "①" or rng.random() < 0.6 else min(2, len(names) - 1 - first))
             chosen = names[first : last + 1]
             if self.style.language == "zh":
-                joined = chosen[0] + pick(rng, ("、", "和")) + chosen[1] if len(chosen) == 2 else f"{chosen[0]}～{chosen[-1]}"
+                joined = (
+                    chosen[0] + pick(rng, ("、", "和")) + chosen[1]
+                    if len(chosen) == 2
+                    else f"{chosen[0]}～{chosen[-1]}"
+                )
             else:
-                joined = f"{chosen[0]}{pick(rng, (' and ', ', ', '–'))}{chosen[1]}" if len(chosen) == 2 else f"{chosen[0]}–{chosen[-1]}"
+                joined = (
+                    f"{chosen[0]}{pick(rng, (' and ', ', ', '–'))}{chosen[1]}"
+                    if len(chosen) == 2
+                    else f"{chosen[0]}–{chosen[-1]}"
+                )
             return f"{word}{plan.number}{joined}", tuple(panels_of[name] for name in chosen)
         return f"{word}{plan.number}{names[first]}", (panels_of[names[first]],)
 

@@ -89,7 +89,9 @@ def _organ(rng: np.random.Generator, size: Size, picture: NDArray[np.float32]) -
     width, height = size
     angles = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     reach = 1 + 0.16 * np.sin(3 * angles + rng.uniform(0, 6)) + 0.08 * np.sin(7 * angles + rng.uniform(0, 6))
-    outline = np.stack([width * (0.5 + 0.36 * reach * np.cos(angles)), height * (0.5 + 0.34 * reach * np.sin(angles))], 1)
+    outline = np.stack(
+        [width * (0.5 + 0.36 * reach * np.cos(angles)), height * (0.5 + 0.34 * reach * np.sin(angles))], 1
+    )
     mask = np.zeros((height, width), np.uint8)
     cv2.fillPoly(mask, [outline.astype(np.int32)], 1)
     colour = pick(rng, ((168, 90, 74), (196, 160, 110), (130, 50, 50), (204, 176, 150)))

@@ -144,12 +144,16 @@ class Sheet:
         lefts = [area.left + number * (width + style.column_gap) for number in range(style.num_columns)]
         return [Frame(left, left + width, area.y, area.bottom) for left in lefts]
 
-    def place_wide(self, block: Figure | LoneCaption) -> bool:
-        """Sets a block over all columns at the top of what is left; False where it does not fit."""
+    def place_wide(self, block: Figure | LoneCaption, *, at_bottom: bool = False) -> bool:
+        """Sets a block over all columns at the top or bottom of what is left; False where it does not fit."""
         height = self._height(block, self.area.width)
         if height > self.area.bottom - self.area.y:
             return False
-        self._set(block, self.area)
+        if at_bottom:
+            self.area.bottom -= height
+            self._set(block, Frame(self.area.left, self.area.right, self.area.bottom, self.area.bottom + height))
+        else:
+            self._set(block, self.area)
         return True
 
     def flow(self, frames: list[Frame], blocks: list[Block]) -> list[Block]:
@@ -186,7 +190,10 @@ class Sheet:
 
     def _set(self, block: Block, frame: Frame) -> None:
         if isinstance(block, Heading):
-            font = load_font("zh" if self.style.language == "zh" else f"{self.style.body_font.split()[0]} bold", self.style.body_px + 5)
+            font = load_font(
+                "zh" if self.style.language == "zh" else f"{self.style.body_font.split()[0]} bold",
+                self.style.body_px + 5,
+            )
             self.draw.text((frame.left, frame.y + 10), block.text, self.style.accent, font)
             frame.y += 2.1 * font.size
         elif isinstance(block, Figure):

@@ -13,31 +13,39 @@ T = TypeVar("T")
 _DISEASES = {
     "en": (
         "Fibroadenoma", "Pleomorphic adenoma", "Schwannoma", "Papillary carcinoma", "Chronic hepatitis B",
-        "Squamous cell carcinoma", "Leiomyoma", "Hashimoto thyroiditis", "Crohn disease", "Type II pneumocyte hyperplasia",
+        "Squamous cell carcinoma", "Leiomyoma", "Hashimoto thyroiditis", "Crohn disease",
+        "Type II pneumocyte hyperplasia",
         "Osteosarcoma", "Membranous nephropathy", "Diffuse large B-cell lymphoma", "Seborrhoeic keratosis",
         "Gastrointestinal stromal tumour", "Endometrial hyperplasia", "Sarcoidosis", "Medullary carcinoma",
     ),
     "zh": (
-        "纤维腺瘤", "多形性腺瘤", "神经鞘瘤", "乳头状癌", "慢性乙型肝炎", "鳞状细胞癌", "平滑肌瘤", "桥本甲状腺炎",
-        "克罗恩病", "骨肉瘤", "膜性肾病", "弥漫大B细胞淋巴瘤", "脂溢性角化病", "胃肠道间质瘤", "子宫内膜增生",
+        "纤维腺瘤", "多形性腺瘤", "神经鞘瘤", "乳头状癌", "慢性乙型肝炎", "鳞状细胞癌", "平滑肌瘤",
+        "桥本甲状腺炎",
+        "克罗恩病", "骨肉瘤", "膜性肾病", "弥漫大B细胞淋巴瘤", "脂溢性角化病", "胃肠道间质瘤",
+        "子宫内膜增生",
         "结节病", "髓样癌", "硬化性腺病",
     ),
 }  # fmt: skip
 _SITES = {
-    "en": ("of the breast", "of the thyroid", "of the liver", "of the kidney", "of the colon", "of the lung", "of the skin",
+    "en": ("of the breast", "of the thyroid", "of the liver", "of the kidney", "of the colon",
+           "of the lung", "of the skin",
            "of the left parotid gland", "in a 54-year-old man", "of the stomach", ""),
-    "zh": ("乳腺", "甲状腺", "肝脏", "肾脏", "结肠", "肺", "皮肤", "左侧腮腺", "胃", "老年男性", ""),
+    "zh": ("乳腺", "甲状腺", "肝脏", "肾脏", "结肠", "肺", "皮肤", "左侧腮腺", "胃",
+           "老年男性", ""),
 }  # fmt: skip
 _QUALITIES = {
     "en": ("Narrow", "Dilated", "Branching", "Small round", "Large pleomorphic", "Pale", "Densely packed", "Scattered",
            "Atypical", "Elongated", "Irregular", "Compressed", "Well-formed"),
-    "zh": ("狭窄的", "扩张的", "分支状", "小圆形", "大小不一的", "淡染的", "密集的", "散在的", "异型的", "梭形", "不规则的",
+    "zh": ("狭窄的", "扩张的", "分支状", "小圆形", "大小不一的", "淡染的", "密集的", "散在的",
+           "异型的", "梭形", "不规则的",
            "受压的", "分化良好的"),
 }  # fmt: skip
 _STRUCTURES = {
-    "en": ("ducts", "glands", "tumour cells", "spindle cells", "nests", "papillae", "vessels", "lymphocytes", "trabeculae",
+    "en": ("ducts", "glands", "tumour cells", "spindle cells", "nests", "papillae", "vessels",
+           "lymphocytes", "trabeculae",
            "acini", "foamy macrophages", "giant cells", "follicles", "crypts"),
-    "zh": ("导管", "腺体", "瘤细胞", "梭形细胞", "细胞巢", "乳头", "血管", "淋巴细胞", "骨小梁", "腺泡", "泡沫细胞",
+    "zh": ("导管", "腺体", "瘤细胞", "梭形细胞", "细胞巢", "乳头", "血管", "淋巴细胞",
+           "骨小梁", "腺泡", "泡沫细胞",
            "多核巨细胞", "滤泡", "隐窝"),
 }  # fmt: skip
 _FEATURES = {
@@ -45,8 +53,10 @@ _FEATURES = {
            "with prominent nucleoli", "at low magnification", "with frequent mitoses", "infiltrating adipose tissue",
            "strongly positive for CD20", "with membranous staining for HER2", "(HE, ×200)", "(H&E, x100)",
            "showing vitamin A storage", "on the cut surface", "with calcification (arrow)", "of phenotype B"),
-    "zh": ("伴中央坏死", "间质黏液变", "被覆扁平上皮", "周围纤维化", "核仁明显", "（低倍）", "核分裂象易见", "浸润脂肪组织",
-           "CD20强阳性", "HER2膜阳性", "（HE×200）", "HE ×100", "切面观", "伴钙化（箭头）", "间质淋巴细胞浸润", "呈B型表现"),
+    "zh": ("伴中央坏死", "间质黏液变", "被覆扁平上皮", "周围纤维化", "核仁明显", "（低倍）",
+           "核分裂象易见", "浸润脂肪组织",
+           "CD20强阳性", "HER2膜阳性", "（HE×200）", "HE ×100", "切面观",
+           "伴钙化（箭头）", "间质淋巴细胞浸润", "呈B型表现"),
 }  # fmt: skip
 _SENTENCES = {
     "en": (
@@ -83,12 +93,15 @@ _REFERENCES = {
         "The {s} are conspicuous ({m}) and their number varies.", "{M} demonstrates this pattern in a typical case.",
     ),
     "zh": (
-        "镜下见{q}{s}（{m}）。", "如{m}所示，{s}呈巢状排列。", "{s}增生明显（{m}），间质水肿。", "{m}显示{q}{s}。",
-        "部分区域可见{q}{s}，核分裂象少见（见{m}）。", "切面可见{s}，与周围组织分界清楚({m})。",
+        "镜下见{q}{s}（{m}）。", "如{m}所示，{s}呈巢状排列。", "{s}增生明显（{m}），间质水肿。",
+        "{m}显示{q}{s}。",
+        "部分区域可见{q}{s}，核分裂象少见（见{m}）。",
+        "切面可见{s}，与周围组织分界清楚({m})。",
     ),
 }  # fmt: skip
 _HEADINGS = {
-    "en": ("Clinical features", "Morphology", "Differential diagnosis", "Prognosis", "Pathogenesis", "Histologic variants"),
+    "en": ("Clinical features", "Morphology", "Differential diagnosis", "Prognosis",
+           "Pathogenesis", "Histologic variants"),
     "zh": ("临床特点", "病理改变", "鉴别诊断", "预后", "发病机制", "组织学亚型"),
 }  # fmt: skip
 
@@ -107,7 +120,9 @@ def title(rng: np.random.Generator, language: Language) -> str:
 def part(rng: np.random.Generator, language: Language) -> str:
     """What a panel shows."""
     words = (pick(rng, _QUALITIES[language]), pick(rng, _STRUCTURES[language]), pick(rng, _FEATURES[language]))
-    return " ".join(words) if language == "en" else words[0] + words[1] + ("" if words[2][0] in "（(" else "，") + words[2]
+    return (
+        " ".join(words) if language == "en" else words[0] + words[1] + ("" if words[2][0] in "（(" else "，") + words[2]
+    )
 
 
 def heading(rng: np.random.Generator, language: Language) -> str:

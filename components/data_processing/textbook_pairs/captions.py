@@ -18,11 +18,11 @@ NUMBER = r"[A-Z]?\d{1,3}(?:(?:\s?-\s?|\.)\d{1,3})*"
 """A figure's number in folded text: `7`, `13-19`, `2.4`, `S1`."""
 
 _START = re.compile(
-    rf"^\W{{0,3}}(?:图|fig(?:ure)?\b[.,:]?|plate\b)\s*(?P<number>{NUMBER})(?P<panel>[a-z])?(?![a-z\d])\s?[.:、|]?(?P<rest>.*)$",
+    rf"^\W{{0,3}}(?:图|fig(?:ure)?\b[.,:]?|plate\b)\s*(?P<number>{NUMBER})(?P<panel>[a-z①-⑨])?(?![a-z\d])\s?[.:、|]?(?P<rest>.*)$",
     re.IGNORECASE | re.DOTALL,
 )
 # How a sentence of the body goes on after a figure's number, where a caption would begin its title.
-_SENTENCE = re.compile(r"^\s*([a-z]|[,;)、]|所?示|显示|中|可见|[和与及])")
+_SENTENCE = re.compile(r"^\s*([a-z]|[,;)、-]|[左右上下]?图?(?:所?示|显示|中|可见)|[和与及])")
 
 _AND = r"\s*(?:[-,&、~]|and|to|和|及|至)\s*"
 
@@ -37,11 +37,9 @@ _STYLES = (
     # `(A)`, `(a, b)`; then `A.`, `A、`, `A)`; then `A, Text` and bare `A Text` where a sentence may begin; then `a)`.
     re.compile(rf"\(\s*{_group('[A-Za-z]')}\s*\)[.:,、]?"),
     re.compile(rf"(?<![A-Za-z0-9.\-]){_group('[A-Z]')}\s?[.:、)](?![A-Za-z0-9]*\.[A-Za-z])"),
-    re.compile(rf"{_AT_START}{_group('[A-Za-z]')},\s?(?=[A-Z0-9一-鿿])"),
+    re.compile(rf"{_AT_START}{_group('[A-Za-z]')},\s?(?=[A-Za-z0-9一-鿿])"),
     # Between Chinese words the first label may stand without a stop before it.
-    re.compile(
-        rf"(?:{_AT_START}|(?<=[\s一-鿿])(?=A)){_group('[A-Z]')}(?=\s+[A-Z0-9]|\s*[一-鿿])"
-    ),
+    re.compile(rf"(?:{_AT_START}|(?<=[\s一-鿿])(?=A)){_group('[A-Z]')}(?=\s+[A-Z0-9]|\s*[一-鿿])"),
     re.compile(rf"(?:(?<=^)|(?<=[\s.;:。,]|[一-鿿])){_group('[a-z]')}\s?[.:)](?=\s?\S)"),
     re.compile(rf"\(?{_group('[①-⑳]')}\)?[.:、]?"),
     re.compile(rf"\(\s*{_group('[1-9]')}\s*\)[.:,、]?"),
@@ -97,7 +95,7 @@ def parse_caption(text: str) -> Caption | None:
     body = text[start.start("rest") :]
     title, parts = split_parts(body)
     number = re.sub(r"\s", "", start["number"])
-    return Caption(number, title, parts, (start["panel"] or "").upper())
+    return Caption(number, title, parts, label_name(start["panel"]) if start["panel"] else "")
 
 
 def is_caption_start(text: str) -> bool:
@@ -242,6 +240,9 @@ def _next_name(named: list[str]) -> str:
     return next(chr(code) for code in range(ord(named[0]), 0x10000) if chr(code) not in named)
 
 
+PLACES = ("left", "right", "top", "bottom")
+"""Names of panels that a caption tells apart by their place."""
+
 _PLACE_NAMES = {"左": "left", "右": "right", "上": "top", "下": "bottom", "upper": "top", "lower": "bottom"}
 _PLACE_STYLES = (
     # `Left, ducts`, `left panel: ducts`; `左：导管`, `左图示导管`, `左导管`; then `ducts (left)`, `导管（左）`.
@@ -261,6 +262,15 @@ _PLACE_STYLES = (
 )
 
 
+def place_name(word: str) -> str:
+    """The place that a word names, one of `PLACES`.
+
+    >>> place_name("Upper"), place_name("左")
+    ('top', 'left')
+    """
+    return _PLACE_NAMES.get(word.lower(), word.lower())
+
+
 def find_places(folded: str) -> list[_Label]:
     """The words by which a caption tells two panels apart by their place: left and right, or top and bottom.
 
@@ -272,7 +282,7 @@ def find_places(folded: str) -> list[_Label]:
     for style in _PLACE_STYLES:
         found: dict[str, _Label] = {}
         for match in style.finditer(folded):
-            name = _PLACE_NAMES.get(match["place"].lower(), match["place"].lower())
+            name = place_name(match["place"])
             # Of a word that comes twice the later one counts: `左侧…。左：…`.
             found[name] = _Label((name,), match.start(), match.end())
         for pair in (("left", "right"), ("top", "bottom")):

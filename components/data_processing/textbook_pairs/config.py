@@ -115,6 +115,10 @@ class TextbookPairsConfig(StageConfig):
         le=1000,
         description="Least width and height of a panel, in pixels of the rendered page.",
     )
+    keep_graphics: tuple[Literal["chart", "line_art"], ...] = Field(
+        default=(),
+        description="Graphics that are taken for figures like photographs: `chart`, `line_art` (drawings, diagrams).",
+    )
     max_caption_distance: float = Field(
         default=0.08,
         gt=0.0,
@@ -138,6 +142,19 @@ class TextbookPairsConfig(StageConfig):
         ge=1,
         le=64,
         description="Processes that read pages at the same time, one thread each; the output does not depend on it.",
+    )
+    contact_pages: int = Field(
+        default=24,
+        ge=0,
+        le=500,
+        description="How many pages contact_sheet.html shows its reviewers, spread over all that have figures or "
+        "rejected regions; about 100 KB each.",
+    )
+    contact_width_px: int = Field(
+        default=700,
+        ge=200,
+        le=2000,
+        description="Width of a page in contact_sheet.html, in pixels.",
     )
     num_plots: int = Field(
         default=4,

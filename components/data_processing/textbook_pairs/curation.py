@@ -9,17 +9,17 @@ import numpy as np
 from PIL import Image
 
 from components.data_processing.textbook_pairs import labels
-from components.data_processing.textbook_pairs.boxes import Box, reading_order, union
-from components.data_processing.textbook_pairs.captions import Caption, is_caption_start
+from components.data_processing.textbook_pairs.boxes import Box, union
+from components.data_processing.textbook_pairs.captions import is_caption_start
 from components.data_processing.textbook_pairs.config import TextbookPairsConfig
+from components.data_processing.textbook_pairs.figures import cut_figure
 from components.data_processing.textbook_pairs.layout import Region, layout_model
-from components.data_processing.textbook_pairs.matching import CaptionBlock, find_captions, match
+from components.data_processing.textbook_pairs.matching import CaptionBlock, find_captions, find_titles, match
 from components.data_processing.textbook_pairs.ocr import Line, TextReader
 from components.data_processing.textbook_pairs.pages import Page, Rendering, render
-from components.data_processing.textbook_pairs.panels import Mask, find_panels
+from components.data_processing.textbook_pairs.panels import Mask
 from components.data_processing.textbook_pairs.pictures import Picture, find_ink, find_pictures
 from components.data_processing.textbook_pairs.records import (
-    WHOLE,
     Figure,
     PageRecord,
     Panel,
@@ -30,11 +30,14 @@ from components.data_processing.textbook_pairs.records import (
 )
 from components.data_processing.textbook_pairs.text import paragraphs
 from components.data_processing.textbook_pairs.textlayer import TextLayer, find_text_layer
-from pathoflow.images import encode_jpeg
+from pathoflow.images import UnreadableImage, encode_jpeg
 
 _MIN_READING_CONFIDENCE = 0.5
 _MARGIN = 0.07
 _INSIDE = 0.5
+_LABEL_SHARE = 0.06
+_LINES_AT_TOP = 3
+_GRAPHICS_WITH_WORDS = frozenset({"table", "chart", "line_art", "qr_code"})
 
 
 class PageReader:
@@ -45,45 +48,50 @@ class PageReader:
         self._layout = layout_model(config)
         self._text = TextReader()
 
-    def read_figures(self, page: Page, crop_prefix: str) -> tuple[PageRecord, dict[str, bytes]]:
+    def read_figures(
+        self, page: Page, crop_prefix: str, overleaf: Page | None = None
+    ) -> tuple[PageRecord, dict[str, bytes]]:
         """The page's record and the crops of its panels by file name.
 
         Text is read only where it is needed: the lines around pictures first, and the rest of the page only
-        when one of them begins a caption.
+        when one of them may be a caption.
+
+        Args:
+            page: The page.
+            crop_prefix: Begins the names of the crops.
+            overleaf: The next page of the book, which may hold the caption of this page's last figure.
 
         Raises:
             UnreadableImage: The page cannot be read.
         """
         sheet = self._look(page)
-        candidates = [picture for picture in sheet.pictures if not picture.rejected]
+        boxes = [picture.box for picture in sheet.pictures if not picture.rejected]
         rejected = [picture for picture in sheet.pictures if picture.rejected]
-        if not candidates:
+        if not boxes:
             return self._record(sheet, [], rejected, None), {}
-        boxes = [picture.box for picture in candidates]
         spots = self._find_lines(sheet, boxes)
         near = [spot for spot in spots if self._is_near(spot, boxes, sheet)]
         lines = self._read(near, sheet)
-        if not any(is_caption_start(line.text) for line in lines):
-            return self._record(sheet, [], rejected + [Picture(box, "no_caption") for box in boxes], None), {}
-        lines += self._read([spot for spot in spots if spot not in near], sheet)
-        captions = find_captions(lines, sheet.regions)
-        # A chart has its caption too, which must not go to the photograph beside it.
-        others = [picture.box for picture in rejected if picture.box not in boxes]
-        reach = self.config.max_caption_distance * sheet.rendering.size[1]
-        matched = [
-            [picture for picture in group if picture in boxes]
-            for group in match(captions, [*boxes, *others], lines, reach)
-        ]
-        found = [picture for group in matched for picture in group]
-        rejected += [Picture(box, "no_caption") for box in boxes if box not in found]
+        read_all = any(is_caption_start(line.text) for line in lines)
+        if read_all:
+            lines += self._read([spot for spot in spots if spot not in near], sheet)
+        matches = self._matches(sheet, boxes, lines)
+        found = [picture for _, group in matches for picture in group]
+        orphans = [box for box in boxes if box not in found]
         figures: list[Figure] = []
         crops: dict[str, bytes] = {}
-        for block, group in zip(captions, matched, strict=True):
+        for block, group in matches:
             if group:
                 figures.append(self._figure(sheet, block, group, f"{crop_prefix}-{len(figures)}", crops))
-        in_captions = {line for block, group in zip(captions, matched, strict=True) if group for line in block.lines}
-        body = [line for line in lines if line not in in_captions and not _is_margin(line.box, sheet)]
-        return self._record(sheet, figures, rejected, paragraphs(body)), crops
+        above = None if overleaf is None else self._caption_overleaf(sheet, orphans, found, spots, overleaf)
+        if above is not None:
+            prefix = f"{crop_prefix}-{len(figures)}"
+            figures.append(self._figure(sheet, above, orphans, prefix, crops).model_copy(update={"overleaf": True}))
+            orphans = []
+        rejected += [Picture(box, "no_caption") for box in orphans]
+        if not read_all:
+            return self._record(sheet, figures, rejected, None), crops
+        return self._record(sheet, figures, rejected, self._paragraphs(sheet, lines)), crops
 
     def read_text(self, page: Page, seen: Seen) -> Text:
         """The text of a page whose figures are known.
@@ -94,14 +102,76 @@ class PageReader:
         rendering = self._render(page, seen.skew_degrees)
         sheet = _Sheet(page, rendering, seen.regions, np.zeros((0, 0), dtype=bool), seen.pictures)
         spots = self._find_lines(sheet, [picture.box for picture in sheet.pictures if picture.rejected != "line_art"])
-        body = self._read([spot for spot in spots if not _is_margin(spot, sheet)], sheet)
-        return Text(paragraphs=paragraphs(body), text_source=sheet.text_source)
+        lines = self._read([spot for spot in spots if not _is_margin(spot, sheet)], sheet)
+        return Text(paragraphs=self._paragraphs(sheet, lines), text_source=sheet.text_source)
+
+    def _paragraphs(self, sheet: _Sheet, lines: Sequence[Line]) -> list[str]:
+        """The body text: no captions, no words in tables and charts, no running heads."""
+        aside = {line for block in find_captions(lines, sheet.regions) for line in block.lines}
+        graphics = [picture.box for picture in sheet.pictures if picture.rejected in _GRAPHICS_WITH_WORDS]
+        body = [
+            line
+            for line in lines
+            if line not in aside
+            and not _is_margin(line.box, sheet)
+            and not any(line.box.share_in(box) > _INSIDE for box in graphics)
+        ]
+        return paragraphs(body)
+
+    def _matches(
+        self, sheet: _Sheet, boxes: Sequence[Box], lines: Sequence[Line]
+    ) -> list[tuple[CaptionBlock, list[Box]]]:
+        """The captions of a page, each with the pictures that belong to it."""
+        # A chart has its caption too, which must not go to the photograph beside it.
+        others = [picture.box for picture in sheet.pictures if picture.rejected]
+        pictures = [*boxes, *others]
+        reach = self.config.max_caption_distance * sheet.rendering.size[1]
+        numbered = find_captions(lines, sheet.regions)
+        groups = match(numbered, pictures, lines, reach)
+        taken = [picture for group in groups for picture in group]
+        titles = find_titles(lines, sheet.regions, numbered, [box for box in pictures if box not in taken], reach)
+        blocks = [*numbered, *(block for block, _ in titles)]
+        groups += [[picture] for _, picture in titles]
+        return [(block, [box for box in group if box in boxes]) for block, group in zip(blocks, groups, strict=True)]
+
+    def _caption_overleaf(
+        self, sheet: _Sheet, orphans: Sequence[Box], found: Sequence[Box], spots: Sequence[Box], overleaf: Page
+    ) -> CaptionBlock | None:
+        """The caption at the top of the next page, if the pictures left over end this page and it has none there."""
+        if not orphans:
+            return None
+        whole = union(orphans)
+        below = [spot for spot in spots if spot.y0 > whole.y1 and not _is_margin(spot, sheet)]
+        own_labels = [spot for spot in below if spot.width < _LABEL_SHARE * sheet.rendering.size[0]]
+        if len(below) > len(own_labels) or any(box.share_in(whole) > 0 for box in found):
+            return None
+        try:
+            after = self._look(overleaf)
+        except UnreadableImage:
+            return None
+        boxes = [picture.box for picture in after.pictures if not picture.rejected]
+        spots = [spot for spot in self._find_lines(after, boxes) if not _is_margin(spot, after)]
+        top = sorted(spots, key=lambda spot: spot.y0)[:_LINES_AT_TOP]
+        if not any(is_caption_start(line.text) for line in self._read(top, after)):
+            return None
+        lines = self._read(spots, after)
+        first = min(line.box.y0 for line in lines)
+        height = float(np.median([line.box.height for line in lines]))
+        for block, group in self._matches(after, boxes, lines):
+            others = [*boxes, *(picture.box for picture in after.pictures if picture.rejected)]
+            beneath = any(box.y0 < block.box.y0 for box in others)
+            if not group and block.caption.number and block.box.y0 - first < height and not beneath:
+                return block
+        return None
 
     def _look(self, page: Page) -> _Sheet:
         rendering = self._render(page)
         regions = self._layout.find(rendering.coarse)
         ink = find_ink(rendering.coarse)
-        pictures = find_pictures(rendering.coarse, ink, regions, self.config.min_figure_px)
+        pictures = [
+            picture._replace(rejected="") if picture.rejected in self.config.keep_graphics else picture
+            for picture in find_pictures(rendering.coarse, ink, regions, self.config.min_figure_px)
+        ]
         return _Sheet(page, rendering, regions, ink, pictures)
 
     def _render(self, page: Page, skew_degrees: float | None = None) -> Rendering:
@@ -160,23 +230,10 @@ class PageReader:
         self, sheet: _Sheet, block: CaptionBlock, group: Sequence[Box], prefix: str, crops: dict[str, bytes]
     ) -> Figure:
         """The figure of one caption, with its panels' crops added to `crops`."""
-        whole = union(group).clipped(*sheet.rendering.size)
-        x0, y0, x1, y1 = whole.whole()
         caption = block.caption
-        boxes = [
-            box.moved(x0, y0)
-            for box in find_panels(
-                sheet.rendering.coarse[y0:y1, x0:x1],
-                sheet.ink[y0:y1, x0:x1],
-                len(caption.parts),
-                self.config.min_panel_px,
-            )
-        ] or [whole]
-        names, kept_whole = self._label(sheet.rendering, boxes, caption)
-        if kept_whole or len(boxes) == 1:
-            boxes, names = [union(boxes)], [caption.panel or WHOLE]
+        cut = cut_figure(sheet.rendering, sheet.ink, group, caption, self.config.min_panel_px, self._text.read)
         panels = []
-        for number, (box, name) in enumerate(zip(boxes, names, strict=True)):
+        for number, (box, name) in enumerate(zip(cut.boxes, cut.names, strict=True)):
             crop = f"{prefix}-{number}.jpg"
             crops[crop] = encode_jpeg(Image.fromarray(sheet.rendering.crop(box)), self.config.jpeg_quality)
             text = caption.text_for(name) if name in caption.parts else caption.text
@@ -185,21 +242,9 @@ class PageReader:
             number=caption.number,
             caption_box=sheet.rendering.on_page(block.box),
             panels=panels,
-            kept_whole=kept_whole,
+            kept_whole=cut.kept_whole,
+            labels_from=cut.labels_from,
         )
-
-    def _label(self, rendering: Rendering, boxes: Sequence[Box], caption: Caption) -> tuple[list[str], str]:
-        """Each panel's label, and why the figure must be kept whole (empty where it need not)."""
-        wanted = list(caption.parts)
-        if len(boxes) != max(len(wanted), 1):
-            return [], f"{len(boxes)} panels, {len(wanted)} parts of the caption"
-        if not wanted:
-            return [WHOLE], ""
-        seen = [
-            labels.read_label(rendering.fine, box.scaled(rendering.scale), wanted, self._text.read) for box in boxes
-        ]
-        order = reading_order(range(len(boxes)), lambda at: boxes[at], columns_first=True)
-        return labels.assign_labels(seen, wanted, [order.index(at) for at in range(len(boxes))]), ""
 
     @staticmethod
     def _record(

@@ -26,32 +26,33 @@ _LOGO_SHARE = 0.17
 _RULE_SHARE = 0.55
 _TABLE_RULE_SHARE = 0.75
 _RULE_DARKER = 35
+_MIN_TABLE_RULES = 3
+_DARK_FIELD = 60
 
 
 def what_graphic(pixels: Pixels, ink: Mask, page_width: int) -> str:
-    """The reason why a picture is no photograph: `qr_code`, `decoration`, `logo`, `chart`, `table`, `line_art`; or none.
+    """Why a picture is no photograph: a `qr_code`, `decoration`, `logo`, `chart`, `table` or `line_art`; or nothing.
 
     Args:
         pixels: The picture.
         ink: Where it is not paper.
         page_width: Width of the page that it stands on, in pixels.
     """
-    height, width = ink.shape
-    filled = float(ink.mean())
     if is_code(pixels):
         return "qr_code"
-    flat = flat_share(pixels, ink)
-    if flat > _MIN_FLAT_ORNAMENT:
-        return "logo" if max(width, height) < _LOGO_SHARE * page_width else "decoration"
-    if filled < _MIN_PHOTOGRAPH_INK or (flat > _MIN_FLAT_GRAPHIC and filled < _MAX_GRAPHIC_INK):
-        if has_axes(pixels):
-            return "chart"
-        if num_rules(pixels) >= 3:
-            return "table"
-        if max(width, height) > _ORNAMENT_ASPECT * min(width, height):
-            return "decoration"
-        return "logo" if flat > _MIN_FLAT_GRAPHIC and max(width, height) < _LOGO_SHARE * page_width else "line_art"
-    return ""
+    height, width = ink.shape
+    small = max(width, height) < _LOGO_SHARE * page_width
+    filled, flat = float(ink.mean()), flat_share(pixels, ink)
+    # A dark field with few signals is flat too, but no ornament is that dark.
+    if flat > _MIN_FLAT_ORNAMENT and filled >= _MAX_GRAPHIC_INK and float(np.median(pixels)) > _DARK_FIELD:
+        return "logo" if small else "decoration"
+    if filled >= _MIN_PHOTOGRAPH_INK and (flat <= _MIN_FLAT_GRAPHIC or filled >= _MAX_GRAPHIC_INK):
+        return ""
+    if has_axes(pixels) or num_rules(pixels) >= _MIN_TABLE_RULES:
+        return "chart" if has_axes(pixels) else "table"
+    if max(width, height) > _ORNAMENT_ASPECT * min(width, height):
+        return "decoration"
+    return "logo" if small and flat > _MIN_FLAT_GRAPHIC else "line_art"
 
 
 def flat_share(pixels: Pixels, ink: Mask) -> float:

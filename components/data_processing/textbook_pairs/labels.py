@@ -10,27 +10,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.data_processing.textbook_pairs.boxes import Box
-from components.data_processing.textbook_pairs.captions import fold
+from components.data_processing.textbook_pairs.captions import fold, label_name
 from components.data_processing.textbook_pairs.pages import Pixels
 
-_LABEL = re.compile(r"^\W{0,2}([A-Za-z])\W{0,2}$")
+_LABEL = re.compile(r"^\W{0,2}([A-Za-z1-9]|(?:[①-⑨]))\W{0,2}$")
 _GLYPH_HEIGHT_PX = (9, 64)
 _GLYPH_RIM_PX = 12
 _MIN_CONFIDENCE = 0.5
 _MAX_READINGS = 8
 _DARK, _LIGHT = 90, 205
+_OUTSIDE_WIDTH_PX, _OUTSIDE_HEIGHT_PX = 200, 76
 
 Read = Callable[[Pixels], tuple[str, float]]
 
 
 def parse_label(text: str) -> str:
-    """The letter of a panel label in capitals; empty for any other text.
+    """The letter of a panel label in capitals, or its figure; empty for any other text.
 
     >>> [parse_label(text) for text in ("A", "(b)", "C.", "（Ｄ）", "AB", "100")]
     ['A', 'B', 'C', 'D', '', '']
     """
     match = _LABEL.match(fold(text).strip())
-    return match[1].upper() if match else ""
+    return label_name(match[1]) if match else ""
 
 
 def read_label(figure: Pixels, panel: Box, wanted: Sequence[str], read: Read) -> str:
@@ -42,14 +43,13 @@ def read_label(figure: Pixels, panel: Box, wanted: Sequence[str], read: Read) ->
         wanted: Labels that the caption names.
         read: Reads one line of text and returns it with its confidence.
     """
-    glyphs = [
-        (distance, at, glyph) for corner in _corners(panel) for distance, at, glyph in _glyphs(_cut_out(figure, corner))
-    ]
-    for _, _, glyph in sorted(glyphs, key=lambda found: found[:2])[:_MAX_READINGS]:
-        text, confidence = read(glyph)
-        label = parse_label(text)
-        if label in wanted and confidence >= _MIN_CONFIDENCE:
-            return label
+    for places in (_corners(panel), _outside(panel)):
+        glyphs = [found for place in places for found in _glyphs(_cut_out(figure, place))]
+        for _, _, glyph in sorted(glyphs, key=lambda found: found[:2])[:_MAX_READINGS]:
+            text, confidence = read(glyph)
+            label = parse_label(text)
+            if label in wanted and confidence >= _MIN_CONFIDENCE:
+                return label
     return ""
 
 
@@ -88,8 +88,18 @@ def _corners(panel: Box) -> Iterator[Box]:
             yield Box(x, y, x + side, y + side)
 
 
+def _outside(panel: Box) -> Iterator[Box]:
+    """The strips in the middle below and above a panel, where some books print its label."""
+    x, _ = panel.centre
+    reach = min(_OUTSIDE_WIDTH_PX, panel.width) / 2
+    yield Box(x - reach, panel.y1 + 2, x + reach, panel.y1 + _OUTSIDE_HEIGHT_PX)
+    yield Box(x - reach, panel.y0 - _OUTSIDE_HEIGHT_PX, x + reach, panel.y0 - 2)
+
+
 def _cut_out(figure: Pixels, box: Box) -> NDArray[np.uint8]:
     x0, y0, x1, y1 = box.clipped(figure.shape[1], figure.shape[0]).whole()
+    if x1 <= x0 or y1 <= y0:
+        return np.zeros((0, 0), dtype=np.uint8)
     return np.asarray(cv2.cvtColor(np.ascontiguousarray(figure[y0:y1, x0:x1]), cv2.COLOR_RGB2GRAY))
 
 
@@ -97,6 +107,8 @@ def _glyphs(grey: NDArray[np.uint8]) -> Iterator[tuple[float, tuple[int, int], P
     """Shapes in a corner that may be a letter, black on white, with their distance from the corner's rim."""
     low, high = _GLYPH_HEIGHT_PX
     height, width = grey.shape
+    if not grey.size:
+        return
     for mask in (grey < _DARK, grey > _LIGHT):
         _, parts, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
         for number, (x, y, w, h, area) in enumerate(stats.tolist()):

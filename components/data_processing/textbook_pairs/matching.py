@@ -12,7 +12,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from components.data_processing.textbook_pairs.boxes import Box, union
-from components.data_processing.textbook_pairs.captions import Caption, is_caption_start, parse_caption
+from components.data_processing.textbook_pairs.captions import Caption, is_caption_start, parse_caption, split_parts
 from components.data_processing.textbook_pairs.layout import Region
 from components.data_processing.textbook_pairs.ocr import Line
 from components.data_processing.textbook_pairs.text import join_lines, room_after
@@ -28,6 +28,9 @@ _SAME_HEIGHT = 1.6
 _BESIDE_PENALTY = 1.5
 _ABOVE_PENALTY = 2.0
 _MIN_WALL_SHARE = 0.3
+# An unnumbered title stands this share of a numbered caption's reach from its picture, at most.
+_TITLE_REACH = 0.6
+_NOT_OF_A_FIGURE = re.compile(r"^\W*(?:tab(?:le)?\b|表\s*\d|box\b|scheme\b|source\b)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,49 @@ def _swallows(
     others = [picture for number, group in enumerate(matched) if number != at for picture in group]
     others += [block.box for block in captions]
     return any(other.share_in(whole) > 0.5 for other in others)
+
+
+def find_titles(
+    lines: Sequence[Line],
+    regions: Sequence[Region],
+    captions: Sequence[CaptionBlock],
+    pictures: Sequence[Box],
+    max_distance_px: float,
+) -> list[tuple[CaptionBlock, Box]]:
+    """Captions without a number, each with its picture: what the layout model takes for a figure's caption.
+
+    Only where the place leaves no doubt: one picture right above or below, nothing between, no other caption as near.
+
+    Args:
+        lines: All lines of the page but panel labels.
+        regions: What the layout model found.
+        captions: The page's numbered captions.
+        pictures: Pictures without one.
+        max_distance_px: Largest gap between a picture and a numbered caption; a title stands nearer.
+    """
+    taken = [line for block in captions for line in block.lines]
+    blocks: list[CaptionBlock] = []
+    for region in sorted((r for r in regions if r.kind == "figure_caption"), key=lambda r: (-r.confidence, r.box)):
+        own = [line for line in lines if line not in taken and line.box.share_in(region.box) > 0.5]
+        own.sort(key=lambda line: (line.box.y0, line.box.x0))
+        if not own or _NOT_OF_A_FIGURE.match(own[0].text) or not re.search(r"[^\W\d]{2}", own[0].text):
+            continue
+        title, parts = split_parts(_caption_text(own))
+        blocks.append(CaptionBlock(Caption("", title, parts), union(line.box for line in own), tuple(own)))
+        taken += own
+    walls = [line.box for line in lines] + [block.box for block in captions]
+    titles: list[tuple[CaptionBlock, Box]] = []
+    for block in blocks:
+        near = [
+            picture
+            for picture in pictures
+            if picture.overlap_x(block.box) > 0.5
+            and max(block.box.y0 - picture.y1, picture.y0 - block.box.y1) < _TITLE_REACH * max_distance_px
+            and not _parted(picture, block.box, [wall for wall in walls if wall.share_in(block.box) < 0.5])
+        ]
+        if len(near) == 1 and all(near[0] != other for _, other in titles):
+            titles.append((block, near[0]))
+    return titles
 
 
 def _caption_text(block: Sequence[Line]) -> str:

@@ -36,11 +36,13 @@ class Job(NamedTuple):
         page: The page.
         kind: What to read.
         key: Names the page's files in the store: its place among all pages.
+        overleaf: The next page of the book, which may hold the caption of this page's last figure.
     """
 
     page: Page
     kind: Kind
     key: str
+    overleaf: Page | None = None
 
 
 class PageStore:
@@ -175,7 +177,7 @@ def _do(job: Job) -> None:
             assert isinstance(looked, PageRecord), "text is asked only of pages that could be read"
             record = reader.read_text(job.page, looked.seen)
         else:
-            record, crops = reader.read_figures(job.page, job.key)
+            record, crops = reader.read_figures(job.page, job.key, job.overleaf)
     except UnreadableImage as error:
         record = BadPage(reason=error.reason, detail=error.detail)
     except PathoflowError:

@@ -20,6 +20,10 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
+LabelSource = Literal["", "labels", "places", "order"]
+"""How panels came to their parts of the caption: by printed labels, by words such as left, or by reading order."""
+
+
 class Panel(Record):
     """One panel that becomes a pair.
 
@@ -40,16 +44,20 @@ class Figure(Record):
     """A figure with its caption.
 
     Attributes:
-        number: Its number as printed.
+        number: Its number as printed; empty for a caption without one.
         caption_box: Where the caption is on the page, in coarse pixels.
         panels: Its panels in reading order.
         kept_whole: Why a figure of several panels was not cut; empty otherwise.
+        labels_from: How the panels came to their parts of the caption; empty where it has none.
+        overleaf: Whether the caption stands on the next page.
     """
 
     number: str
     caption_box: Box
     panels: list[Panel]
     kept_whole: str = ""
+    labels_from: LabelSource = ""
+    overleaf: bool = False
 
 
 class Rejected(Record):

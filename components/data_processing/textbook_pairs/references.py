@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from components.data_processing.textbook_pairs.captions import NUMBER, fold, parse_letters
+from components.data_processing.textbook_pairs.captions import NUMBER, fold, parse_letters, place_name
 
 _HEAD = re.compile(rf"(?:图|\b(?P<word>fig(?:ure)?s?)\b\.?)\s*(?=\(?{NUMBER})", re.IGNORECASE)
 _NUMBER = re.compile(NUMBER)
@@ -16,12 +16,18 @@ _SPACE = r"(?:\s(?=\(?[A-Z]\)?\s*(?:[^\sA-Za-z]|$)))?"
 _LETTERS = re.compile(
     rf"{_SPACE}\(?(?P<letters>[A-Z](?:{_AND}[A-Z](?![A-Za-z\d]))*)\)?(?![A-Za-z\d])"
     rf"|\(?(?P<small>[a-z](?:{_AND}[a-z](?![A-Za-z\d]))*)\)?(?![A-Za-z\d])"
+    rf"|\s?\(?(?P<circled>[①-⑨](?:{_AND}[①-⑨])*)"
+)
+_PLACE = re.compile(
+    r",?\s*\(?(?:the\s)?(?P<place>left|right|top|bottom|upper|lower)\b(?!\s(?:breast|lung|kidney|lobe))"
+    r"|(?P<word>[左右上下])(?=图|侧图|[)。,;、示]|所示|显示|可见|$)",
+    re.IGNORECASE,
 )
 _NEXT = re.compile(rf"(?P<joint>{_AND})(?={NUMBER})")
 
 # A full stop ends a sentence unless it belongs to one of these or to an initial.
 _ABBREVIATION = re.compile(r"figs?|e\.g|i\.e|vs|cf|al|approx|ca|dr|no|st|etc|resp|refs?|eq|[a-z]")
-_STOP = re.compile(r"[。!?！？]+[”’\"')）]*|\.(?=\s+[\"'(\[]*[A-Z0-9一-鿿①-⑳])")
+_STOP = re.compile(r"[。!?！？]+[”’\"')）]*|\.(?=\s+[\"'(\[]*[A-Z0-9一-鿿①-⑳]|(?<=[a-z)\d]\.)[A-Z][a-z])")
 
 
 class Mention(NamedTuple):
@@ -48,6 +54,8 @@ def references_to(sentences: Iterable[str], number: str, panel: str | None) -> l
     >>> references_to(text, "13-19", "B")
     ['Acini are round (Fig 13–19B).', 'See Figs. 13-18 and 13-19.']
     """
+    if not number:
+        return []
     wanted = canonical(number)
     found = [
         sentence
@@ -117,8 +125,11 @@ def _items(folded: str, at: int, *, several: bool, plural: bool) -> list[Mention
         letters = _LETTERS.match(folded, at)
         panels: tuple[str, ...] = ()
         if letters:
-            panels = parse_letters(letters["letters"] or letters["small"])
+            panels = parse_letters(letters["letters"] or letters["small"] or letters["circled"])
             at = letters.end()
+        elif place := _PLACE.match(folded, at):
+            panels = (place_name(place["place"] or place["word"]),)
+            at = place.end()
         if ranged and name.isdigit() and found and found[-1].number.isdigit():
             found += [Mention(str(middle), ()) for middle in range(int(found[-1].number) + 1, int(name))]
         found.append(Mention(name, panels))

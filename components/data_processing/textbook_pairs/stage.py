@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from components.data_processing.textbook_pairs.contact_sheet import Reviewed, choose, contact_sheet
 from components.data_processing.textbook_pairs.listing import (
     PAGE_SUFFIXES,
     PDF_SUFFIX,
@@ -49,7 +50,10 @@ if TYPE_CHECKING:
 def run(
     config: TextbookPairsConfig, *, teaching_atlas: Path | None = None, parts: Sequence[Path] = (), out: StageOutput
 ) -> None:
-    """Reads every page of the books; writes `pairs/*.parquet` (schema PAIRS), `rejected.jsonl`, `pages.jsonl`, plots.
+    """Reads every page of the books and writes pairs, accounts of what was found and rejected, and plots.
+
+    Pairs lie in `pairs/*.parquet` (schema PAIRS); the accounts are `figures.jsonl`, `rejected.jsonl`, `pages.jsonl`
+    and `contact_sheet.html` for reviewers.
 
     Args:
         config: What to read and how.
@@ -70,7 +74,9 @@ def run(
     _write_pairs(pages, records, texts, store, config, out)
     _write_rejected(pages, records, out)
     _write_pages(pages, records, sources, out)
+    _write_figures(pages, records, out)
     _draw(pages, records, config, out)
+    _write_contact_sheet(pages, records, texts, config, out)
 
 
 def run_shard(
@@ -150,7 +156,7 @@ def _read_figures(
     pages: Sequence[Page], own: Sequence[int], pool: PagePool, out: StageOutput
 ) -> list[PageRecord | None]:
     """The record of each page: None for one that was set aside, or is not among the shard's `own`."""
-    jobs = {at: Job(pages[at], "figures", _key(at)) for at in own}
+    jobs = {at: Job(pages[at], "figures", _key(at), _overleaf(pages, at)) for at in own}
     pool.run(list(jobs.values()), lambda done: out.progress(done, len(jobs), "pages", reading="figures"))
     records: list[PageRecord | None] = [None] * len(pages)
     for at, job in jobs.items():
@@ -195,6 +201,11 @@ def _read_neighbours(
 
 def _key(at: int) -> str:
     return f"{at:06d}"
+
+
+def _overleaf(pages: Sequence[Page], at: int) -> Page | None:
+    """The next page of the same book."""
+    return pages[at + 1] if at + 1 < len(pages) and pages[at + 1].book == pages[at].book else None
 
 
 def _window(pages: Sequence[Page], at: int, reach: int) -> list[int]:
@@ -246,7 +257,7 @@ def _pair(
     page: Page, record: PageRecord, figure: Figure, panel: Panel, sentences: Sequence[str], crop: bytes
 ) -> dict[str, Any]:
     """One row of the pair schema, without its id."""
-    source_id = f"{page.name}/p{page.number}/{figure.number}/{panel.label or 'whole'}"
+    source_id = f"{page.name}/p{page.number}/{figure.number or 'unnumbered'}/{panel.label or 'whole'}"
     corners = dict(zip(("x0", "y0", "x1", "y1"), panel.box, strict=True))
     label = None if panel.label == WHOLE else panel.label
     return {
@@ -278,6 +289,51 @@ def _write_rejected(pages: Sequence[Page], records: Sequence[PageRecord | None],
     write_atomically(out.path / "rejected.jsonl", "".join(lines))
     for reason, number in sorted(count.items()):
         out.metric(f"num_rejected_{reason}", number)
+
+
+def _write_figures(pages: Sequence[Page], records: Sequence[PageRecord | None], out: StageOutput) -> None:
+    """Lists every figure: how its panels got their captions, or why it was kept whole."""
+    lines = []
+    count: Counter[str] = Counter()
+    for page, record in zip(pages, records, strict=True):
+        for figure in record.figures if record else []:
+            line = {
+                "page": f"{page.name}/p{page.number}",
+                "number": figure.number,
+                "panels": [panel.label for panel in figure.panels],
+                "labels_from": figure.labels_from,
+                "kept_whole": figure.kept_whole,
+                "overleaf": figure.overleaf,
+            }
+            lines.append(json.dumps(line, ensure_ascii=False) + "\n")
+            count[figure.labels_from] += 1
+    write_atomically(out.path / "figures.jsonl", "".join(lines))
+    out.metric("num_figures_by_reading_order", count["order"])
+
+
+def _write_contact_sheet(
+    pages: Sequence[Page],
+    records: Sequence[PageRecord | None],
+    texts: Sequence[Sequence[str]],
+    config: TextbookPairsConfig,
+    out: StageOutput,
+) -> None:
+    """Writes `contact_sheet.html`, what reviewers look at."""
+    worth = [at for at, record in enumerate(records) if record and (record.figures or record.rejected)]
+    reviewed = []
+    for at in choose(worth, config.contact_pages):
+        record = records[at]
+        assert record is not None
+        sentences = sentences_across(texts[other] for other in _window(pages, at, config.neighbour_pages))
+        references = [
+            [
+                references_to(sentences, figure.number, None if panel.label == WHOLE else panel.label)
+                for panel in figure.panels
+            ]
+            for figure in record.figures
+        ]
+        reviewed.append(Reviewed(pages[at], record, references))
+    write_atomically(out.path / "contact_sheet.html", contact_sheet(reviewed, len(worth), config))
 
 
 def _write_pages(

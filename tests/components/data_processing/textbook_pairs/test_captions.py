@@ -56,6 +56,26 @@ def test_no_text_breaks_the_parser(text: str) -> None:
             Caption("2-4", "growth", {"A": "Intraductal", "B": "periductal"}),
         ),
         ("Fig. 5B Lipoma.", Caption("5", "Lipoma", {}, "B")),
+        (
+            "图 2-3 胃腺癌。①狭窄的腺管；②散在的细胞，HE×200",
+            Caption("2-3", "胃腺癌", {"1": "狭窄的腺管", "2": "散在的细胞，HE×200"}),
+        ),
+        (
+            "Figure 4. Naevus. A and C, whole mount; B and D, cut surface.",
+            Caption("4", "Naevus", dict.fromkeys("AC", "whole mount") | dict.fromkeys("BD", "cut surface")),
+        ),
+        (
+            "Fig. 8 Hepatitis B. Dilated ducts (HE, ×200) (a), pale nests (b) and crypts (c).",
+            Caption("8", "Hepatitis B", {"A": "Dilated ducts (HE, ×200)", "B": "pale nests", "C": "crypts"}),
+        ),
+        (
+            "Fig. 6. Schwannoma of the left parotid. Left, whole; right, cut.",
+            Caption("6", "Schwannoma of the left parotid", {"left": "whole", "right": "cut"}),
+        ),
+        ("图7 上皮增生。上：导管；下：腺泡", Caption("7", "上皮增生", {"top": "导管", "bottom": "腺泡"})),
+        ("图7 左侧腮腺腺瘤（左：导管；右：腺泡）", Caption("7", "左侧腮腺腺瘤", {"left": "导管", "right": "腺泡"})),
+        ("Fig. 9 Upper lobe. The left and right lung.", Caption("9", "Upper lobe. The left and right lung")),
+        ("Fig. 2 Title. A. One. C. Three.", Caption("2", "Title. A. One. C. Three")),
         ("Fig 1. Deficiency of vitamin A. HE, x100", Caption("1", "Deficiency of vitamin A. HE, x100")),
     ],
 )
@@ -69,6 +89,9 @@ def test_captions_of_real_shapes(text: str, expected: Caption) -> None:
         "Figure 3 shows a cyst.",
         "Fig. 3, and the others",
         "图3-1示腺管扩张",
+        "图3-1左图显示腺管扩张",
+        "图3-1②显示腺管扩张",
+        "Figure 10b–d show ducts.",
         "表3-1 鉴别",
         "Table 1. Ages",
         "脂肪坏死(图片)",

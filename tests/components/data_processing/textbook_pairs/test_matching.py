@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from components.data_processing.textbook_pairs.boxes import Box
 from components.data_processing.textbook_pairs.layout import Region
-from components.data_processing.textbook_pairs.matching import find_captions, match
+from components.data_processing.textbook_pairs.matching import find_captions, find_titles, match
 from components.data_processing.textbook_pairs.ocr import Line
 
 
@@ -57,3 +57,33 @@ def test_rows_of_panels_reach_their_caption_through_each_other() -> None:
 def test_body_text_between_parts_a_picture_from_a_caption() -> None:
     page = lines((100, 205, 400, "Body text between the two."), (100, 250, 300, "Fig. 1. Too far"))
     assert match(find_captions(page, []), [Box(100, 50, 300, 200)], page, 80) == [[]]
+
+
+def test_captions_above_their_pictures_are_told_by_all_of_them_together() -> None:
+    # The second caption stands nearer to the first picture; but then the first would have none.
+    page = lines((100, 20, 300, "Fig. 1. First"), (100, 216, 300, "Fig. 2. Second"))
+    first, second = Box(100, 50, 300, 200), Box(100, 260, 300, 420)
+    assert match(find_captions(page, []), [first, second], page, 80) == [[first], [second]]
+
+
+def test_two_figures_side_by_side_keep_their_panels() -> None:
+    page = lines((0, 120, 190, "Fig. 1. Left figure"), (210, 120, 400, "Fig. 2. Right figure"))
+    panels = [Box(x, 0, x + 90, 100) for x in (0, 100, 210, 310)]
+    assert [sorted(group) for group in match(find_captions(page, []), panels, page, 60)] == [panels[:2], panels[2:]]
+
+
+def test_a_picture_does_not_reach_a_caption_across_another_figures_caption() -> None:
+    page = lines((0, 120, 200, "Fig. 1. Upper"), (0, 320, 200, "Fig. 2. Lower"))
+    upper, lower = Box(0, 0, 200, 110), Box(0, 160, 200, 310)
+    assert match(find_captions(page, []), [lower, upper], page, 200) == [[upper], [lower]]
+
+
+def test_a_title_without_number_is_a_caption_only_where_the_layout_says_so() -> None:
+    page = lines((100, 210, 300, "Lipoma of the arm"), (100, 400, 300, "The body goes on."))
+    picture = Box(100, 50, 300, 200)
+    regions = [Region("figure_caption", Box(95, 205, 305, 235), 0.7)]
+    ((block, matched),) = find_titles(page, regions, [], [picture], 80)
+    assert (block.caption.number, block.caption.title, matched) == ("", "Lipoma of the arm", picture)
+    assert find_titles(page, [], [], [picture], 80) == []
+    assert find_titles(page, regions, [], [picture, Box(100, 240, 300, 390)], 80) == []
+    assert find_titles(lines((100, 210, 300, "Table 3. Ages")), regions, [], [picture], 80) == []

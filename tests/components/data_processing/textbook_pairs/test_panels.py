@@ -64,6 +64,19 @@ def test_panels_that_touch_are_cut_at_their_seams_only_when_the_caption_tells_of
     assert all(box.iou(panel) > 0.9 for box, panel in zip(found, panels, strict=True))
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_thin_black_rule_parts_panels_and_a_printed_label_does_not(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    pixels = np.clip(rng.normal(90, 25, (120, 300, 3)), 0, 255).astype(np.uint8)
+    pixels[:30, 60:90] = 0
+    ink = np.ones((120, 300), dtype=bool)
+    assert len(find_panels(pixels, ink, 2, min_panel_px=40)) == 1
+    pixels[:, 180:182] = 2
+    left, right = find_panels(pixels, ink, 2, min_panel_px=40)
+    assert abs(left.x1 - 181) < 4
+    assert abs(right.x0 - 181) < 4
+
+
 def test_one_picture_without_seams_stays_whole() -> None:
     pixels, ink = picture([Box(5, 5, 205, 105)], 1)
     assert len(find_panels(pixels, ink, 3, min_panel_px=30)) == 1

@@ -7,10 +7,11 @@ import pytest
 from PIL import Image
 
 from components.data_processing.textbook_pairs.boxes import Box
+from components.data_processing.textbook_pairs.graphics import flat_share, is_code, what_graphic
 from components.data_processing.textbook_pairs.layout import Region
 from components.data_processing.textbook_pairs.pages import Pixels
-from components.data_processing.textbook_pairs.panels import find_panels
-from components.data_processing.textbook_pairs.pictures import find_ink, find_pictures, is_code
+from components.data_processing.textbook_pairs.panels import Mask, find_panels
+from components.data_processing.textbook_pairs.pictures import find_ink, find_pictures
 
 FOUR_PANELS = Path(__file__).parents[4].parent / "shared" / "real" / "figures" / "pone.0057128.g006.jpg"
 
@@ -56,7 +57,7 @@ def test_what_is_no_figure_is_rejected_with_its_reason() -> None:
         Region("figure", Box(298, 538, 342, 582), 0.5),
     ]
     found = {picture.rejected: picture.box for picture in find_pictures(page, find_ink(page), regions, 56)}
-    assert found.keys() == {"", "qr_code", "line_art", "header_or_footer", "too_small"}
+    assert found.keys() == {"", "qr_code", "chart", "header_or_footer", "too_small"}
     assert found[""].iou(Box(40, 40, 220, 160)) > 0.9
     assert found["qr_code"].iou(Box(300, 40, 380, 120)) > 0.8
 
@@ -74,6 +75,52 @@ def test_two_halves_of_one_figure_are_one_picture() -> None:
     halves = [Region("figure", Box(48, 98, 352, 220), 0.9), Region("figure", Box(48, 180, 352, 304), 0.8)]
     (picture,) = find_pictures(page, find_ink(page), halves, 56)
     assert picture.box.iou(Box(50, 100, 350, 300)) > 0.95
+
+
+def test_graphics_are_told_apart_by_their_pixels() -> None:
+    page = paper()[:300, :400]
+    chart = page.copy()
+    chart[20:262, 40:43] = chart[260:263, 40:380] = 40
+    for number, top in enumerate((60, 140, 100, 200, 80)):
+        chart[top:260, 70 + 60 * number : 100 + 60 * number] = (60, 90, 170)
+    table = page.copy()
+    table[20:22] = table[70:72] = table[280:282] = 30
+    bar = paper()[:40, :400].copy()
+    bar[:] = (30, 80, 150)
+    drawing = page.copy()
+    drawing[50:120, 60:170] = drawing[150:240, 200:330] = (250, 220, 170)
+    found = {
+        name: what_graphic(pixels, _ink(pixels), 840)
+        for name, pixels in {"chart": chart, "table": table, "bar": bar, "drawing": drawing, "code": code()}.items()
+    }
+    assert found == {"chart": "chart", "table": "table", "bar": "decoration", "drawing": "line_art", "code": "qr_code"}
+
+
+def _ink(pixels: Pixels) -> Mask:
+    return (np.abs(pixels.astype(np.int16) - (250, 248, 244)) > 15).any(axis=2)
+
+
+def test_a_photograph_is_not_flat() -> None:
+    cells = np.random.default_rng(6).integers(60, 200, (20, 27), dtype=np.uint8)
+    tissue = np.asarray(Image.fromarray(cells).resize((160, 120), Image.Resampling.BICUBIC))[..., None].repeat(3, 2)
+    everywhere = np.ones((120, 160), dtype=bool)
+    assert flat_share(tissue, everywhere) < 0.1
+    assert flat_share(np.full_like(tissue, 120), everywhere) == 1.0
+
+
+def test_a_large_region_that_holds_text_is_not_believed() -> None:
+    page = paper()
+    page[100:200, 50:200] = np.random.default_rng(3).integers(60, 180, (100, 150, 3))
+    page[100:200, 230:380] = np.random.default_rng(4).integers(60, 180, (100, 150, 3))
+    regions = [
+        Region("figure", Box(0, 0, 420, 600), 0.7),
+        Region("text", Box(20, 250, 400, 500), 0.9),
+    ]
+    found = find_pictures(page, find_ink(page), regions, 56)
+    assert [tuple(round(side, -1) for side in picture.box) for picture in found] == [
+        (50, 100, 200, 200),
+        (230, 100, 380, 200),
+    ]
 
 
 def test_codes_are_told_from_micrographs() -> None:

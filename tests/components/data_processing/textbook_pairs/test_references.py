@@ -22,6 +22,7 @@ from components.data_processing.textbook_pairs.text import sentences_across
         ("See Figures 1A–C and 2B.", [("1", "ABC"), ("2", "B")]),
         ("分为管内型(图13-19A)和管周型(图13-19B)。", [("13-19", "A"), ("13-19", "B")]),
         ("如图２、３所示", [("2", ""), ("3", "")]),
+        ("镜下见腺管（图2-3①、②）。", [("2-3", "12")]),
         ("图13–19A、B与图13–20", [("13-19", "AB"), ("13-20", "")]),
         ("Figure 7 shows a cyst in 12 patients.", [("7", "")]),
         ("In Fig. 3 B cells prevail (Fig. 4 A, B).", [("3", ""), ("4", "AB")]),
@@ -31,6 +32,32 @@ from components.data_processing.textbook_pairs.text import sentences_across
 )
 def test_mentions_of_real_shapes(sentence: str, expected: list[tuple[str, str]]) -> None:
     assert mentions(sentence) == [Mention(number, tuple(panels)) for number, panels in expected]
+
+
+@pytest.mark.parametrize(
+    ("sentence", "place"),
+    [
+        ("Ducts are wide (Fig. 3, left).", "left"),
+        ("图3-1下显示导管。", "bottom"),
+        ("导管扩张（图3-1右）。", "right"),
+        ("See Fig. 3, left breast.", ""),
+        ("图3-1上皮增生。", ""),
+    ],
+)
+def test_a_place_names_a_panel(sentence: str, place: str) -> None:
+    (mention,) = mentions(sentence)
+    assert mention.panels == ((place,) if place else ())
+
+
+def test_a_space_that_the_reading_lost_does_not_join_sentences() -> None:
+    assert split_sentences("It is positive forCD20.Figure 8D shows ducts.") == [
+        "It is positive forCD20.",
+        "Figure 8D shows ducts.",
+    ]
+
+
+def test_a_figure_without_number_has_no_references() -> None:
+    assert references_to(["See Fig. 3."], "", None) == []
 
 
 def test_only_sentences_that_mean_the_panel_are_kept() -> None:

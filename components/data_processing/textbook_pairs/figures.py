@@ -1,0 +1,75 @@
+"""One figure: its panels cut out, each with its label and its part of the caption, or kept whole with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from components.data_processing.textbook_pairs import labels
+from components.data_processing.textbook_pairs.boxes import Box, reading_order, union
+from components.data_processing.textbook_pairs.captions import PLACES, Caption
+from components.data_processing.textbook_pairs.labels import Read
+from components.data_processing.textbook_pairs.pages import Rendering
+from components.data_processing.textbook_pairs.panels import Mask, find_panels
+from components.data_processing.textbook_pairs.records import WHOLE, LabelSource
+
+_SIDE_BY_SIDE = 0.5
+
+
+@dataclass(frozen=True)
+class CutFigure:
+    """What a figure falls into.
+
+    Attributes:
+        boxes: Its panels in reading order, in coarse pixels of the page; one box for a whole figure.
+        names: The label of each.
+        kept_whole: Why a figure of several panels was not cut; empty otherwise.
+        labels_from: How the names came to their panels.
+    """
+
+    boxes: list[Box]
+    names: list[str]
+    kept_whole: str = ""
+    labels_from: LabelSource = ""
+
+
+def cut_figure(
+    rendering: Rendering, ink: Mask, group: Sequence[Box], caption: Caption, min_panel_px: int, read: Read
+) -> CutFigure:
+    """Cuts the figure that covers the boxes of a group into the panels that its caption tells of.
+
+    Labels printed on the panels decide which is which; where they cannot be read, reading order does. Where panels
+    and parts of the caption differ in number, nothing is guessed: the figure is kept whole.
+    """
+    whole = union(group).clipped(*rendering.size)
+    x0, y0, x1, y1 = whole.whole()
+    found = find_panels(rendering.coarse[y0:y1, x0:x1], ink[y0:y1, x0:x1], len(caption.parts), min_panel_px)
+    boxes = [box.moved(x0, y0) for box in found] or [whole]
+    wanted = list(caption.parts)
+    if len(boxes) != max(len(wanted), 1):
+        why = f"{len(boxes)} panels, {len(wanted)} parts of the caption"
+        return CutFigure([union(boxes)], [caption.panel or WHOLE], why)
+    if not wanted:
+        return CutFigure(boxes, [caption.panel or WHOLE])
+    if set(wanted) <= set(PLACES):
+        names = _by_place(boxes, wanted)
+        if names:
+            return CutFigure(boxes, names, labels_from="places")
+        return CutFigure([union(boxes)], [WHOLE], f"the panels do not stand {' and '.join(wanted)}")
+    seen = [labels.read_label(rendering.fine, box.scaled(rendering.scale), wanted, read) for box in boxes]
+    order = reading_order(range(len(boxes)), lambda at: boxes[at], columns_first=True)
+    names = labels.assign_labels(seen, wanted, [order.index(at) for at in range(len(boxes))])
+    num_agreeing = sum(name == label for name, label in zip(names, seen, strict=True))
+    return CutFigure(boxes, names, labels_from="labels" if 2 * num_agreeing >= len(boxes) else "order")
+
+
+def _by_place(boxes: Sequence[Box], wanted: Sequence[str]) -> list[str]:
+    """Which of two panels is left and which right, or top and bottom; empty where they do not stand like that."""
+    first, second = boxes
+    if "left" in wanted:
+        beside = first.overlap_y(second) > _SIDE_BY_SIDE and first.overlap_x(second) < _SIDE_BY_SIDE
+        names = ["left", "right"] if first.x0 < second.x0 else ["right", "left"]
+        return names if beside else []
+    stacked = first.overlap_x(second) > _SIDE_BY_SIDE and first.overlap_y(second) < _SIDE_BY_SIDE
+    names = ["top", "bottom"] if first.y0 < second.y0 else ["bottom", "top"]
+    return names if stacked else []

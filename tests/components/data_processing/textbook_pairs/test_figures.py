@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import numpy as np
+
+from components.data_processing.textbook_pairs.boxes import Box
+from components.data_processing.textbook_pairs.captions import Caption
+from components.data_processing.textbook_pairs.figures import CutFigure, cut_figure
+from components.data_processing.textbook_pairs.pages import Pixels, Rendering
+
+SIDE_BY_SIDE = [Box(20, 20, 120, 120), Box(140, 20, 240, 120)]
+
+
+def cut(boxes: list[Box], parts: dict[str, str], letters: str = "") -> CutFigure:
+    """Cuts a figure of plain panels; `letters` are what is read in them, one after the other."""
+    page = np.full((300, 300, 3), 250, dtype=np.uint8)
+    ink = np.zeros((300, 300), dtype=bool)
+    for box in boxes:
+        x0, y0, x1, y1 = box.whole()
+        page[y0:y1, x0:x1] = (180, 120, 160)
+        page[y0 + 10 : y0 + 22, x0 + 10 : x0 + 12] = page[y0 + 20 : y0 + 22, x0 + 10 : x0 + 18] = 0
+        ink[y0:y1, x0:x1] = True
+    answers = iter(letters)
+
+    def read(_: Pixels) -> tuple[str, float]:
+        return next(answers, ""), 0.9
+
+    rendering = Rendering(page, page.repeat(2, axis=0).repeat(2, axis=1), 0.0)
+    return cut_figure(rendering, ink, boxes, Caption("1", "Title", parts), 40, read)
+
+
+def test_printed_labels_decide_which_panel_is_which() -> None:
+    figure = cut(SIDE_BY_SIDE, {"A": "one", "B": "two"}, "BA")
+    assert (figure.names, figure.labels_from, figure.boxes) == (["B", "A"], "labels", SIDE_BY_SIDE)
+
+
+def test_without_readable_labels_reading_order_decides_and_is_recorded() -> None:
+    figure = cut(SIDE_BY_SIDE, {"A": "one", "B": "two"})
+    assert (figure.names, figure.labels_from, figure.kept_whole) == (["A", "B"], "order", "")
+
+
+def test_counts_that_disagree_keep_the_figure_whole() -> None:
+    for parts in ({}, dict.fromkeys("ABC", "part")):
+        figure = cut(SIDE_BY_SIDE, parts, "AB")
+        assert figure.boxes == [Box(20, 20, 240, 120)]
+        assert figure.kept_whole == f"2 panels, {len(parts)} parts of the caption"
+
+
+def test_left_and_right_are_panels_by_their_place() -> None:
+    figure = cut(SIDE_BY_SIDE, {"right": "two", "left": "one"})
+    assert (figure.names, figure.labels_from) == (["left", "right"], "places")
+    stacked = [Box(20, 20, 120, 120), Box(20, 140, 120, 240)]
+    assert cut(stacked, {"top": "one", "bottom": "two"}).names == ["top", "bottom"]
+    assert cut(stacked, {"left": "one", "right": "two"}).kept_whole == "the panels do not stand left and right"

@@ -14,7 +14,6 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
@@ -68,14 +67,8 @@ def _time(folder: Path, sizes: _Sizes) -> list[Figure]:
     bare = "onnxruntime alone, same run"
     every = "text of every page read"
     return [
-        Figure(
-            "stage: wall time",
-            _median(lambda run: _NUM_WORKERS * run["wall_s"] / run["inference_s"], spread),
-            "x",
-            bare,
-            1.15,
-        ),
-        Figure("stage: CPU time", _median(lambda run: run["cpu_s"] / run["inference_cpu_s"], spread), "x", bare, 1.15),
+        Figure("stage: wall time", median(_wall_ratio(run) for run in spread), "x", bare, 1.15),
+        Figure("stage: CPU time", median(run["cpu_s"] / run["inference_cpu_s"] for run in spread), "x", bare, 1.15),
         *(
             Figure(
                 f"pages per minute, figures {where}: {_pages_per_minute(sizes, runs):.0f}",
@@ -91,15 +84,15 @@ def _time(folder: Path, sizes: _Sizes) -> list[Figure]:
 
 
 def _seconds(runs: list[dict[str, Any]]) -> float:
-    return median(run["wall_s"] for run in runs)
+    return float(median(run["wall_s"] for run in runs))
 
 
 def _pages_per_minute(sizes: _Sizes, runs: list[dict[str, Any]]) -> float:
     return 60 * sizes.num_pages / _seconds(runs)
 
 
-def _median(of: Callable[[dict[str, Any]], float], runs: list[dict[str, Any]]) -> float:
-    return median(of(run) for run in runs)
+def _wall_ratio(run: dict[str, Any]) -> float:
+    return float(_NUM_WORKERS * run["wall_s"] / run["inference_s"])
 
 
 def _memory(folder: Path, sizes: _Sizes) -> Figure:

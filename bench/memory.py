@@ -23,6 +23,7 @@ class PeakMemory(threading.Thread):
         self.peak_bytes = 0
 
     def run(self) -> None:
+        """Samples until the process is gone."""
         while self._root.is_running():
             total = 0
             try:

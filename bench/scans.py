@@ -16,48 +16,11 @@ _SIZE = (1680, 2352)
 _POINTS = (605, 847)
 _FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSerif.ttf"
 _PAPER = (251, 250, 247)
-_WORDS = [
-    "the",
-    "lesion",
-    "tumour",
-    "stroma",
-    "ducts",
-    "epithelium",
-    "nuclei",
-    "mitoses",
-    "necrosis",
-    "margin",
-    "capsule",
-    "lobules",
-    "fibrous",
-    "cells",
-    "spindle",
-    "vessels",
-    "gland",
-    "cords",
-    "nests",
-    "mucin",
-    "pale",
-    "large",
-    "small",
-    "dense",
-    "loose",
-    "regular",
-    "and",
-    "with",
-    "of",
-    "in",
-    "rarely",
-    "often",
-    "clearly",
-    "grows",
-    "shows",
-    "contains",
-    "consists",
-    "resembles",
-    "compresses",
-    "infiltrates",
-]
+_WORDS = tuple(
+    "the lesion tumour stroma ducts epithelium nuclei mitoses necrosis margin capsule lobules fibrous cells spindle "  # noqa: SIM905
+    "vessels gland cords nests mucin pale large small dense loose regular and with of in rarely often clearly grows "
+    "shows contains consists resembles compresses infiltrates".split()
+)
 
 
 def page_jpeg(seed: int, *, figure: bool, num_lines: int) -> bytes:

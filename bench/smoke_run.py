@@ -6,12 +6,10 @@ import argparse
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
-import psutil
-
+from bench.memory import PeakMemory
 from bench.report import Figure, conclude
 from pathoflow.workdir import WorkDir
 
@@ -49,34 +47,11 @@ def _measure(arguments: list[str]) -> tuple[float, float]:
     """Wall time in seconds and the largest sum of proportional memory of the process tree in GiB."""
     started = time.perf_counter()
     process = subprocess.Popen([str(Path(sys.executable).with_name("pathoflow")), *arguments])
-    peak = _PeakMemory(process.pid)
+    peak = PeakMemory(process.pid)
     peak.start()
     if process.wait() != 0:
         sys.exit(f"pathoflow {' '.join(arguments)} failed")
     return time.perf_counter() - started, peak.peak_bytes / 2**30
-
-
-class _PeakMemory(threading.Thread):
-    """Samples the memory of a process and its descendants; shared pages count once (PSS)."""
-
-    def __init__(self, pid: int) -> None:
-        super().__init__(daemon=True)
-        self._root = psutil.Process(pid)
-        self.peak_bytes = 0
-
-    def run(self) -> None:
-        while self._root.is_running():
-            total = 0
-            try:
-                for process in [self._root, *self._root.children(recursive=True)]:
-                    try:
-                        total += process.memory_full_info().pss
-                    except psutil.Error:
-                        continue
-            except psutil.NoSuchProcess:
-                return
-            self.peak_bytes = max(self.peak_bytes, total)
-            time.sleep(0.5)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ _FINENESS = 64
 _UPRIGHT_RADIANS = 0.1
 _PRIVATE_USE = range(0xE000, 0xF900)
 _REPLACEMENT = 0xFFFD
+_LINE_BREAKS = frozenset({0x0A, 0x0D})
 _SOFT_HYPHENS = frozenset({0x02, 0xAD, 0xFFFE})
 
 
@@ -33,13 +34,11 @@ class Glyph(NamedTuple):
     Attributes:
         text: The character; empty where the file does not tell which one it is.
         box: The room that its font gives it, in pixels of the page rendered at the size that was asked for.
-        begins_line: Whether the text breaks before it.
         spaced: Whether white space stands before it.
     """
 
     text: str
     box: Box
-    begins_line: bool
     spaced: bool
 
 
@@ -168,11 +167,11 @@ def _glyphs(page: pypdfium2.PdfPage, text: pypdfium2.PdfTextPage, width: int, he
     to_pixels = _to_pixels(page, width, height)
     # Angles are clockwise and in the page's own coordinates, which a page may ask to be shown turned by a quarter.
     shown_turned = math.radians(page.get_rotation())
-    begins_line, spaced = True, False
+    spaced = False
     for at in range(text.count_chars()):
         code = pdfium.FPDFText_GetUnicode(text, at)
-        if code in (0x0A, 0x0D):
-            begins_line = True
+        if code in _LINE_BREAKS:
+            # Guessed, and wrong around ligatures: where characters stand tells it.
             continue
         if code in _SOFT_HYPHENS:
             code = ord("-")
@@ -184,8 +183,8 @@ def _glyphs(page: pypdfium2.PdfPage, text: pypdfium2.PdfTextPage, width: int, he
             continue
         x0, y0, x1, y1 = text.get_charbox(at, loose=True)
         unknown = code in _PRIVATE_USE or code in (0, _REPLACEMENT) or pdfium.FPDFText_HasUnicodeMapError(text, at) == 1
-        yield Glyph("" if unknown else chr(code), to_pixels(x0, y0, x1, y1), begins_line, spaced)
-        begins_line, spaced = False, False
+        yield Glyph("" if unknown else chr(code), to_pixels(x0, y0, x1, y1), spaced)
+        spaced = False
 
 
 def _to_pixels(page: pypdfium2.PdfPage, width: int, height: int) -> Callable[[float, float, float, float], Box]:

@@ -52,15 +52,19 @@ def find_ink(page: Pixels) -> Mask:
     if _paper_level(grey)[1] >= _MIN_PAPER:
         shading = _shading(grey)
     grey /= shading
-    flat = smooth / shading[..., None]
     level, share = _paper_level(grey)
     if share == 0:
         return np.ones(grey.shape, dtype=bool)
-    paper = flat[np.abs(grey - level) <= _PAPER_RANGE]
-    colour = np.median(paper, axis=0)
-    scatter = 1.48 * float(np.median(np.abs(paper - colour)))
+    # One colour at a time: sums and medians over interleaved pixels take twice as long.
+    channels = [channel / shading for channel in cv2.split(smooth)]
+    is_paper = np.abs(grey - level) <= _PAPER_RANGE
+    papers = [channel[is_paper] for channel in channels]
+    colour = [np.median(paper) for paper in papers]
+    apart = [np.abs(paper - middle) for paper, middle in zip(papers, colour, strict=True)]
+    scatter = 1.48 * float(np.median(np.concatenate(apart)))
     tolerance = min(max(4.0 * scatter + 5.0, 8.0), 40.0)
-    return np.asarray(np.abs(flat - colour).max(axis=2) > tolerance)
+    far = [np.abs(channel - middle) for channel, middle in zip(channels, colour, strict=True)]
+    return np.asarray(np.maximum(np.maximum(far[0], far[1]), far[2]) > tolerance)
 
 
 def _paper_level(grey: NDArray[np.float32]) -> tuple[int, float]:

@@ -82,13 +82,13 @@ def find_text_layer(
 def lines_of(glyphs: Sequence[Glyph]) -> list[Line]:
     """Characters joined into lines, from top to bottom; the columns of a page stay apart.
 
-    >>> letters = [Glyph("a", Box(0, 0, 8, 10), True, False), Glyph("b", Box(8, 0, 16, 10), False, False)]
-    >>> [line.text for line in lines_of([*letters, Glyph("c", Box(20, 0, 28, 10), False, True)])]
+    >>> letters = [Glyph("a", Box(0, 0, 8, 10), False), Glyph("b", Box(8, 0, 16, 10), False)]
+    >>> [line.text for line in lines_of([*letters, Glyph("c", Box(20, 0, 28, 10), True)])]
     ['ab c']
     """
     runs: list[list[Glyph]] = []
     for glyph in glyphs:
-        if not runs or glyph.begins_line or not _follows(runs[-1][-1].box, glyph.box):
+        if not runs or not _follows(runs[-1][-1].box, glyph.box):
             runs.append([])
         runs[-1].append(glyph)
     rows: list[list[Glyph]] = []
@@ -105,6 +105,9 @@ def lines_of(glyphs: Sequence[Glyph]) -> list[Line]:
 
 def _follows(before: Box, box: Box) -> bool:
     """Whether a box goes on the line of the box before it."""
+    if box == before:
+        # The letters of a ligature share its box.
+        return True
     height = min(before.height, box.height)
     near = -0.5 * height <= box.x0 - before.x1 <= _COLUMN_GAP * height
     return near and before.overlap_y(box) >= _SAME_ROW
@@ -115,7 +118,7 @@ def _text(row: Sequence[Glyph]) -> str:
     for at, glyph in enumerate(row):
         gap = at > 0 and glyph.box.x0 - row[at - 1].box.x1 > _WORD_GAP * glyph.box.height
         wide = bool(text) and bool(_WIDE.match(text[-1]) or _WIDE.match(glyph.text))
-        space = at > 0 and not wide and (glyph.spaced or gap or glyph.begins_line)
+        space = at > 0 and not wide and (glyph.spaced or gap)
         text += " " + glyph.text if space else glyph.text
     return _LIGATURE.sub(lambda letters: unicodedata.normalize("NFKC", letters[0]), text.strip())
 

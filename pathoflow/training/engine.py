@@ -185,6 +185,30 @@ def plan_steps(
     )
 
 
+def pack_trainer(
+    config: FineTuningConfig,
+    checkpoints: Path,
+    model: Any,
+    shares: StepShares,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> PackTrainer:
+    """The Trainer of `model`, which `modeling.learning.learner` made, on `shares`."""
+    arguments = TrainingArguments(
+        **trainer_arguments(config, checkpoints)
+        | {
+            # One share a step; the packs within are the Trainer's affair no more.
+            "per_device_train_batch_size": 1,
+            "gradient_accumulation_steps": 1,
+            "num_train_epochs": 1,
+            "max_steps": shares.plan.num_steps,
+        },
+        include_num_input_tokens_seen="non_padding",
+        # Every pack has an image, so each weight that learns gets a gradient in each step.
+        ddp_find_unused_parameters=False,
+    )
+    return PackTrainer(shares, model=model, args=arguments, callbacks=list(callbacks))
+
+
 def fine_tune(
     config: FineTuningConfig,
     job: Job,
@@ -199,25 +223,12 @@ def fine_tune(
     Args:
         config: How to train.
         job: Where checkpoints and reports go.
-        model: What `learner` made; changed in place.
+        model: What `modeling.learning.learner` made; changed in place.
         shares: What to learn, step by step.
         callbacks: What else looks on, or stops.
     """
-    arguments = TrainingArguments(
-        **trainer_arguments(config, job.checkpoints)
-        | {
-            # One share a step; the packs within are the Trainer's affair no more.
-            "per_device_train_batch_size": 1,
-            "gradient_accumulation_steps": 1,
-            "num_train_epochs": 1,
-            "max_steps": shares.plan.num_steps,
-        },
-        include_num_input_tokens_seen="non_padding",
-        # Every pack has an image, so each weight that learns gets a gradient in each step.
-        ddp_find_unused_parameters=False,
-    )
+    trainer = pack_trainer(config, job.checkpoints, model, shares, callbacks)
     train_safely(trainer, config, job, CURVES)
-    trainer = PackTrainer(shares, model=model, args=arguments, callbacks=list(callbacks))
     return trainer
 
 

@@ -6,10 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import Qwen2_5_VLForConditionalGeneration
 
 from pathoflow.errors import InputError
+from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
 from pathoflow.modeling.processor import Qwen2_5_VLProcessor
+from pathoflow.modeling.tokenizer import END_OF_TEXT, IMAGE_PAD, TURN_END, TURN_START, VIDEO_PAD, VISION_END, VISION_START
+
+_IN_CONFIGURATION = {
+    "image_token_id": IMAGE_PAD,
+    "video_token_id": VIDEO_PAD,
+    "vision_start_token_id": VISION_START,
+    "vision_end_token_id": VISION_END,
+}
+_PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 
 
 def load_model(
@@ -18,12 +27,39 @@ def load_model(
     """The Qwen2.5-VL in a directory, or of that name on the model hub, in evaluation mode.
 
     Raises:
-        InputError: There is no such model.
+        InputError: There is no such model, or its weights are pickled: those could run any code when they are read.
     """
     try:
-        return Qwen2_5_VLForConditionalGeneration.from_pretrained(source, revision=revision, dtype=dtype)
+        model: Qwen2_5_VLForConditionalGeneration = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+            source, revision=revision, dtype=dtype, use_safetensors=True
+        )
     except OSError as error:
-        raise InputError(f"No Qwen2.5-VL can be loaded from {source}: {error}") from error
+        raise InputError(f"No Qwen2.5-VL can be loaded from {_where(source, revision)}: {error}") from error
+    return model
+
+
+def check_fit(config: Any, tokenizer: Any) -> None:
+    """Makes sure that a model and a tokenizer mean the same by the special tokens of images and turns.
+
+    Raises:
+        InputError: They do not; the message names the token.
+    """
+    known = tokenizer.get_vocab()
+    for token in (TURN_START, TURN_END, END_OF_TEXT, *_IN_CONFIGURATION.values()):
+        if token not in known:
+            raise InputError(f"The base model's tokenizer has no token {token}: it is not a Qwen2.5-VL's.")
+    for key, token in _IN_CONFIGURATION.items():
+        expected, found = getattr(config, key), known[token]
+        if expected != found:
+            raise InputError(
+                f"The base model's configuration says {key} = {expected}, but its tokenizer gives {token} the id "
+                f"{found}. Take configuration and tokenizer from the same model."
+            )
+    if len(tokenizer) > config.text_config.vocab_size:
+        raise InputError(
+            f"The base model's tokenizer knows {len(tokenizer)} tokens, but the model has embeddings for "
+            f"{config.text_config.vocab_size}. Take both from the same model."
+        )
 
 
 def load_processor(
@@ -57,3 +93,15 @@ def save_model(
     """
     model.save_pretrained(directory, state_dict=state)
     processor.save_pretrained(directory)
+
+
+def _where(source: str | Path, revision: str | None) -> str:
+    directory = Path(source)
+    if directory.is_dir():
+        pickled = sorted(path.name for path in directory.iterdir() if path.suffix in _PICKLES)
+        if pickled:
+            return (
+                f"{source}: its weights are pickled ({pickled[0]}), which could run any code when read; convert them to "
+                "safetensors"
+            )
+    return f"{source} at revision {revision}" if revision else str(source)

@@ -33,8 +33,12 @@ class TrainingConfig(StageConfig):
 
     seed: int = Field(default=0, ge=0, description="Decides initial weights, order and sampling.")
     freeze_vision_tower: bool = Field(
-        default=True, description="Keep the vision tower's weights; the merger into the language model still learns."
+        default=True, description="Keep the vision tower's weights; its merger into the language model is not part of it."
     )
+    freeze_merger: bool = Field(
+        default=False, description="Keep the weights of the merger, which turns patches into image tokens."
+    )
+    freeze_language_model: bool = Field(default=False, description="Keep the language model's weights.")
     learning_rate: float = Field(default=1e-5, gt=0.0, le=0.1, description="Highest learning rate of AdamW.")
     scheduler: Literal["cosine", "linear", "constant", "constant_with_warmup"] = Field(
         default="cosine", description="How the learning rate falls after the warm-up."
@@ -110,6 +114,12 @@ class TrainingConfig(StageConfig):
     )
 
     @model_validator(mode="after")
+    def _something_learns(self) -> TrainingConfig:
+        if self.freeze_vision_tower and self.freeze_merger and self.freeze_language_model:
+            raise ValueError("freeze_vision_tower, freeze_merger and freeze_language_model leave nothing to learn")
+        return self
+
+    @model_validator(mode="after")
     def _one_cache_per_process(self) -> TrainingConfig:
         if self.cached_samples and self.data_workers:
             raise ValueError("cached_samples needs data_workers = 0: each worker would fill a cache of its own")
@@ -133,3 +143,67 @@ class TrainingConfig(StageConfig):
                 "Name a folder like …/checkpoints/checkpoint-500."
             )
         return [marker]
+
+
+class FineTuningConfig(TrainingConfig):
+    """How cpt and sft learn from samples, several of them in one sequence."""
+
+    indifferent: ClassVar[frozenset[str]] = TrainingConfig.indifferent | {"pack_tokens", "samples_shown_every_steps"}
+
+    gradient_accumulation_steps: int = Field(
+        default=1,
+        ge=1,
+        le=4096,
+        description="Forward passes per process and optimiser step, at least; `pack_tokens` may ask for more. A step "
+        "learns from batch_size_per_process x gradient_accumulation_steps x processes samples in any case.",
+    )
+    pack_tokens: int = Field(
+        default=16_384,
+        ge=64,
+        le=1_048_576,
+        description="Longest sequence of one forward pass, in tokens: samples lie in it one after another without "
+        "seeing each other. It decides memory and speed, not what is learned.",
+    )
+    lora_rank: int | None = Field(
+        default=None,
+        ge=1,
+        le=1024,
+        description="Train low-rank adapters of this rank in the language model's layers instead of its weights, and "
+        "merge them at the end; null trains the weights.",
+    )
+    lora_alpha: float = Field(default=32.0, gt=0.0, description="Adapters' outputs are scaled by lora_alpha / lora_rank.")
+    lora_dropout: float = Field(default=0.0, ge=0.0, lt=1.0, description="Dropout of the adapters' inputs.")
+    liger_kernels: bool = Field(
+        default=False, description="Use Liger's fused GPU kernels for norms, rotary positions and feed-forward layers."
+    )
+    torch_compile: bool = Field(default=False, description="Compile the language model's layers; worth trying on GPUs.")
+    samples_shown_every_steps: int | None = Field(
+        default=None,
+        ge=1,
+        description="Optimiser steps between tables of what is learned (image, text, mask); null for the first step's.",
+    )
+
+    @model_validator(mode="after")
+    def _a_sample_fits_a_pack(self) -> FineTuningConfig:
+        if self.max_length_tokens > self.pack_tokens:
+            raise ValueError(
+                f"max_length_tokens ({self.max_length_tokens}) must not exceed pack_tokens ({self.pack_tokens})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _adapters_replace_weights(self) -> FineTuningConfig:
+        if self.lora_rank is None:
+            return self
+        if self.freeze_language_model or not (self.freeze_vision_tower and self.freeze_merger):
+            raise ValueError(
+                "lora_rank trains adapters of the language model alone: set freeze_vision_tower and freeze_merger to "
+                "true and freeze_language_model to false"
+            )
+        if self.deepspeed_stage == 3:
+            raise ValueError("lora_rank and deepspeed_stage 3 exclude each other: adapters could not be merged")
+        return self
+
+    def samples_per_step(self, num_processes: int) -> int:
+        """Samples of one optimiser step, in all processes together."""
+        return self.batch_size_per_process * self.gradient_accumulation_steps * num_processes

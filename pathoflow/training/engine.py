@@ -2,61 +2,135 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
-from torch.nn import functional
-from torch.utils.data import Dataset, Sampler, SequentialSampler
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from torch.utils.data import Sampler, SequentialSampler
+from transformers import TrainerCallback, TrainingArguments
 
 from pathoflow.modeling.checkpoint import save_model
+from pathoflow.modeling.flops import forward_flops, training_flops
+from pathoflow.modeling.learning import learning_parts, merged
 from pathoflow.training.callbacks import barrier
-from pathoflow.training.config import TrainingConfig
+from pathoflow.training.config import FineTuningConfig, TrainingConfig
 from pathoflow.training.job import Job
+from pathoflow.training.lengths import Measures
 from pathoflow.training.parallelism import deepspeed_configuration
+from pathoflow.training.plan import Plan, num_steps
 from pathoflow.training.restart import train_safely
-from pathoflow.training.samples import IGNORED, Encoder
 from pathoflow.training.snapshots import RestartableTrainer
+from pathoflow.training.steps import Share, StepShares, the_only
 
 CURVES = {"loss": "loss", "learning_rate": "learning_rate", "grad_norm": "grad_norm"}
 
 
-class WeightedTrainer(RestartableTrainer):
-    """A Trainer whose batches say how much each token counts, and whose samples may come in a given order.
+@dataclass
+class Meter:
+    """What this process has done since the training (re)started.
+
+    Attributes:
+        data_wait_s: Time in which the next step's data was waited for.
+        num_tokens: Tokens of the samples learned.
+        num_computed: Tokens that went through the model, fillers included.
+        flops: Operations that this needed, see `modeling.flops`.
+    """
+
+    data_wait_s: float = 0.0
+    num_tokens: int = 0
+    num_computed: int = 0
+    flops: float = 0.0
+
+
+class PackTrainer(RestartableTrainer):
+    """A Trainer whose batches are `Share`s: any number of packs, whose loss is a mean over the whole step's targets.
+
+    The stock Trainer wants as many forward passes in each step, and batches that one call of the model takes.
 
     Args:
-        in_order: Take the samples as they come instead of shuffling them in each epoch.
+        shares: The parts of all processes in all steps.
+        arguments: Of the stock Trainer.
+
+    Attributes:
+        meter: What this process has done.
     """
 
-    def __init__(self, *, in_order: bool, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        self._in_order = in_order
+    def __init__(self, shares: StepShares, **arguments: Any) -> None:
+        super().__init__(train_dataset=shares, data_collator=the_only, **arguments)
+        self.plan = shares.plan
+        self.meter = Meter()
+        self._learns = learning_parts(self.model)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
-        if self._in_order:
-            return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
-        sampler: Sampler[int] | None = super()._get_train_sampler(train_dataset)
-        return sampler
+        return SequentialSampler(self.train_dataset if train_dataset is None else train_dataset)
 
-    def compute_loss(self, model: Any, inputs: dict[str, Any], *_: Any, **__: Any) -> torch.Tensor:
-        """The weighted mean of the learned tokens' negative log-likelihoods in this process's batch."""
-        labels, weights = inputs.pop("labels")[:, 1:], inputs.pop("weights")[:, 1:]
-        logits = model(**inputs).logits[:, :-1]
-        return weighted_loss(logits, labels, weights) / self.args.gradient_accumulation_steps
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Share], num_batches: int, device: torch.device
+    ) -> tuple[list[Share], torch.Tensor]:
+        """The next share, and the weight of all processes' targets in this step."""
+        started = time.perf_counter()
+        shares = list(islice(epoch_iterator, num_batches))
+        self.meter.data_wait_s += time.perf_counter() - started
+        weight = torch.stack([share["weight"] for share in shares]).sum().to(device)
+        if torch.distributed.is_initialized():
+            torch.distributed.all_reduce(weight)
+        return shares, weight
 
+    def training_step(
+        self, model: Any, inputs: Share, num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        """Forward and backward passes of all packs; gradients meet those of other processes in the last one.
 
-def weighted_loss(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """The mean negative log-likelihood of `labels` `[B, L]` under `logits` `[B, L, V]`, weighted by `weights` `[B, L]`.
+        Returns:
+            This process's loss, of which the mean over processes is the step's.
+        """
+        model.train()
+        assert isinstance(num_items_in_batch, torch.Tensor)
+        tiny = torch.finfo(torch.float32).tiny
+        # Gradients are averaged over processes, and the sum is wanted.
+        scale = (self.args.world_size / num_items_in_batch.clamp(min=tiny)).float()
+        with_deepspeed = self.is_deepspeed_enabled
+        losses = []
+        for number, pack in enumerate(inputs["packs"], start=1):
+            is_last = number == len(inputs["packs"])
+            self.accelerator.gradient_state._set_sync_gradients(is_last)
+            alone = not is_last and not with_deepspeed
+            with self.accelerator.no_sync(model) if alone else nullcontext():
+                with self.compute_loss_context_manager():
+                    loss = model(**self._prepare_inputs(pack)) * scale
+                # DeepSpeed would divide by a number of accumulated passes that it was never told.
+                self.accelerator.backward(loss, **({"scale_wrt_gas": False} if with_deepspeed else {}))
+            losses.append(loss.detach())
+        return torch.stack(losses).sum()
 
-    Tokens labelled -100 do not count.
-    """
-    losses = functional.cross_entropy(
-        logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none"
-    )
-    counted = (weights * (labels != IGNORED)).flatten()
-    return (losses * counted).sum() / counted.sum().clamp(min=torch.finfo(torch.float32).tiny)
+    def floating_point_ops(self, inputs: Share) -> float:
+        """Operations that this process's share needs, which the stock Trainer guesses from a model's size."""
+        flops = sum(
+            training_flops(
+                forward_flops(
+                    self.model.config,
+                    pack["cu_seq_lens_q"].diff().tolist(),
+                    pack["image_grid_thw"].tolist(),
+                    len(pack["targets"]),
+                ),
+                **self._learns,
+            ).total
+            for pack in inputs["packs"]
+        )
+        self.meter.flops += flops
+        self.meter.num_tokens += inputs["num_tokens"]
+        self.meter.num_computed += inputs["num_computed"]
+        return flops
+
+    def _track_num_input_tokens(self, inputs: Share) -> None:
+        self.state.num_input_tokens_seen += self.plan.num_tokens(self.state.global_step)
 
 
 def trainer_arguments(config: TrainingConfig, checkpoints: Path) -> dict[str, Any]:
@@ -94,47 +168,66 @@ def trainer_arguments(config: TrainingConfig, checkpoints: Path) -> dict[str, An
     }
 
 
+def plan_steps(
+    config: FineTuningConfig, order: npt.NDArray[np.int64], measures: Measures, num_processes: int
+) -> Plan:
+    """The plan of a training that takes the samples in `order`."""
+    samples_per_step = config.samples_per_step(num_processes)
+    return Plan(
+        order=order,
+        lengths=measures.tokens,
+        costs=measures.costs,
+        samples_per_step=samples_per_step,
+        num_steps=num_steps(len(order), samples_per_step, config.max_steps),
+        num_processes=num_processes,
+        pack_tokens=config.pack_tokens,
+        min_rounds=config.gradient_accumulation_steps,
+    )
+
+
+def pack_trainer(
+    config: FineTuningConfig,
+    checkpoints: Path,
+    model: Any,
+    shares: StepShares,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> PackTrainer:
+    """The Trainer of `model`, which `modeling.learning.learner` made, on `shares`."""
+    arguments = TrainingArguments(
+        **trainer_arguments(config, checkpoints)
+        | {
+            # One share a step; the packs within are the Trainer's affair no more.
+            "per_device_train_batch_size": 1,
+            "gradient_accumulation_steps": 1,
+            "num_train_epochs": 1,
+            "max_steps": shares.plan.num_steps,
+        },
+        include_num_input_tokens_seen="non_padding",
+        # Every pack has an image, so each weight that learns gets a gradient in each step.
+        ddp_find_unused_parameters=False,
+    )
+    return PackTrainer(shares, model=model, args=arguments, callbacks=list(callbacks))
+
+
 def fine_tune(
-    config: TrainingConfig,
+    config: FineTuningConfig,
     job: Job,
     model: Any,
-    encoder: Encoder,
-    samples: Dataset[dict[str, torch.Tensor]],
-    *,
-    mixes_text_and_images: bool,
-    in_order: bool = False,
+    shares: StepShares,
     callbacks: Sequence[TrainerCallback] = (),
-) -> Trainer:
-    """Trains `model` on `samples` from the last complete checkpoint on, in every process of the run.
+) -> PackTrainer:
+    """Trains `model` on `shares` from the last complete checkpoint on, in every process of the run.
 
     Exits with code 75 after a checkpoint if the run was asked to stop.
 
     Args:
         config: How to train.
         job: Where checkpoints and reports go.
-        model: Changed in place.
-        encoder: Makes batches.
-        samples: What to learn.
-        mixes_text_and_images: A batch without images leaves the vision tower without gradients, which data
-            parallelism must be told.
-        in_order: Take the samples once, as they come, instead of shuffling them in each of `config.epochs` passes.
+        model: What `modeling.learning.learner` made; changed in place.
+        shares: What to learn, step by step.
         callbacks: What else looks on, or stops.
     """
-    freeze(model, config)
-    values = trainer_arguments(config, job.checkpoints) | ({"num_train_epochs": 1} if in_order else {})
-    arguments = TrainingArguments(
-        **values,
-        include_num_input_tokens_seen="non_padding",
-        ddp_find_unused_parameters=mixes_text_and_images,
-    )
-    trainer = WeightedTrainer(
-        in_order=in_order,
-        model=model,
-        args=arguments,
-        train_dataset=samples,
-        data_collator=encoder.batch,
-        callbacks=list(callbacks),
-    )
+    trainer = pack_trainer(config, job.checkpoints, model, shares, callbacks)
     train_safely(trainer, config, job, CURVES)
     return trainer
 
@@ -143,17 +236,11 @@ def save_trained(trainer: Any, processor: Any, directory: Path) -> None:
     """Writes the trained model with its processor, whole even where its weights are spread over processes (ZeRO-3)."""
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped) if trainer.is_deepspeed_enabled else None
     if trainer.is_world_process_zero():
-        save_model(trainer.accelerator.unwrap_model(trainer.model), processor, directory, state)
+        model, state = merged(trainer.accelerator.unwrap_model(trainer.model), state)
+        save_model(model, processor, directory, state)
     barrier()
 
 
 def final_loss(trainer: Any) -> float:
     """The training loss that was logged last, a mean over up to `log_every_steps` steps."""
     return float(next(entry["loss"] for entry in reversed(trainer.state.log_history) if "loss" in entry))
-
-
-def freeze(model: Any, config: TrainingConfig) -> None:
-    """Keeps the vision tower's weights as they are, except those of its merger, if the recipe says so."""
-    if config.freeze_vision_tower:
-        for name, weight in model.model.visual.named_parameters():
-            weight.requires_grad_(name.startswith("merger"))

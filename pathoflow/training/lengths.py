@@ -1,22 +1,83 @@
-"""Which samples are too long to be learned, found before the first step."""
+"""How long samples are and what they cost to learn, found before the first step."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 from accelerate import PartialState
 from accelerate.utils import gather_object
 
+from pathoflow.files import sync_directory
 from pathoflow.training.samples import Encoder, Sample
 
+_AT_A_TIME = 256
 
-def overlong(
-    numbers: Sequence[int], sample_of: Callable[[int], Sample], encoder: Encoder, limit: int, state: PartialState
-) -> dict[int, int]:
-    """The lengths, in tokens, of the samples that have more than `limit`, by number; the processes share the work.
 
-    Pixels are not looked at: an image's tokens follow from the size in its header.
+@dataclass(frozen=True)
+class Measures:
+    """Every sample's length and cost, by its number.
+
+    Attributes:
+        tokens: Tokens.
+        costs: Operations of a forward pass.
     """
-    own = numbers[state.process_index :: state.num_processes]
-    lengths = ((number, encoder.length(sample_of(number))) for number in own)
-    return dict(sorted(gather_object([(number, length) for number, length in lengths if length > limit])))
+
+    tokens: npt.NDArray[np.int64]
+    costs: npt.NDArray[np.float64]
+
+    def longer_than(self, limit: int) -> dict[int, int]:
+        """The lengths of the samples that have more tokens than `limit`, by number."""
+        return {int(number): int(self.tokens[number]) for number in np.flatnonzero(self.tokens > limit)}
+
+
+def measure(
+    num_samples: int,
+    outline_of: Callable[[int], Sample],
+    encoder: Encoder,
+    cost_of: Callable[[int, list[int]], float],
+    file: Path,
+    state: PartialState,
+) -> Measures:
+    """Measures all samples, the processes sharing the work; a restarted run finds the result in `file`.
+
+    Pixels are not looked at: an image's tokens follow from its size.
+
+    Args:
+        num_samples: How many there are.
+        outline_of: The sample of a number; its images may be left out if their sizes are there.
+        encoder: Knows the tokenizer and the limits of images.
+        cost_of: The cost of so many tokens with images of so many patches.
+        file: Keeps the result.
+        state: The processes.
+    """
+    found = file.exists()
+    state.wait_for_everyone()
+    if not found:
+        mine = range(state.process_index, num_samples, state.num_processes)
+        tokens, costs = [], []
+        for start in range(0, len(mine), _AT_A_TIME):
+            outlines = [outline_of(number) for number in mine[start : start + _AT_A_TIME]]
+            for num_tokens, patches in encoder.measure(outlines):
+                tokens.append(num_tokens)
+                costs.append(cost_of(num_tokens, patches))
+        parts = gather_object([(np.array(tokens, dtype=np.int64), np.array(costs, dtype=np.float64))])
+        measures = Measures(np.empty(num_samples, dtype=np.int64), np.empty(num_samples))
+        for process, (tokens_part, costs_part) in enumerate(parts):
+            measures.tokens[process :: state.num_processes] = tokens_part
+            measures.costs[process :: state.num_processes] = costs_part
+        if state.is_main_process:
+            _save(measures, file)
+        return measures
+    with np.load(file) as saved:
+        return Measures(saved["tokens"], saved["costs"])
+
+
+def _save(measures: Measures, file: Path) -> None:
+    unfinished = file.with_suffix(".unfinished.npz")
+    np.savez(unfinished, tokens=measures.tokens, costs=measures.costs)
+    unfinished.replace(file)
+    sync_directory(file.parent)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Literal
 
 import torch
 from PIL import Image
-from torch.utils.data import Dataset
 
-from pathoflow.images import decode
+from pathoflow.errors import InputError
+from pathoflow.images import UnreadableImage, decode
 from pathoflow.modeling.processor import Qwen2_5_VLProcessor
 from pathoflow.modeling.tokenizer import IMAGE_PAD, TURN_END, TURN_START, VIDEO_PAD, VISION_END, VISION_START
 from pathoflow.prompts import chat_messages
+from pathoflow.training.positions import multimodal_positions
 
 IGNORED = -100
 """The label of a token that is not learned; the value is PyTorch's."""
@@ -36,6 +36,9 @@ class Sample:
         targets: Learn every token of the text, or the assistant's turns alone, or only what continues the text.
         continuation: Follows the text.
         weight: How much each learned token counts in the loss.
+        sizes: Width and height of each image, where they are known without opening it. Such a sample can be measured
+            without its images.
+        name: What its user would call it, for messages.
     """
 
     text: str
@@ -43,12 +46,16 @@ class Sample:
     targets: Targets
     continuation: str = ""
     weight: float = 1.0
+    sizes: Sequence[tuple[int, int]] | None = None
+    name: str = ""
 
 
-def conversation(messages: Sequence[Any], images: Sequence[bytes], processor: Qwen2_5_VLProcessor) -> Sample:
+def conversation(
+    messages: Sequence[Any], images: Sequence[bytes], processor: Qwen2_5_VLProcessor, name: str = ""
+) -> Sample:
     """A conversation of which the assistant's turns are learned."""
     text = processor.apply_chat_template(chat_messages(messages), tokenize=False)
-    return Sample(text, images, "assistant")
+    return Sample(text, images, "assistant", name=name)
 
 
 def prompt(messages: Sequence[Any], images: Sequence[bytes], processor: Qwen2_5_VLProcessor) -> Sample:
@@ -73,17 +80,22 @@ class Encoder:
         self.processor = processor
         self.image_token_id: int = processor.image_token_id
         self.pad_token_id: int = tokenizer.pad_token_id
-        self._merge = processor.image_processor.merge_size**2
+        self._merge_size: int = processor.image_processor.merge_size
+        self._merge = self._merge_size**2
         self._turn_end: int = tokenizer.convert_tokens_to_ids(TURN_END)
         self._assistant: list[int] = tokenizer(f"{TURN_START}assistant\n")["input_ids"]
         vision = (IMAGE_PAD, VIDEO_PAD, VISION_START, VISION_END)
         self._vision_ids = torch.tensor(tokenizer.convert_tokens_to_ids(vision))
 
     def encode(self, sample: Sample) -> dict[str, torch.Tensor]:
-        """The tensors of one sample: `input_ids`, `labels`, `weights` `[L]`, and with images pixels and their grid."""
+        """The tensors of one sample: `input_ids`, `labels`, `weights` `[L]`, `positions` `[3, L]`, pixels and their grid.
+
+        Raises:
+            InputError: An image cannot be decoded.
+        """
         text, pixels = sample.text, {}
         if sample.images:
-            pictures = [decode(image, max_pixels=_MAX_PIXELS) for image in sample.images]
+            pictures = self._decoded(sample)
             pixels = dict(self.processor.image_processor(pictures, return_tensors="pt"))
             text = self._with_image_tokens(text, pixels["image_grid_thw"])
         ids: list[int] = self.processor.tokenizer(text)["input_ids"]
@@ -96,7 +108,17 @@ class Encoder:
         if self._answer_weight != 1.0:
             for start, end in self._answers(ids):
                 weights[start:end] *= self._answer_weight
-        return {"input_ids": input_ids, "labels": labels, "weights": weights, **pixels}
+        positions = multimodal_positions(input_ids, pixels.get("image_grid_thw"), self.image_token_id, self._merge_size)
+        return {"input_ids": input_ids, "labels": labels, "weights": weights, "positions": positions, **pixels}
+
+    def _decoded(self, sample: Sample) -> list[Image.Image]:
+        try:
+            return [decode(image, max_pixels=_MAX_PIXELS) for image in sample.images]
+        except UnreadableImage as error:
+            raise InputError(
+                f"The image of {sample.name or sample.text[:80]!r} cannot be learned from, though its header looked "
+                f"sound: {error}. Make the data set anew from whole images."
+            ) from error
 
     def _with_image_tokens(self, text: str, grid: torch.Tensor) -> str:
         pieces = text.split(IMAGE_PAD)
@@ -106,15 +128,22 @@ class Encoder:
         filled = (IMAGE_PAD * count + piece for count, piece in zip(counts, pieces[1:], strict=True))
         return pieces[0] + "".join(filled)
 
-    def length(self, sample: Sample) -> int:
-        """The number of tokens that `encode` would give, found without decoding an image."""
-        num_tokens = len(self.processor.tokenizer(sample.text + sample.continuation)["input_ids"])
-        for data in sample.images:
-            with Image.open(io.BytesIO(data)) as image:
-                num_patches = self.processor.image_processor.get_number_of_image_patches(image.height, image.width)
-            # One placeholder was counted.
-            num_tokens += num_patches // self._merge - 1
-        return num_tokens
+    def measure(self, samples: Sequence[Sample]) -> list[tuple[int, list[int]]]:
+        """Of each sample the number of tokens and the patches of each image, without decoding any."""
+        texts = self._token_counts([sample.text for sample in samples])
+        continuations = self._token_counts([sample.continuation for sample in samples])
+        measured = []
+        for sample, *counts in zip(samples, texts, continuations, strict=True):
+            patches = [self._num_patches(width, height) for width, height in _sizes(sample)]
+            # One placeholder of each image was counted.
+            measured.append((sum(counts) + sum(number // self._merge - 1 for number in patches), patches))
+        return measured
+
+    def _token_counts(self, texts: list[str]) -> list[int]:
+        return [len(ids) for ids in self.processor.tokenizer(texts)["input_ids"]]
+
+    def _num_patches(self, width: int, height: int) -> int:
+        return int(self.processor.image_processor.get_number_of_image_patches(height, width))
 
     def labels(self, input_ids: torch.Tensor, targets: Targets) -> torch.Tensor:
         """`input_ids` `[L]` with everything that is not learned set to -100.
@@ -169,6 +198,16 @@ class Encoder:
         return batch
 
 
+def _sizes(sample: Sample) -> Sequence[tuple[int, int]]:
+    if sample.sizes is not None:
+        return sample.sizes
+    sizes = []
+    for data in sample.images:
+        with Image.open(io.BytesIO(data)) as image:
+            sizes.append(image.size)
+    return sizes
+
+
 def _occurrences(ids: list[int], sought: list[int]) -> list[int]:
     """Where `sought` begins in `ids`.
 
@@ -176,30 +215,3 @@ def _occurrences(ids: list[int], sought: list[int]) -> list[int]:
     [1, 3]
     """
     return [i for i in range(len(ids) - len(sought) + 1) if ids[i : i + len(sought)] == sought]
-
-
-class EncodedSamples(Dataset[dict[str, torch.Tensor]]):  # type: ignore[misc]
-    """Samples in a given order, encoded when they are asked for.
-
-    Args:
-        order: The number of the sample at each position.
-        sample_of: The sample of a number.
-        encoder: Encodes it.
-        num_cached: Encoded samples that are kept in memory, the least recently used ones being dropped.
-    """
-
-    def __init__(
-        self, order: Sequence[int], sample_of: Callable[[int], Sample], encoder: Encoder, num_cached: int = 0
-    ) -> None:
-        self._order = order
-
-        def encoded(number: int) -> dict[str, torch.Tensor]:
-            return encoder.encode(sample_of(number))
-
-        self._encoded = lru_cache(maxsize=num_cached)(encoded) if num_cached else encoded
-
-    def __len__(self) -> int:
-        return len(self._order)
-
-    def __getitem__(self, position: int) -> dict[str, torch.Tensor]:
-        return self._encoded(self._order[position])

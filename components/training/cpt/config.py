@@ -9,12 +9,12 @@ from pydantic import Field, model_validator
 
 from pathoflow.errors import ConfigError
 from pathoflow.modeling.shape import TinyShape
-from pathoflow.training.config import TrainingConfig
+from pathoflow.training.config import FineTuningConfig
 
 TINY = "tiny"
 
 
-class CptConfig(TrainingConfig):
+class CptConfig(FineTuningConfig):
     """Which model learns to read micrographs, and from what share of texts alone."""
 
     stage: ClassVar[str] = "cpt"

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-import random
 import shutil
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from accelerate import PartialState
 
 from components.training.cpt.config import TINY, CptConfig
 from components.training.cpt.lookups import Lookup, find_lookups, reordered
 from pathoflow.errors import InputError
-from pathoflow.modeling.checkpoint import load_model, load_processor, save_model
+from pathoflow.modeling.checkpoint import check_fit, load_model, load_processor, save_model
+from pathoflow.modeling.flops import sample_cost
+from pathoflow.modeling.learning import learner
 from pathoflow.modeling.processor import Qwen2_5_VLProcessor, new_processor
 from pathoflow.modeling.tiny import build_tiny_model
 from pathoflow.modeling.tokenizer import IMAGE, train_tokenizer
 from pathoflow.schemas import read_rows
 from pathoflow.training import samples
-from pathoflow.training.engine import final_loss, fine_tune, save_trained
+from pathoflow.training.engine import final_loss, fine_tune, plan_steps, save_trained
 from pathoflow.training.job import Job
-from pathoflow.training.lengths import overlong
-from pathoflow.training.samples import EncodedSamples, Encoder, Sample
+from pathoflow.training.lengths import measure
+from pathoflow.training.plan import shuffled_passes
+from pathoflow.training.samples import Encoder, Sample
+from pathoflow.training.steps import StepShares
 from pathoflow.training.worker import rows_of, run_worker
 
 
@@ -39,38 +45,41 @@ def main(job: Job, state: PartialState) -> None:
     pairs = rows_of(job, "corpus", "train", state)
     found = _lookups(config, job)
     end = processor.tokenizer.eos_token
+    outlines = pairs.remove_columns("image")
 
-    def sample_of(number: int) -> Sample:
+    def sample_of(number: int, rows: Any = pairs) -> Sample:
         if number < len(found):
             return lookup_sample(found[number], processor, config.lookup_weight)
-        pair = pairs[number - len(found)]
-        return caption_sample(pair, end, with_references=config.use_inline_references)
+        return caption_sample(rows[number - len(found)], end, with_references=config.use_inline_references)
 
     encoder = Encoder(processor)
-    first_pair = len(found)
-    dropped = overlong(range(first_pair, first_pair + len(pairs)), sample_of, encoder, config.max_length_tokens, state)
-    order = [number for number in training_order(len(found), len(pairs), config) if number not in dropped]
     model = load_model(source, revision)
+    check_fit(model.config, processor.tokenizer)
+    measures = measure(
+        len(found) + len(pairs),
+        partial(sample_of, rows=outlines),
+        encoder,
+        partial(sample_cost, model.config),
+        job.scratch / "lengths.npz",
+        state,
+    )
+    dropped = measures.longer_than(config.max_length_tokens)
+    order = training_order(len(found), len(pairs), config)
+    plan = plan_steps(config, order[~np.isin(order, list(dropped))], measures, state.num_processes)
     if not tiny and state.is_main_process:
         save_model(model, processor, base)
-    trainer = fine_tune(
-        config,
-        job,
-        model,
-        encoder,
-        EncodedSamples(order, sample_of, encoder, config.cached_samples),
-        mixes_text_and_images=bool(found),
-        in_order=True,
-    )
+    shares = StepShares(plan, sample_of, encoder, config.cached_samples)
+    trainer = fine_tune(config, job, learner(model, config), shares)
     save_trained(trainer, processor, job.output / "model")
     if state.is_main_process:
+        names = {number: sample_of(number).name for number in dropped}
         job.finish(
             {"final_loss": final_loss(trainer), "num_parameters": float(model.num_parameters())},
-            overlong={pairs[number - first_pair]["pair_id"]: length for number, length in dropped.items()},
+            overlong={names[number]: length for number, length in dropped.items()},
         )
 
 
-def training_order(num_lookups: int, num_pairs: int, config: CptConfig) -> list[int]:
+def training_order(num_lookups: int, num_pairs: int, config: CptConfig) -> npt.NDArray[np.int64]:
     """In which order samples come: look-ups alone first, then each caption in a new order in each epoch.
 
     A model learns to look up sooner when nothing else pulls at it; `lookup_share` of the later samples keep it.
@@ -78,20 +87,27 @@ def training_order(num_lookups: int, num_pairs: int, config: CptConfig) -> list[
     Returns:
         Numbers of look-ups below `num_lookups`, and of pairs from there on.
     """
-    rng = random.Random(config.seed)
     num_first = round(num_lookups * (1 - config.lookup_share))
-    order = list(range(num_first))
-    passes = -(-int(config.epochs * num_pairs) // num_pairs)
-    mixed = [num_lookups + pair for _ in range(passes) for pair in rng.sample(range(num_pairs), num_pairs)]
-    mixed = mixed[: int(config.epochs * num_pairs)] + list(range(num_first, num_lookups))
-    rng.shuffle(mixed)
-    return order + mixed
+    pairs = shuffled_passes(range(num_lookups, num_lookups + num_pairs), int(config.epochs * num_pairs), config.seed)
+    mixed = np.concatenate((pairs, np.arange(num_first, num_lookups)))
+    if num_first < num_lookups:
+        mixed = np.random.default_rng(config.seed).permutation(mixed)
+    return np.concatenate((np.arange(num_first), mixed))
 
 
 def caption_sample(pair: Mapping[str, Any], end: str, *, with_references: bool) -> Sample:
-    """An image followed by its caption and, on the next lines, the sentences that refer to it."""
+    """An image followed by its caption and, on the next lines, the sentences that refer to it.
+
+    A pair without its image gives a sample that can be measured.
+    """
     texts = [pair["caption"], *(pair["inline_refs"] if with_references else [])]
-    return Sample(IMAGE + "\n".join(texts) + end, [pair["image"]["bytes"]], "text")
+    return Sample(
+        IMAGE + "\n".join(texts) + end,
+        [pair["image"]["bytes"]] if "image" in pair else [],
+        "text",
+        sizes=[(pair["width"], pair["height"])],
+        name=pair["pair_id"],
+    )
 
 
 def lookup_sample(lookup: Lookup, processor: Qwen2_5_VLProcessor, weight: float) -> Sample:

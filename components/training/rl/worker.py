@@ -23,8 +23,9 @@ from components.training.rl.questions import Question
 from components.training.rl.rewards import rewards_of, think_answer_consistent
 from pathoflow.files import write_atomically
 from pathoflow.modeling.checkpoint import load_model, load_processor
+from pathoflow.modeling.learning import freeze
 from pathoflow.output import Reporter
-from pathoflow.training.engine import freeze, trainer_arguments
+from pathoflow.training.engine import trainer_arguments
 from pathoflow.training.job import Job
 from pathoflow.training.restart import train_safely
 from pathoflow.training.snapshots import RestartableTrainer

@@ -6,10 +6,10 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from pathoflow.training.config import TrainingConfig
+from pathoflow.training.config import FineTuningConfig
 
 
-class SftConfig(TrainingConfig):
+class SftConfig(FineTuningConfig):
     """How the model learns to reason, and when that is enough."""
 
     stage: ClassVar[str] = "sft"

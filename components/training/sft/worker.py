@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from accelerate import PartialState
@@ -9,12 +10,16 @@ from accelerate import PartialState
 from components.training.sft.config import SftConfig
 from components.training.sft.examination import Examination, Question, answer_in
 from pathoflow.modeling.checkpoint import load_model, load_processor
+from pathoflow.modeling.flops import sample_cost
+from pathoflow.modeling.learning import learner
 from pathoflow.output import Reporter
 from pathoflow.training import samples
-from pathoflow.training.engine import final_loss, fine_tune, save_trained
+from pathoflow.training.engine import final_loss, fine_tune, plan_steps, save_trained
 from pathoflow.training.job import Job
-from pathoflow.training.lengths import overlong
-from pathoflow.training.samples import EncodedSamples, Encoder, Sample
+from pathoflow.training.lengths import measure
+from pathoflow.training.plan import shuffled_passes
+from pathoflow.training.samples import Encoder, Sample
+from pathoflow.training.steps import StepShares
 from pathoflow.training.worker import rows_of, run_worker
 
 
@@ -28,10 +33,16 @@ def main(job: Job, state: PartialState) -> None:
 
     def sample_of(number: int) -> Sample:
         row = rows[number]
-        return samples.conversation(row["messages"], [image["bytes"] for image in row["images"]], processor)
+        images = [image["bytes"] for image in row["images"]]
+        name = f"{row['pair_id']} ({row['task']})"
+        return samples.conversation(row["messages"], images, processor, name)
 
-    dropped = overlong(range(len(rows)), sample_of, encoder, config.max_length_tokens, state)
+    cost_of = partial(sample_cost, model.config)
+    measures = measure(len(rows), sample_of, encoder, cost_of, job.scratch / "lengths.npz", state)
+    dropped = measures.longer_than(config.max_length_tokens)
     kept = [number for number in range(len(rows)) if number not in dropped]
+    order = shuffled_passes(kept, _num_wanted(config, len(kept), state.num_processes), config.seed)
+    plan = plan_steps(config, order, measures, state.num_processes)
     questions = dev_questions(rows_of(job, "reasoning_data", "dev", state), processor, config.dev_questions)
     examination = Examination(
         questions,
@@ -42,19 +53,18 @@ def main(job: Job, state: PartialState) -> None:
         max_new_tokens=config.max_response_tokens,
         stop_at=config.stop_at_dev_accuracy,
     )
-    trainer = fine_tune(
-        config,
-        job,
-        model,
-        encoder,
-        EncodedSamples(kept, sample_of, encoder, config.cached_samples),
-        mixes_text_and_images=False,
-        callbacks=[examination] if questions else [],
-    )
+    shares = StepShares(plan, sample_of, encoder, config.cached_samples)
+    trainer = fine_tune(config, job, learner(model, config), shares, [examination] if questions else [])
     save_trained(trainer, processor, job.output / "model")
     if state.is_main_process:
-        names = {f"{rows[number]['pair_id']} ({rows[number]['task']})": length for number, length in dropped.items()}
+        names = {sample_of(number).name: length for number, length in dropped.items()}
         _finish(job, trainer, examination, config, names)
+
+
+def _num_wanted(config: SftConfig, num_samples: int, num_processes: int) -> int:
+    if config.max_steps is not None:
+        return config.max_steps * config.samples_per_step(num_processes)
+    return max(1, round(config.epochs * num_samples))
 
 
 def dev_questions(rows: Any, processor: Any, number: int) -> list[Question]:

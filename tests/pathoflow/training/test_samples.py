@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
+
 import pytest
 import torch
+from PIL import Image
 
+from pathoflow.errors import InputError
 from pathoflow.images import encode_jpeg
 from pathoflow.modeling.processor import new_processor
 from pathoflow.modeling.tokenizer import IMAGE, train_tokenizer
 from pathoflow.prompts import prompt_messages, text_message
-from pathoflow.training.engine import weighted_loss
-from pathoflow.training.samples import IGNORED, EncodedSamples, Encoder, Sample, conversation, prompt
+from pathoflow.training.samples import IGNORED, Encoder, Sample, conversation, prompt
 from tests.conversations import patch
 
 IMAGES = [encode_jpeg(patch("lipoma"))]
@@ -77,7 +81,17 @@ def test_lengths_are_those_of_the_encoded_samples():
         Sample(IMAGE + "lipoma" + IMAGE, [large, IMAGES[0]], "text"),
         Sample("A lipoma ", [], "continuation", continuation="A"),
     ):
-        assert encoder.length(sample) == len(encoder.encode(sample)["input_ids"])
+        ((num_tokens, patches),) = encoder.measure([sample])
+        assert num_tokens == len(encoder.encode(sample)["input_ids"])
+        assert len(patches) == len(sample.images)
+        sizes = [Image.open(io.BytesIO(data)).size for data in sample.images]
+        assert encoder.measure([dataclasses.replace(sample, images=[], sizes=sizes)]) == [(num_tokens, patches)]
+
+
+def test_a_broken_image_is_named(encoder):
+    sample = Sample(IMAGE + "lipoma", [IMAGES[0][:-20]], "text", name="book/page 7")
+    with pytest.raises(InputError, match=r"'book/page 7' cannot be learned from.*corrupt_image"):
+        encoder.encode(sample)
 
 
 @pytest.mark.parametrize("left", [False, True])
@@ -96,30 +110,3 @@ def test_batches_are_padded_on_the_side_asked_for(encoder, left):
 
 def test_a_batch_without_images_has_no_pixels(encoder):
     assert "pixel_values" not in encoder.batch([encoder.encode(Sample("lipoma", [], "text"))])
-
-
-def test_weighted_loss_is_the_usual_one_with_equal_weights():
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(2, 5, 7, generator=generator)
-    labels = torch.randint(0, 7, (2, 5), generator=generator)
-    labels[0, :2] = IGNORED
-    usual = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
-    assert torch.allclose(weighted_loss(logits, labels, torch.ones(2, 5)), usual)
-    alone = torch.zeros(2, 5)
-    alone[1, 3] = 4.0
-    expected = torch.nn.functional.cross_entropy(logits[1, 3:4], labels[1, 3:4])
-    assert torch.allclose(weighted_loss(logits, labels, alone), expected)
-    assert weighted_loss(logits, torch.full_like(labels, IGNORED), torch.ones(2, 5)) == 0
-
-
-def test_encoded_samples_are_kept_as_told(encoder):
-    asked = []
-
-    def sample_of(number: int) -> Sample:
-        asked.append(number)
-        return Sample(f"lipoma {number}", [], "text")
-
-    samples = EncodedSamples([2, 0, 2], sample_of, encoder, num_cached=2)
-    first, _, third = (samples[position] for position in range(len(samples)))
-    assert asked == [2, 0]
-    assert first is third

@@ -52,7 +52,7 @@ def config(**values) -> CptConfig:
 
 
 def test_look_ups_come_first_and_a_share_among_the_captions():
-    order = training_order(10, 6, config(lookup_share=0.2, epochs=1.5, num_lookups=10))
+    order = list(training_order(10, 6, config(lookup_share=0.2, epochs=1.5, num_lookups=10)))
     assert order[:8] == list(range(8))
     assert sorted(number for number in order[8:] if number < 10) == [8, 9]
     captions = [number - 10 for number in order if number >= 10]

@@ -1,0 +1,84 @@
+"""The whole course of a training before it begins: which samples each step learns from, and who computes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pathoflow.training.packing import pack
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Steps of samples, laid out in packs. It follows from its attributes alone: a step's number is all its state.
+
+    A step learns from the same samples however many processes, rounds and packs they are spread over.
+
+    Attributes:
+        order: The numbers of the samples in the order in which they are learned; begun anew if it is too short.
+        lengths: Tokens of each sample, by its number.
+        costs: Work of each sample, by its number.
+        samples_per_step: Samples of one optimiser step, in all processes together.
+        num_steps: Optimiser steps.
+        num_processes: Processes that share each step.
+        pack_tokens: Longest pack.
+        min_rounds: Packs per process and step, at least.
+    """
+
+    order: npt.NDArray[np.int64]
+    lengths: npt.NDArray[np.int64]
+    costs: npt.NDArray[np.float64]
+    samples_per_step: int
+    num_steps: int
+    num_processes: int
+    pack_tokens: int
+    min_rounds: int = 1
+
+    def samples(self, step: int) -> npt.NDArray[np.int64]:
+        """The numbers of the samples of one step."""
+        start = step * self.samples_per_step
+        positions = np.arange(start, start + self.samples_per_step)
+        if self.num_steps * self.samples_per_step <= len(self.order) + self.samples_per_step - 1:
+            # The last step takes what is left.
+            positions = positions[positions < len(self.order)]
+        return self.order[positions % len(self.order)]
+
+    def packs(self, step: int) -> list[list[list[int]]]:
+        """The numbers of the samples of one step: for each process its packs."""
+        numbers = self.samples(step)
+        layout = pack(
+            self.lengths[numbers].tolist(),
+            self.costs[numbers].tolist(),
+            num_processes=self.num_processes,
+            limit_tokens=self.pack_tokens,
+            min_rounds=self.min_rounds,
+        )
+        return [[[int(numbers[position]) for position in members] for members in packs] for packs in layout]
+
+    def num_tokens(self, step: int) -> int:
+        """Tokens of one step's samples."""
+        return int(self.lengths[self.samples(step)].sum())
+
+
+def num_steps(num_samples: int, samples_per_step: int, max_steps: int | None) -> int:
+    """Optimiser steps of a training.
+
+    >>> num_steps(10, 4, None), num_steps(10, 4, 7)
+    (3, 7)
+    """
+    return max_steps or -(-num_samples // samples_per_step)
+
+
+def shuffled_passes(numbers: Sequence[int], num_wanted: int, seed: int) -> npt.NDArray[np.int64]:
+    """`num_wanted` numbers, in pass after pass over all of them, each in a new order.
+
+    >>> len(shuffled_passes(range(4), 6, seed=0))
+    6
+    """
+    generator = np.random.default_rng(seed)
+    values = np.asarray(numbers, dtype=np.int64)
+    num_passes = -(-num_wanted // len(values))
+    return np.concatenate([generator.permutation(values) for _ in range(num_passes)])[:num_wanted]

@@ -10,7 +10,15 @@ import torch
 from pathoflow.errors import InputError
 from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
 from pathoflow.modeling.processor import Qwen2_5_VLProcessor
-from pathoflow.modeling.tokenizer import END_OF_TEXT, IMAGE_PAD, TURN_END, TURN_START, VIDEO_PAD, VISION_END, VISION_START
+from pathoflow.modeling.tokenizer import (
+    END_OF_TEXT,
+    IMAGE_PAD,
+    TURN_END,
+    TURN_START,
+    VIDEO_PAD,
+    VISION_END,
+    VISION_START,
+)
 
 _IN_CONFIGURATION = {
     "image_token_id": IMAGE_PAD,

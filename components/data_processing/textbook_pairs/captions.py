@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from pathoflow.images import language_of
@@ -45,6 +45,7 @@ _STYLES = (
     re.compile(rf"\(\s*{_group('[1-9]')}\s*\)[.:,、]?"),
     re.compile(rf"(?:(?<=^)|(?<=[\s.;:。])){_group('[1-9]')}[.、)](?!\d)"),
 )
+_LOST_LABEL = re.compile(r"(?<=[.;:。])\s{2,}(?=[A-Z一-鿿])")
 _CONNECTOR = re.compile(r"^\s*([,;、]\s*(?:and\b|和)?|and\b|or\b|as well as\b|[和与及]|以及)")
 _EDGES = " \t\n\u3000,;:.，；：。、"
 
@@ -215,10 +216,30 @@ def _find_labels(folded: str) -> list[_Label]:
                 for match in style.finditer(folded)
                 if kind(match["labels"][0])
             ]
+            if found and "①" <= folded[found[0].start] <= "⑨":
+                found = _with_lost(found, folded)
             for run in _runs(found):
                 if _num_names(run) > max(_num_names(best), 1):
                     best = run
     return best
+
+
+def _with_lost(labels: list[_Label], folded: str) -> list[_Label]:
+    """Circled figures and those that the reading lost: it leaves two spaces where it could not read one.
+
+    >>> [label.names[0] for label in _with_lost(_find_labels("① Ducts. ② Acini."), "① Ducts. ② Acini.  Nests.")]
+    ['1', '2', '3']
+    """
+    known = {label.start: label for label in labels}
+    places = sorted({*known, *(match.end() for match in _LOST_LABEL.finditer(folded) if match.end() not in known)})
+    if len(places) == len(labels):
+        return labels
+    full = [known.get(place, _Label((), place, place)) for place in places]
+    first = next((number for number, place in enumerate(places) if place in known), 0)
+    start = int(known[places[first]].names[0]) - first
+    numbered = [replace(label, names=(str(start + number),)) for number, label in enumerate(full)]
+    agrees = all(label.names == other.names for label, other in zip(full, numbered, strict=True) if label.names)
+    return numbered if agrees and start == 1 else labels
 
 
 def _runs(labels: list[_Label]) -> Iterator[list[_Label]]:

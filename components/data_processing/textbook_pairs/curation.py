@@ -14,7 +14,13 @@ from components.data_processing.textbook_pairs.captions import is_caption_start
 from components.data_processing.textbook_pairs.config import TextbookPairsConfig
 from components.data_processing.textbook_pairs.figures import cut_figure
 from components.data_processing.textbook_pairs.layout import Region, layout_model
-from components.data_processing.textbook_pairs.matching import CaptionBlock, find_captions, find_titles, match
+from components.data_processing.textbook_pairs.matching import (
+    CaptionBlock,
+    find_captions,
+    find_table_titles,
+    find_titles,
+    match,
+)
 from components.data_processing.textbook_pairs.ocr import Line, TextReader
 from components.data_processing.textbook_pairs.pages import Page, Rendering, render
 from components.data_processing.textbook_pairs.panels import Mask
@@ -108,6 +114,7 @@ class PageReader:
     def _paragraphs(self, sheet: _Sheet, lines: Sequence[Line]) -> list[str]:
         """The body text: no captions, no words in tables and charts, no running heads."""
         aside = {line for block in find_captions(lines, sheet.regions) for line in block.lines}
+        aside.update(find_table_titles(lines))
         graphics = [picture.box for picture in sheet.pictures if picture.rejected in _GRAPHICS_WITH_WORDS]
         body = [
             line

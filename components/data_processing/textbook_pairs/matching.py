@@ -30,6 +30,10 @@ _ABOVE_PENALTY = 2.0
 _MIN_WALL_SHARE = 0.3
 # An unnumbered title stands this share of a numbered caption's reach from its picture, at most.
 _TITLE_REACH = 0.6
+_MAX_TITLE_LINES = 4
+_TABLE_TITLE = re.compile(
+    r"^\W*(?:tab(?:le|\.)|表)\s*\d[\d.-]*[A-Z]?\s?[.:、]?\s*(?=[A-Z一-鿿])(?![所显]?示)", re.IGNORECASE
+)
 _NOT_OF_A_FIGURE = re.compile(r"^\W*(?:tab(?:le)?\b|表\s*\d|box\b|scheme\b|source\b)", re.IGNORECASE)
 
 
@@ -146,7 +150,15 @@ def find_titles(
     for region in sorted((r for r in regions if r.kind == "figure_caption"), key=lambda r: (-r.confidence, r.box)):
         own = [line for line in lines if line not in taken and line.box.share_in(region.box) > 0.5]
         own.sort(key=lambda line: (line.box.y0, line.box.x0))
-        if not own or _NOT_OF_A_FIGURE.match(own[0].text) or not re.search(r"[^\W\d]{2}", own[0].text):
+        if own:
+            # The region may run on into the body.
+            own = _grown(own[0], own[1:], [r for r in regions if r.kind != "figure_caption"])
+        if (
+            not own
+            or len(own) > _MAX_TITLE_LINES
+            or _NOT_OF_A_FIGURE.match(own[0].text)
+            or not re.search(r"[^\W\d]{2}", own[0].text)
+        ):
             continue
         title, parts = split_parts(_caption_text(own))
         blocks.append(CaptionBlock(Caption("", title, parts), union(line.box for line in own), tuple(own)))
@@ -164,6 +176,16 @@ def find_titles(
         if len(near) == 1 and all(near[0] != other for _, other in titles):
             titles.append((block, near[0]))
     return titles
+
+
+def find_table_titles(lines: Sequence[Line]) -> list[Line]:
+    """The lines that begin the title of a table."""
+    starts = [
+        line
+        for line in lines
+        if _TABLE_TITLE.match(line.text) and not re.match(r"^\W*\w+\.?\s*[\d.-]+\s[a-z]", line.text)
+    ]
+    return [start for start in starts if not any(_goes_on(line, start) for line in lines if line is not start)]
 
 
 def _caption_text(block: Sequence[Line]) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.data_processing.textbook_pairs.boxes import Box, union
-from components.data_processing.textbook_pairs.graphics import what_graphic
+from components.data_processing.textbook_pairs.graphics import flat_share, what_graphic
 from components.data_processing.textbook_pairs.layout import Region
 from components.data_processing.textbook_pairs.pages import Pixels
 from components.data_processing.textbook_pairs.panels import Mask, xy_cut
@@ -28,9 +28,11 @@ _MAX_TABLE_INK = 0.6
 # A region of the layout model is believed if it is sure, or if pictures fill it; not if it holds text.
 _SURE_REGION = 0.45
 _SURE_TEXT = 0.5
-_MIN_FILLED_REGION = 0.4
+_MIN_FILLED_REGION = 0.6
 _MAX_TEXT_IN_REGION = 0.12
 _SAME_ATOM_PX = 5
+_EDGE_PX = 3
+_SHADOW_FLAT = 0.5
 
 
 class Picture(NamedTuple):
@@ -110,10 +112,9 @@ def find_pictures(page: Pixels, ink: Mask, regions: Sequence[Region], min_figure
     for box in trusted_figures(regions, blobs):
         held = [blob for blob in blobs if blob.share_in(box) >= 0.5]
         whole = union([box, *held]).clipped(page.shape[1], page.shape[0])
-        picture = _judged(page, ink, whole, regions, min_figure_px)
-        # What is rejected is so as a whole; what may be a figure comes as its blobs, which are more exact.
-        if picture.rejected or not held or sum(blob.area for blob in held) < _MIN_FILLED_REGION * whole.area:
-            pictures.append(picture)
+        # Blobs are more exact than the region around them, where one of them is a photograph.
+        if not any(_is_photograph(page, ink, blob, regions, min_figure_px) for blob in held):
+            pictures.append(_judged(page, ink, whole, regions, min_figure_px))
             blobs = [blob for blob in blobs if blob not in held]
     pictures += [
         _judged(page, ink, blob, regions, min_figure_px)
@@ -131,6 +132,10 @@ def find_pictures(page: Pixels, ink: Mask, regions: Sequence[Region], min_figure
     return sorted(set(pictures), key=lambda picture: (picture.box.y0, picture.box.x0))
 
 
+def _is_photograph(page: Pixels, ink: Mask, blob: Box, regions: Sequence[Region], min_figure_px: int) -> bool:
+    return not _judged(page, ink, blob, regions, min_figure_px).rejected
+
+
 def trusted_figures(regions: Sequence[Region], blobs: Sequence[Box]) -> list[Box]:
     """The figures of the layout model that hold no body text and are sure or filled with pictures, without repeats."""
     text = [r.box for r in regions if r.kind in ("text", "title", "header", "footer") and r.confidence >= _SURE_TEXT]
@@ -141,11 +146,18 @@ def trusted_figures(regions: Sequence[Region], blobs: Sequence[Box]) -> list[Box
             continue
         in_text = sum(part.intersection(box).area for part in text if part.share_in(box) > 0)
         filled = sum(blob.area for blob in blobs if blob.share_in(box) >= 0.5) / box.area
-        if in_text > _MAX_TEXT_IN_REGION * box.area or (region.confidence < _SURE_REGION and filled < 0.6):
+        if in_text > _MAX_TEXT_IN_REGION * box.area or (
+            region.confidence < _SURE_REGION and filled < _MIN_FILLED_REGION
+        ):
             continue
         if all(max(box.share_in(other), other.share_in(box)) < 0.5 for other in boxes):
             boxes.append(box)
     return boxes
+
+
+def _at_edge(box: Box, width: int, height: int) -> bool:
+    """Whether a box reaches the edge of the page, as the shadow of its spine does."""
+    return min(box.x0, box.y0, width - box.x1, height - box.y1) <= _EDGE_PX
 
 
 def find_blobs(ink: Mask) -> list[Box]:
@@ -192,6 +204,8 @@ def _why_rejected(page: Pixels, ink: Mask, box: Box, regions: Sequence[Region], 
         return "too_small"
     if any(region.kind in ("header", "footer") and box.share_in(region.box) > 0.7 for region in regions):
         return "header_or_footer"
+    if _at_edge(box, page.shape[1], page.shape[0]) and flat_share(page[y0:y1, x0:x1], ink[y0:y1, x0:x1]) > _SHADOW_FLAT:
+        return "page_edge"
     reason = what_graphic(page[y0:y1, x0:x1], ink[y0:y1, x0:x1], page.shape[1])
     # The layout model takes panels that touch for the cells of a table.
     tabular = any(region.kind == "table" and box.share_in(region.box) > 0.7 for region in regions)

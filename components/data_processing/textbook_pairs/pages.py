@@ -14,7 +14,7 @@ from PIL import Image
 
 from components.data_processing.textbook_pairs.boxes import Box, union
 from components.data_processing.textbook_pairs.listing import PDF_SUFFIX
-from components.data_processing.textbook_pairs.pdfs import count_pdf_pages, page_size, render_pdf
+from components.data_processing.textbook_pairs.pdfs import count_pdf_pages, render_pdf
 from components.data_processing.textbook_pairs.skew import estimate_skew, rotation, turned
 from pathoflow.images import UnreadableImage, read
 
@@ -180,10 +180,11 @@ def _count_frames(path: Path) -> int:
 
 
 def _render_pdf(page: Page, layout_pixels: int, crop_scale: int, max_source_pixels: int) -> Pixels:
-    width, height = page_size(page.path, page.index)
-    coarse_width, coarse_height = _checked_size(width, height, layout_pixels)
-    scale = crop_scale * max(coarse_width / width, coarse_height / height)
-    return _resized(render_pdf(page.path, page.index, scale, max_source_pixels), layout_pixels, crop_scale)
+    def scale_of(width: float, height: float) -> float:
+        coarse_width, coarse_height = _checked_size(width, height, layout_pixels)
+        return crop_scale * max(coarse_width / width, coarse_height / height)
+
+    return _resized(render_pdf(page.path, page.index, scale_of, max_source_pixels), layout_pixels, crop_scale)
 
 
 def _resized(image: Image.Image, layout_pixels: int, crop_scale: int) -> Pixels:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import math
+import mmap
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -94,9 +96,17 @@ def open_pdf(path: Path) -> pypdfium2.PdfDocument:
     try:
         return pypdfium2.PdfDocument(path)
     except pypdfium2.PdfiumError as error:
-        if "password" in str(error).lower():
-            raise UnreadableImage("encrypted_pdf", "a password is needed: save the file without one") from error
-        raise UnreadableImage("corrupt_pdf", str(error)) from error
+        raise _why_unopened(path) from error
+
+
+def _why_unopened(path: Path) -> UnreadableImage:
+    """Why PDFium does not open a file: its own last error may be one of a file before."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        if content.find(b"/Encrypt") >= 0:
+            return UnreadableImage("encrypted_pdf", "a password is needed: save the file without one")
+        if re.search(rb"/Count\s+0\b", content) and not re.search(rb"/Count\s+[1-9]", content):
+            return UnreadableImage("empty_pdf", "the PDF has no pages")
+    return UnreadableImage("corrupt_pdf", "PDFium finds no document in it: fetch or copy the file again")
 
 
 def count_pdf_pages(path: Path) -> int:
@@ -111,24 +121,22 @@ def count_pdf_pages(path: Path) -> int:
         return len(document)
 
 
-def page_size(path: Path, index: int) -> tuple[float, float]:
-    """Width and height of a page in points, as it is shown (its own rotation applied).
+def render_pdf(
+    path: Path, index: int, scale_of: Callable[[float, float], float], max_source_pixels: int
+) -> Image.Image:
+    """Draws a page in RGB.
+
+    Args:
+        path: The PDF.
+        index: The page, from 0.
+        scale_of: Pixels per point for a page of that width and height in points, as it is shown.
+        max_source_pixels: Largest image on the page.
 
     Raises:
-        UnreadableImage: The page cannot be read.
+        UnreadableImage: The page is broken, or holds too large an image.
     """
     with _page(path, index) as page:
-        width, height = page.get_size()
-    return float(width), float(height)
-
-
-def render_pdf(path: Path, index: int, scale: float, max_source_pixels: int) -> Image.Image:
-    """Draws a page at `scale` pixels per point, in RGB.
-
-    Raises:
-        UnreadableImage: The page is broken, or holds an image of more than `max_source_pixels`.
-    """
-    with _page(path, index) as page:
+        scale = scale_of(*page.get_size())
         for picture in page.get_objects(filter=[pdfium.FPDF_PAGEOBJ_IMAGE]):
             columns, rows = picture.get_px_size()
             if columns * rows > max_source_pixels:

@@ -1,1 +1,1 @@
-"""Turns a public image folder with a CSV into image–caption pairs."""
+"""Turns public data sets of captioned images into image–caption pairs."""

@@ -11,7 +11,7 @@ def public_pairs(
     shard: str = "",
     parts: dsl.Input[list[dsl.Dataset]] = None,
 ) -> None:
-    """Turns a public image folder with a CSV into image–caption pairs.
+    """Turns public data sets of captioned images into image–caption pairs.
 
     Args:
         config: Resolved configuration of the stage, as JSON.

@@ -53,8 +53,9 @@ def write_slide(path: Path, seed: int) -> Path:
 
 def write_empty_slide(path: Path, side_px: int) -> Path:
     """A slide of any size of which one corner was scanned: a TIFF whose other tiles are left out."""
-    tiles = iter([np.zeros((2048, 2048, 3), np.uint8)] + [None] * ((-(-side_px // 2048)) ** 2 - 1))
-    shape, tile = (side_px, side_px, 3), (2048, 2048)
+    num_tiles = (-(-side_px // 4096)) ** 2
+    tiles = iter([np.zeros((4096, 4096, 3), np.uint8)] + [None] * (num_tiles - 1))
+    shape, tile = (side_px, side_px, 3), (4096, 4096)
     tifffile.imwrite(path, tiles, shape=shape, dtype=np.uint8, tile=tile, compression="zlib", photometric="rgb")
     return path
 

@@ -25,6 +25,8 @@ _ENVIRONMENT = {
     # transformers and trl import MLflow when they find it; the supervising process does the tracking.
     "DISABLE_MLFLOW_INTEGRATION": "TRUE",
     "PYTHONUNBUFFERED": "1",
+    # Libraries tell each other of these at every step.
+    "PYTHONWARNINGS": "ignore::FutureWarning",
 }
 _LAST_LINES = 30
 # How torchrun marks the lines of each process.

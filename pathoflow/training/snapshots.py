@@ -15,7 +15,9 @@ import torch
 from torch.utils._pytree import tree_map
 from transformers import Trainer
 
+from pathoflow.errors import StageError
 from pathoflow.processes import die_with_parent
+from pathoflow.training.advice import not_a_number
 from pathoflow.training.callbacks import barrier
 from pathoflow.training.checkpoints import complete, list_files, staging_of, wait_until_listed
 from pathoflow.training.config import TrainingConfig
@@ -74,6 +76,8 @@ class RestartableTrainer(Trainer):  # type: ignore[misc]
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         started = time.perf_counter()
+        if advice := not_a_number(self.state.global_step, self._tr_loss.item(), None):
+            raise StageError(advice)
         if self._writer is not None:
             # The one before must be complete: two at a time would need twice the memory.
             self._writer.join()
@@ -186,7 +190,9 @@ def _write_part(path: Path, part: Any) -> None:
     elif path.suffix == ".safetensors":
         safetensors.torch.save_file({name: tensor.cpu() for name, tensor in part.items()}, path)
     else:
-        torch.save(part, path)
+        # Given a name, torch would write by itself and tell of a full disk as "unexpected pos".
+        with path.open("wb") as file:
+            torch.save(part, file)
 
 
 def _detached(part: Any) -> Any:

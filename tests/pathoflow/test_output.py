@@ -92,3 +92,16 @@ def test_json_and_plots_have_the_same_bytes_each_time(out):
     assert write() == first
     assert json.loads(first[0]) == {"a": "é", "b": 1}
     assert (out.path / "plots" / "loss.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_series_is_cut_back_to_where_training_goes_on(tmp_path):
+    reporter = Reporter(tmp_path)
+    reporter.cut_back(5)
+    for step in (1, 5, 6):
+        reporter.series(step, loss=1.0 / step)
+    with (tmp_path / "series.jsonl").open("a") as file:
+        file.write('{"step": 7')
+    reporter.cut_back(5)
+    reporter.series(6, loss=0.5)
+    points = [json.loads(line) for line in (tmp_path / "series.jsonl").read_text().splitlines()]
+    assert [(point["step"], point["values"]["loss"]) for point in points] == [(1, 1.0), (5, 0.2), (6, 0.5)]

@@ -183,6 +183,23 @@ def test_a_series_survives_a_line_that_a_kill_cut_short(tracker, client, tmp_pat
     assert [point.value for point in client.get_metric_history(run.run_id, "loss")] == [0.5, 0.25]
 
 
+def test_points_that_are_reported_again_after_a_restart_are_logged_once(tracker, client, tmp_path, monkeypatch):
+    monkeypatch.setattr(tracking, "_LIVE_INTERVAL_S", 0.02)
+    reporter = Reporter(tmp_path)
+    for step in (1, 2, 3):
+        reporter.series(step, loss=1.0)
+    run = tracker.stage_run("toy", "here/toy", run_id=None, parent_run_id=None)
+    run.follow(tmp_path / "series.jsonl")
+    # The new attempt takes its time until it knows from which checkpoint it goes on.
+    time.sleep(0.3)
+    assert not client.get_metric_history(run.run_id, "loss")
+    reporter.cut_back(2)
+    reporter.series(3, loss=0.5)
+    run.abort("KILLED", "the test is over")
+    points = client.get_metric_history(run.run_id, "loss")
+    assert [(point.step, point.value) for point in points] == [(1, 1.0), (2, 1.0), (3, 0.5)]
+
+
 def test_a_server_that_is_away_for_a_while_costs_no_points(tracker, client, tmp_path, monkeypatch):
     monkeypatch.setattr(tracking, "_LIVE_INTERVAL_S", 0.02)
     log_batch = MlflowClient.log_batch

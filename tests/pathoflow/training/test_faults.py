@@ -1,0 +1,150 @@
+"""What happens to a training's processes: signals to one and to all, kills at any moment, a dying one, a full disk."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pathoflow.errors import Preempted, StageError
+from pathoflow.training.checkpoints import MARKER, PREFIX, newest_complete, step_of
+from tests.toy_training.attempt import Attempt, outcome
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    where = tmp_path_factory.mktemp("whole") / "run"
+    attempt = Attempt(where)
+    assert attempt.end() == 0, attempt.words()
+    return outcome(where)
+
+
+def test_a_stop_of_one_process_and_then_of_all_leaves_checkpoints_from_which_the_run_completes(tmp_path, whole):
+    where = tmp_path / "run"
+    one = Attempt(where, data_workers=1)
+    one.wait_for(f"checkpoints/{PREFIX}5/{MARKER}")
+    os.kill(one.rank(1), signal.SIGTERM)
+    assert one.end(60) == Preempted.exit_code, one.words()
+    first = step_of(newest_complete(one.checkpoints))
+    assert 5 <= first < 40
+    one.forget_start()
+
+    everything = Attempt(where, data_workers=1)
+    everything.wait_for(f"checkpoints/{PREFIX}{first // 5 * 5 + 5}/{MARKER}")
+    processes = everything.processes()
+    assert len(processes) >= 5, "agent, two processes and their two loaders"
+    for process in [everything.stage, *processes]:
+        process.send_signal(signal.SIGTERM)
+    assert everything.end(60) == Preempted.exit_code, everything.words()
+    assert not psutil.wait_procs(processes, timeout=10)[1]
+    assert step_of(newest_complete(everything.checkpoints)) > first
+
+    assert Attempt(where, data_workers=1).end() == 0
+    assert outcome(where) == whole
+
+
+def test_a_stop_before_training_began_is_resumable_too(tmp_path):
+    attempt = Attempt(tmp_path / "run")
+    deadline = time.monotonic() + 60
+    while len(attempt.processes()) < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    time.sleep(0.5)
+    attempt.processes()[-1].send_signal(signal.SIGTERM)
+    assert attempt.end(60) == Preempted.exit_code, attempt.words()
+
+
+def kill_and_resume(where: Path, kills: int, seed: int, **values) -> list[int]:
+    """Kills a run at random moments until it was killed so often, then lets it end; steps it went on from."""
+    generator = random.Random(seed)
+    steps = [0]
+    for _ in range(kills):
+        attempt = Attempt(where, **values)
+        attempt.wait_for("started-0")
+        time.sleep(generator.uniform(0.0, 3.0))
+        processes = attempt.processes() if attempt.stage.poll() is None else []
+        attempt.stage.kill()
+        attempt.end()
+        assert not psutil.wait_procs(processes, timeout=10)[1], "processes outlived the stage"
+        attempt.forget_start()
+        found = newest_complete(attempt.checkpoints)
+        steps.append(step_of(found) if found else 0)
+        assert steps[-1] >= steps[-2], "a checkpoint that had been complete was lost"
+    last = Attempt(where, **values)
+    assert last.end() == 0, last.words()
+    return steps
+
+
+# Half of the time goes into saving, so that many kills fall into it.
+KILLED = {"save_every_steps": 1, "num_extra": 1_000_000}
+
+
+@pytest.fixture(scope="module")
+def whole_with_ballast(tmp_path_factory):
+    where = tmp_path_factory.mktemp("ballast") / "run"
+    assert Attempt(where, **KILLED, max_steps=60).end() == 0
+    return outcome(where)
+
+
+def test_kills_at_random_moments_never_cost_more_than_the_last_checkpoint(tmp_path, whole):
+    kill_and_resume(tmp_path / "run", 2, seed=0)
+    assert outcome(tmp_path / "run") == whole
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("background", [False, True])
+def test_thirty_kills(tmp_path, whole_with_ballast, background):
+    steps = kill_and_resume(
+        tmp_path / "run", 15, seed=int(background), **KILLED, max_steps=60, background_checkpoints=background
+    )
+    print("went on from steps", steps)
+    assert outcome(tmp_path / "run") == whole_with_ballast
+
+
+def test_a_process_that_dies_stops_all_and_is_named_with_its_last_words(tmp_path):
+    attempt = Attempt(tmp_path / "raised", fails_at=7, max_steps=1000)
+    assert attempt.end() == StageError.exit_code
+    assert "failed in process 1 of 2, which ended with exit code 1" in attempt.words()
+    assert "RuntimeError: the toy broke" in attempt.words().rpartition("Its last lines:")[2]
+
+
+def test_a_killed_process_stops_all_within_a_minute(tmp_path):
+    attempt = Attempt(tmp_path / "run", max_steps=1000)
+    attempt.wait_for(f"checkpoints/{PREFIX}5/{MARKER}")
+    processes = attempt.processes()
+    os.kill(attempt.rank(1), signal.SIGKILL)
+    assert attempt.end(60) == StageError.exit_code
+    assert not psutil.wait_procs(processes, timeout=10)[1]
+    assert "process 1 of 2, which was killed by SIGKILL" in attempt.words()
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path, background):
+    where = tmp_path / "run"
+    checkpoints = where / "scratch" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    # Room for one checkpoint and a half: weights and two moments of half a million numbers are 6 MB.
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=9m", "tmpfs", checkpoints], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"no file system of a given size can be mounted here: {mounted.stderr.decode().strip()}")
+    values = {"num_extra": 500_000, "num_processes": 1, "background_checkpoints": background}
+    try:
+        attempt = Attempt(where, **values)
+        assert attempt.end() == StageError.exit_code
+        assert "No space left on device" in attempt.words(), attempt.words()
+        assert step_of(newest_complete(checkpoints)) == 5
+        subprocess.run(["mount", "-o", "remount,size=64m", checkpoints], check=True)
+        again = Attempt(where, **values, max_steps=12)
+        assert again.end() != 0, "another configuration"
+        assert "max_steps was 40 there and is 12 here" in again.words()
+        assert Attempt(where, **values).end() == 0
+    finally:
+        subprocess.run(["umount", "-l", checkpoints], check=True)

@@ -1,0 +1,23 @@
+"""Configuration of the toy training."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pathoflow.training.config import TrainingConfig
+
+
+class ToyTrainingConfig(TrainingConfig):
+    """How the toy is trained, and how it fails."""
+
+    stage: ClassVar[str] = "toy_training"
+
+    learning_rate: float = 1e-2
+    bf16: bool = False
+    max_steps: int = 40
+    save_every_steps: int = 5
+    log_every_steps: int = 1
+    delay_s: float = 0.0
+    fails_at: int = 0
+    poison_at: int = 0
+    num_extra: int = 0

@@ -42,7 +42,7 @@ from pathoflow.training.lengths import Measures
 from pathoflow.training.samples import Encoder, Sample
 from pathoflow.training.steps import StepShares
 
-WORDS = "the lesion shows atypical glands with enlarged nuclei and scattered mitoses in a fibrous stroma".split()
+WORDS = ["lesion", "shows", "atypical", "glands", "with", "enlarged", "nuclei", "and", "mitoses", "in", "stroma"]
 MEDIAN_WORDS, SIGMA, MAX_WORDS = 60, 1.0, 600
 BATCH = 16
 SHAPE = TinyShape(num_layers=4)
@@ -57,7 +57,9 @@ def main() -> None:
     torch.set_num_threads(1)
     datasets.disable_progress_bars()
     rows = make_rows(num_samples)
-    processor = new_processor(train_tokenizer([row["text"] for row in rows], SHAPE.vocabulary_size), max_pixels=MAX_PIXELS)
+    processor = new_processor(
+        train_tokenizer([row["text"] for row in rows], SHAPE.vocabulary_size), max_pixels=MAX_PIXELS
+    )
     encoder = Encoder(processor)
     all_samples = [_sample(row, processor) for row in rows]
     lengths = [num_tokens for num_tokens, _ in encoder.measure(all_samples)]
@@ -71,7 +73,9 @@ def main() -> None:
     ratio = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
     print(f"{num_samples} samples of {min(lengths)} to {max(lengths)} tokens, mean {statistics.mean(lengths):.0f}")
     print(f"engine {statistics.median(ours):.0f} tokens/s, TRL {statistics.median(theirs):.0f} tokens/s")
-    print(f"TRL computes {padded:.2f} tokens for each that is real; the other {ratio / padded:.2f} x is work per token:")
+    print(
+        f"TRL computes {padded:.2f} tokens for each that is real; the other {ratio / padded:.2f} x is work per token:"
+    )
     print("logits of learned positions alone, causal attention without a mask, windows of images in one call,")
     print("positions found by data workers, no gathering of token statistics")
     peer = f"TRL {trl.__version__} SFTTrainer, batch of {BATCH}, float32"

@@ -10,7 +10,15 @@ import torch
 from pathoflow.errors import InputError
 from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
 from pathoflow.modeling.processor import Qwen2_5_VLProcessor
-from pathoflow.modeling.tokenizer import END_OF_TEXT, IMAGE_PAD, TURN_END, TURN_START, VIDEO_PAD, VISION_END, VISION_START
+from pathoflow.modeling.tokenizer import (
+    END_OF_TEXT,
+    IMAGE_PAD,
+    TURN_END,
+    TURN_START,
+    VIDEO_PAD,
+    VISION_END,
+    VISION_START,
+)
 
 _IN_CONFIGURATION = {
     "image_token_id": IMAGE_PAD,
@@ -101,7 +109,7 @@ def _where(source: str | Path, revision: str | None) -> str:
         pickled = sorted(path.name for path in directory.iterdir() if path.suffix in _PICKLES)
         if pickled:
             return (
-                f"{source}: its weights are pickled ({pickled[0]}), which could run any code when read; convert them to "
-                "safetensors"
+                f"{source}: its weights are pickled ({pickled[0]}), which could run any code when read; "
+                "convert them to safetensors"
             )
     return f"{source} at revision {revision}" if revision else str(source)

@@ -168,9 +168,7 @@ def trainer_arguments(config: TrainingConfig, checkpoints: Path) -> dict[str, An
     }
 
 
-def plan_steps(
-    config: FineTuningConfig, order: npt.NDArray[np.int64], measures: Measures, num_processes: int
-) -> Plan:
+def plan_steps(config: FineTuningConfig, order: npt.NDArray[np.int64], measures: Measures, num_processes: int) -> Plan:
     """The plan of a training that takes the samples in `order`."""
     samples_per_step = config.samples_per_step(num_processes)
     return Plan(

@@ -50,7 +50,9 @@ SAMPLES = [
 
 @pytest.fixture(scope="module")
 def encoder():
-    return Encoder(new_processor(train_tokenizer(["A yellow lesion: lipoma.", "B melanoma"] * 4, 340), max_pixels=28**2 * 40))
+    return Encoder(
+        new_processor(train_tokenizer(["A yellow lesion: lipoma.", "B melanoma"] * 4, 340), max_pixels=28**2 * 40)
+    )
 
 
 @pytest.fixture(scope="module")

@@ -42,7 +42,7 @@ from pathoflow.training.lengths import Measures
 from pathoflow.training.samples import Encoder, Sample
 from pathoflow.training.steps import StepShares
 
-WORDS = "the lesion shows atypical glands with enlarged nuclei and scattered mitoses in a fibrous stroma".split()
+WORDS = ["lesion", "shows", "atypical", "glands", "with", "enlarged", "nuclei", "and", "mitoses", "in", "stroma"]
 MEDIAN_WORDS, SIGMA, MAX_WORDS = 60, 1.0, 600
 BATCH = 16
 SHAPE = TinyShape(num_layers=4)
@@ -92,7 +92,7 @@ def make_rows(number: int) -> list[dict[str, Any]]:
     return [
         {
             "text": " ".join(rng.choice(WORDS, length)),
-            "image": Image.fromarray(rng.integers(0, 255, (56, 56, 3), dtype=np.uint8)),
+            "image": encode_png(Image.fromarray(rng.integers(0, 255, (56, 56, 3), dtype=np.uint8))),
         }
         for length in lengths
     ]
@@ -100,7 +100,7 @@ def make_rows(number: int) -> list[dict[str, Any]]:
 
 def _sample(row: dict[str, Any], processor: Qwen2_5_VLProcessor) -> Sample:
     messages = [*prompt_messages("Describe.", "short"), text_message("assistant", row["text"])]
-    return samples.conversation(messages, [encode_png(row["image"])], processor)
+    return samples.conversation(messages, [row["image"]], processor)
 
 
 def _engine(all_samples: list[Sample], lengths: list[int], processor: Qwen2_5_VLProcessor, folder: Path) -> float:
@@ -123,38 +123,38 @@ def _engine(all_samples: list[Sample], lengths: list[int], processor: Qwen2_5_VL
 
 def _trl(rows: list[dict[str, Any]], processor: Qwen2_5_VLProcessor, folder: Path) -> float:
     """Seconds that TRL takes for an epoch."""
-    arguments = trl.SFTConfig(
-        output_dir=str(folder / "trl"),
-        per_device_train_batch_size=BATCH,
-        num_train_epochs=1,
-        max_length=None,
-        bf16=False,
-        activation_checkpointing=False,
-        optim="adamw_torch_fused",
-        use_cpu=True,
-        dataloader_pin_memory=False,
-        logging_steps=1000,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-    )
+    model = build_tiny_model(SHAPE, processor.tokenizer, seed=0)
+    batch = {"per_device_train_batch_size": BATCH, "use_cpu": True, "bf16": False, "activation_checkpointing": False}
+    return _timed(trl_trainer(rows, processor, model, folder / "trl", **batch))
+
+
+def trl_trainer(
+    rows: list[dict[str, Any]], processor: Qwen2_5_VLProcessor, model: Any, directory: Path, **arguments: Any
+) -> trl.SFTTrainer:
+    """TRL's trainer on rows of an encoded image and a text, learning the texts alone."""
     dataset = datasets.Dataset.from_list(
         [
             {
                 "prompt": [{"role": "user", "content": "Describe."}],
                 "completion": [{"role": "assistant", "content": row["text"]}],
-                "images": [{"bytes": encode_png(row["image"]), "path": None}],
+                "images": [{"bytes": row["image"], "path": None}],
             }
             for row in rows
         ]
     ).cast_column("images", datasets.List(datasets.Image()))
-    trainer = trl.SFTTrainer(
-        model=build_tiny_model(SHAPE, processor.tokenizer, seed=0),
-        args=arguments,
-        train_dataset=dataset,
-        processing_class=processor,
+    shared = trl.SFTConfig(
+        output_dir=str(directory),
+        num_train_epochs=1,
+        max_length=None,
+        optim="adamw_torch_fused",
+        dataloader_pin_memory=torch.cuda.is_available(),
+        logging_steps=1000,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        **arguments,
     )
-    return _timed(trainer)
+    return trl.SFTTrainer(model=model, args=shared, train_dataset=dataset, processing_class=processor)
 
 
 def _timed(trainer: Any) -> float:

@@ -9,7 +9,6 @@ import warnings
 from pathlib import Path
 from typing import Any, Literal
 
-import imagehash
 import numpy as np
 from PIL import Image, ImageOps
 
@@ -97,6 +96,9 @@ def phash(image: Image.Image) -> str:
     >>> phash(Image.new("RGB", (50, 50), "white"))
     '8000000000000000'
     """
+    # It imports SciPy, and most of those who decode images hash none.
+    import imagehash
+
     return str(imagehash.phash(image))
 
 

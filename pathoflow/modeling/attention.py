@@ -50,9 +50,10 @@ def segment_attention(
     Without boundaries (`cu_seq_lens_q` `[N + 1]`) it is transformers' usual attention with its mask.
     """
     if cu_seq_lens_q is None:
-        return sdpa_attention_forward(
+        output, _ = sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, is_causal=is_causal, **rest
         )
+        return output, None
     causal = bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
     if query.is_cuda and (dtype := _half_precision(query)) is not None:
         assert max_length_q is not None

@@ -109,7 +109,7 @@ def _where(source: str | Path, revision: str | None) -> str:
         pickled = sorted(path.name for path in directory.iterdir() if path.suffix in _PICKLES)
         if pickled:
             return (
-                f"{source}: its weights are pickled ({pickled[0]}), which could run any code when read; convert them to "
-                "safetensors"
+                f"{source}: its weights are pickled ({pickled[0]}), which could run any code when read; "
+                "convert them to safetensors"
             )
     return f"{source} at revision {revision}" if revision else str(source)

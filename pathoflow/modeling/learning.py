@@ -66,6 +66,7 @@ def _with_adapters(model: Any, config: FineTuningConfig) -> Any:
     # Half a second of imports that full training does not need.
     from peft import LoraConfig, get_peft_model
 
+    assert config.lora_rank is not None
     adapters = LoraConfig(
         r=config.lora_rank,
         lora_alpha=config.lora_alpha,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import wraps
 from typing import Any
 
 import torch
@@ -16,6 +17,8 @@ ROWS_AT_A_TIME = 4096
 class Qwen2_5_VLForConditionalGeneration(stock.Qwen2_5_VLForConditionalGeneration):  # type: ignore[misc]  # noqa: N801
     """The stock model. It bears the stock class's name, so a checkpoint saved with it names the stock class."""
 
+    # `generate` looks at the names of the arguments.
+    @wraps(stock.Qwen2_5_VLForConditionalGeneration.forward)
     def forward(
         self,
         *arguments: Any,

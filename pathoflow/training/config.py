@@ -172,9 +172,7 @@ class FineTuningConfig(TrainingConfig):
         description="Train low-rank adapters of this rank in the language model's layers instead of its weights, and "
         "merge them at the end; null trains the weights.",
     )
-    lora_alpha: float = Field(
-        default=32.0, gt=0.0, description="Adapters' outputs are scaled by lora_alpha / lora_rank."
-    )
+    lora_alpha: int = Field(default=32, ge=1, description="Adapters' outputs are scaled by lora_alpha / lora_rank.")
     lora_dropout: float = Field(default=0.0, ge=0.0, lt=1.0, description="Dropout of the adapters' inputs.")
     liger_kernels: bool = Field(
         default=False, description="Use Liger's fused GPU kernels for norms, rotary positions and feed-forward layers."

@@ -88,7 +88,7 @@ class Encoder:
         self._vision_ids = torch.tensor(tokenizer.convert_tokens_to_ids(vision))
 
     def encode(self, sample: Sample) -> dict[str, torch.Tensor]:
-        """The tensors of one sample: `input_ids`, `labels`, `weights` `[L]`, `positions` `[3, L]`, pixels and their grid.
+        """One sample's `input_ids`, `labels`, `weights` `[L]`, `positions` `[3, L]` and, with images, pixels and grid.
 
         Raises:
             InputError: An image cannot be decoded.

@@ -33,7 +33,7 @@ from tests.conversations import TINY_SHAPE
 REFERENCE = Path(__file__).with_name("losses.json")
 ONE_PACK = {"batch_size_per_process": 8, "gradient_accumulation_steps": 1}
 NUM_STEPS = 6
-WORDS = "a yellow lesion is a lipoma and a black one a melanoma".split()
+WORDS = ["a", "yellow", "lesion", "is", "a", "lipoma", "and", "a", "black", "one", "a", "melanoma"]
 
 
 def make_samples() -> list[Sample]:

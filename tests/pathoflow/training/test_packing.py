@@ -1,4 +1,4 @@
-"""Packs lose nothing, keep their limit and balance processes; a plan gives each step the same samples however laid out."""
+"""Packs lose nothing, keep their limit and balance processes; a step has the same samples however they are laid out."""
 
 from __future__ import annotations
 

@@ -18,7 +18,8 @@ NUMBER = r"[A-Z]?\d{1,3}(?:(?:\s?-\s?|\.)\d{1,3})*"
 """A figure's number in folded text: `7`, `13-19`, `2.4`, `S1`."""
 
 _START = re.compile(
-    rf"^\W{{0,3}}(?:图|fig(?:ure)?\b[.,:]?|plate\b)\s*(?P<number>{NUMBER})(?P<panel>[a-z①-⑨])?(?![a-z\d])\s?[.:、|]?(?P<rest>.*)$",
+    rf"^\W{{0,3}}(?:图|fig(?:ure)?(?![a-z])[.,:]{{0,2}}|plate\b)\s*(?P<number>{NUMBER})"
+    r"(?P<panel>[a-z①-⑨])?(?![a-z\d])\s?[.:、|]?(?P<rest>.*)$",
     re.IGNORECASE | re.DOTALL,
 )
 # How a sentence of the body goes on after a figure's number, where a caption would begin its title.

@@ -43,6 +43,7 @@ _MARGIN = 0.07
 _INSIDE = 0.5
 _LABEL_SHARE = 0.06
 _LINES_AT_TOP = 3
+_NO_PICTURES = frozenset({"page_edge", "too_small", "decoration", "header_or_footer"})
 _GRAPHICS_WITH_WORDS = frozenset({"table", "chart", "line_art", "qr_code"})
 
 
@@ -165,7 +166,7 @@ class PageReader:
         first = min(line.box.y0 for line in lines)
         height = float(np.median([line.box.height for line in lines]))
         for block, group in self._matches(after, boxes, lines):
-            others = [*boxes, *(picture.box for picture in after.pictures if picture.rejected)]
+            others = [picture.box for picture in after.pictures if picture.rejected not in _NO_PICTURES]
             beneath = any(box.y0 < block.box.y0 for box in others)
             if not group and block.caption.number and block.box.y0 - first < height and not beneath:
                 return block

@@ -63,7 +63,7 @@ def plan_chunks(
     chunks: list[Chunk] = []
     num_rows = num_chunks = 0
     for at, source in enumerate(sources):
-        with _Spool(folder, at, num_chunks, shard) as spool:
+        with _Spool(folder, at, num_chunks, shard, isinstance(source, PathGenSource)) as spool:
             for number, row in enumerate(read_rows_of(source)):
                 spool.write(_chunk_of(number, row, source, chunk_rows), row)
                 num_rows += 1
@@ -94,10 +94,11 @@ def _chunk_of(number: int, row: Row | BadRow, source: Source, chunk_rows: int) -
 
 
 class _Spool:
-    """Writes the records of one source by chunks, and only those of the shard."""
+    """Writes the records of one source by chunks, which may come mixed, and only those of the shard."""
 
-    def __init__(self, folder: Path, source: int, num_chunks_before: int, shard: Shard | None) -> None:
+    def __init__(self, folder: Path, source: int, num_chunks_before: int, shard: Shard | None, mixed: bool) -> None:
         self._folder, self._source, self._before, self._shard = folder, source, num_chunks_before, shard
+        self._max_open_files = _MAX_OPEN_FILES if mixed else 1
         self._files: dict[int, IO[str]] = {}
         self._num_rows: dict[int, int] = {}
         self._stack = ExitStack()
@@ -109,7 +110,7 @@ class _Spool:
         if self._shard is not None and not self._shard.owns(self._before + chunk):
             return
         if chunk not in self._files:
-            if len(self._files) >= _MAX_OPEN_FILES:
+            if len(self._files) >= self._max_open_files:
                 self._close()
             mode = "a" if chunk in self._num_rows else "w"
             self._files[chunk] = self._stack.enter_context((self._folder / f"{self._name(chunk)}.jsonl").open(mode))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
+from multiprocessing.synchronize import Event
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -63,11 +64,13 @@ def read_chunks(
                 num_done += chunk.num_rows
                 on_done(num_done)
         return
+    context = multiprocessing.get_context("spawn")
+    stop = context.Event()
     pool = ProcessPoolExecutor(
         max_workers=min(config.num_workers, len(waiting)),
-        mp_context=multiprocessing.get_context("spawn"),
+        mp_context=context,
         initializer=_start_worker,
-        initargs=(sources, config, scratch),
+        initargs=(sources, config, scratch, stop),
     )
     try:
         futures = {pool.submit(_read, chunk): chunk for chunk in waiting}
@@ -81,6 +84,8 @@ def read_chunks(
             "public_pairs.max_image_pixels and run the same command again: finished chunks are kept."
         ) from error
     finally:
+        # A chunk takes longer than a pod that is told to stop has time.
+        stop.set()
         pool.shutdown(wait=True, cancel_futures=True)
 
 
@@ -93,13 +98,23 @@ def find_chunk(chunk: Chunk, scratch: Path, parts: Sequence[Path]) -> Path | Non
 class Reader:
     """Reads chunks, with the stores of images open."""
 
-    def __init__(self, sources: Sequence[Source], config: PublicPairsConfig, scratch: Path) -> None:
-        self._sources, self._config, self._scratch = sources, config, scratch
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        config: PublicPairsConfig,
+        scratch: Path,
+        is_stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._sources, self._config, self._scratch, self._is_stopped = sources, config, scratch, is_stopped
         self._stores: dict[int, ImageStore | SlideStore] = {}
         self._stack = ExitStack()
 
     def read(self, chunk: Chunk) -> None:
-        """Writes the pairs of a chunk, and the records that make none, where `find_chunk` finds them."""
+        """Writes the pairs of a chunk, and the records that make none, where `find_chunk` finds them.
+
+        Raises:
+            StageError: The stage was told to stop; the chunk is read again by the next attempt.
+        """
         folder = self._scratch / "chunks" / chunk.name
         partial = folder.with_name(f".{chunk.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
@@ -109,6 +124,8 @@ class Reader:
             rows = iter(sorted(rows, key=lambda row: row.group if isinstance(row, Row) else ""))
         with ShardWriter(partial, RECORDS, prefix="records") as writer:
             for row in rows:
+                if self._is_stopped():
+                    raise StageError(f"Stopped in chunk {chunk.name}. Run the same command again to continue.")
                 writer.write(self._record(row, chunk.source))
         sync_tree(partial)
         partial.rename(folder)
@@ -200,10 +217,10 @@ def _is_portable(data: bytes) -> bool:
 _reader: Reader | None = None
 
 
-def _start_worker(sources: Sequence[Source], config: PublicPairsConfig, scratch: Path) -> None:
+def _start_worker(sources: Sequence[Source], config: PublicPairsConfig, scratch: Path, stop: Event) -> None:
     global _reader  # noqa: PLW0603  # the pool offers no other place for what its initializer makes
     die_with_parent()
-    _reader = Reader(sources, config, scratch)
+    _reader = Reader(sources, config, scratch, stop.is_set)
 
 
 def _read(chunk: Chunk) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -51,7 +51,7 @@ class BadRow:
 
 def to_line(row: Row | BadRow) -> str:
     """A row as a line of JSON."""
-    return json.dumps(asdict(row)) + "\n"
+    return json.dumps(vars(row)) + "\n"
 
 
 def from_line(line: str) -> Row | BadRow:

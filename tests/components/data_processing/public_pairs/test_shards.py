@@ -8,15 +8,18 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
 import yaml
 
 from components.data_processing.public_pairs import reading
+from components.data_processing.public_pairs.chunks import plan_chunks
 from components.data_processing.public_pairs.config import PublicPairsConfig
+from components.data_processing.public_pairs.sources import CsvSource, PathGenSource, Source
 from pathoflow.code import REPOSITORY
-from pathoflow.errors import InputError, SealError
+from pathoflow.errors import InputError, SealError, StageError
 from pathoflow.images import encode_jpeg
 from pathoflow.sealing import Manifest, read_manifest, verify
 from pathoflow.sharding import Shard
@@ -189,3 +192,39 @@ def test_a_wrong_shard_is_told_by_the_command_line(data, tmp_path, workdir):
     assert process.returncode == 2
     assert "--shard 3/2: write it as i/n" in printed
     assert os.listdir(workdir.state / "stages") == []
+
+
+def test_a_reader_that_is_told_to_stop_leaves_no_half_of_a_chunk(config, tmp_path):
+    sources = config.located()
+    (tmp_path / "chunks").mkdir()
+    chunk, *_ = plan_chunks(sources, 7, tmp_path, None, lambda done: None)
+    calls = iter([False, False, True])
+    with reading.Reader(sources, config, tmp_path, lambda: next(calls)) as reader, pytest.raises(StageError):
+        reader.read(chunk)
+    assert reading.find_chunk(chunk, tmp_path, ()) is None
+    with reading.Reader(sources, config, tmp_path) as reader:
+        reader.read(chunk)
+    assert reading.find_chunk(chunk, tmp_path, ()) is not None
+
+
+@pytest.mark.parametrize("form", ["csv", "json"])
+def test_listing_four_times_the_records_takes_no_more_memory(tmp_path, form):
+    peaks = []
+    for num_rows in (1000, 4000):
+        folder = tmp_path / str(num_rows)
+        caption = "A caption of some length. " * 10
+        if form == "csv":
+            table = write_table(folder / "t.csv", [row(f"{at}.jpg", caption) for at in range(num_rows)])
+            source: Source = CsvSource(format="csv", table=table)
+        else:
+            records = [
+                {"wsi_id": f"{at % 50}", "position": ["1", f"{at}"], "caption": caption} for at in range(num_rows)
+            ]
+            path = write_json(folder / "r.json", records)
+            source = PathGenSource(format="pathgen", records=path, slides=folder, slide_groups=16)
+        tracemalloc.start()
+        plan_chunks([source], 100, folder / "scratch", None, lambda done: None)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    # A list of all rows would hold 1.5 MB more.
+    assert peaks[1] < peaks[0] + 300_000, peaks

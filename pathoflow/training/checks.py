@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from PIL import Image
+
+# Every special token of Qwen2.5's tokenizer is written so, a few of them outside of images and turns.
+_SPECIAL = re.compile(r"<\|[a-z_]+\|>")
 
 Fault = tuple[str, str]
 """A reason to count by, and what was found."""
@@ -31,6 +35,16 @@ def image_fault(image: Mapping[str, Any] | None) -> Fault | None:
     return None
 
 
+def text_fault(text: str) -> Fault | None:
+    """What keeps a text from being learned: a special token in it would end a turn or stand for an image.
+
+    >>> text_fault("a <|image_pad|> in a caption")
+    ('special_token', 'the text holds <|image_pad|>')
+    """
+    found = _SPECIAL.search(text)
+    return ("special_token", f"the text holds {found[0]}") if found else None
+
+
 def conversation_fault(messages: Sequence[Any], images: Sequence[Mapping[str, Any]]) -> Fault | None:
     """What keeps a conversation from being learned; None if nothing does.
 
@@ -42,7 +56,8 @@ def conversation_fault(messages: Sequence[Any], images: Sequence[Mapping[str, An
     places = sum(part["type"] == "image" for message in messages for part in message["content"])
     if places != len(images):
         return "image_count", f"{places} places for {len(images)} images"
-    return next((fault for image in images if (fault := image_fault(image))), None)
+    faults = (*(text_fault(_text(message)) for message in messages), *(image_fault(image) for image in images))
+    return next((fault for fault in faults if fault), None)
 
 
 def _text(message: Mapping[str, Any]) -> str:

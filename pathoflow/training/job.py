@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +18,8 @@ Config = TypeVar("Config", bound=StageConfig)
 JOB_FILE = "job.json"
 FAILURE_FILE = "failure.json"
 RESULT_FILE = "result.json"
+TABLES = "samples"
+"""The folder of the tables of sample inputs, below the report and below the stage's plots."""
 
 
 @dataclass(frozen=True)
@@ -134,3 +137,5 @@ class Job:
         for item, num_tokens in result["overlong"].items():
             out.quarantine(item, "too_long", f"{num_tokens} tokens; raise max_length_tokens to learn it")
         out.num_out -= len(result["overlong"])
+        if (self.report / TABLES).is_dir():
+            shutil.copytree(self.report / TABLES, out.path / "plots" / TABLES)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from components.training.cpt.config import CptConfig
 from pathoflow.errors import InputError
 from pathoflow.output import StageOutput
 from pathoflow.schemas import read_rows
-from pathoflow.training.checks import image_fault
+from pathoflow.training.checks import Fault, image_fault, text_fault
 from pathoflow.training.curves import plot_curves
 from pathoflow.training.job import Job
 from pathoflow.training.launch import torchrun
@@ -27,11 +28,9 @@ def run(config: CptConfig, *, corpus: Path, reasoning_data: Path, out: StageOutp
         InputError: No pair can be used.
     """
     skipped = []
-    for number, row in enumerate(read_rows(corpus / "train", ["pair_id", "image", "caption"])):
+    for number, row in enumerate(read_rows(corpus / "train", ["pair_id", "image", "caption", "inline_refs"])):
         out.num_in += 1
-        fault = image_fault(row["image"]) or (
-            None if row["caption"].strip() else ("no_caption", "the caption is empty")
-        )
+        fault = image_fault(row["image"]) or _caption_fault(row["caption"], row["inline_refs"])
         if fault is not None:
             out.quarantine(row["pair_id"], *fault)
             skipped.append(number)
@@ -42,3 +41,9 @@ def run(config: CptConfig, *, corpus: Path, reasoning_data: Path, out: StageOutp
     torchrun("components.training.cpt.worker", job, config, offline=not config.on_hub)
     job.collect(out)
     out.plot("curves", plot_curves(out.directory))
+
+
+def _caption_fault(caption: str, inline_references: Sequence[str]) -> Fault | None:
+    if not caption.strip():
+        return "no_caption", "the caption is empty"
+    return text_fault("\n".join((caption, *inline_references)))

@@ -24,6 +24,7 @@ from pathoflow.modeling.tokenizer import IMAGE, train_tokenizer
 from pathoflow.schemas import read_rows
 from pathoflow.training import samples
 from pathoflow.training.engine import final_loss, fine_tune, plan_steps, save_trained
+from pathoflow.training.inspection import SampleTables
 from pathoflow.training.job import Job
 from pathoflow.training.lengths import measure
 from pathoflow.training.plan import shuffled_passes
@@ -69,7 +70,8 @@ def main(job: Job, state: PartialState) -> None:
     if not tiny and state.is_main_process:
         save_model(model, processor, base)
     shares = StepShares(plan, sample_of, encoder, config.cached_samples)
-    trainer = fine_tune(config, job, learner(model, config), shares)
+    tables = SampleTables(plan, sample_of, encoder, job, config.samples_shown_every_steps)
+    trainer = fine_tune(config, job, learner(model, config), shares, [tables])
     save_trained(trainer, processor, job.output / "model")
     if state.is_main_process:
         names = {number: sample_of(number).name for number in dropped}

@@ -15,6 +15,7 @@ from pathoflow.modeling.learning import learner
 from pathoflow.output import Reporter
 from pathoflow.training import samples
 from pathoflow.training.engine import final_loss, fine_tune, plan_steps, save_trained
+from pathoflow.training.inspection import SampleTables
 from pathoflow.training.job import Job
 from pathoflow.training.lengths import measure
 from pathoflow.training.plan import shuffled_passes
@@ -54,7 +55,9 @@ def main(job: Job, state: PartialState) -> None:
         stop_at=config.stop_at_dev_accuracy,
     )
     shares = StepShares(plan, sample_of, encoder, config.cached_samples)
-    trainer = fine_tune(config, job, learner(model, config), shares, [examination] if questions else [])
+    tables = SampleTables(plan, sample_of, encoder, job, config.samples_shown_every_steps)
+    callbacks = [tables, examination] if questions else [tables]
+    trainer = fine_tune(config, job, learner(model, config), shares, callbacks)
     save_trained(trainer, processor, job.output / "model")
     if state.is_main_process:
         names = {sample_of(number).name: length for number, length in dropped.items()}

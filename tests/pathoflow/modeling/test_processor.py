@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -11,7 +13,8 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, AutoTokeniz
 from transformers.utils import is_torchvision_available
 
 from pathoflow.errors import InputError
-from pathoflow.modeling.checkpoint import load_model, load_processor, save_model
+from pathoflow.modeling.attention import use_segments
+from pathoflow.modeling.checkpoint import check_fit, load_model, load_processor, save_model
 from pathoflow.modeling.processor import new_processor
 from pathoflow.modeling.shape import TinyShape
 from pathoflow.modeling.tiny import build_tiny_model
@@ -110,6 +113,67 @@ def test_max_pixels_of_a_loaded_processor_can_be_lowered(saved):
 def test_missing_model_is_an_input_error(tmp_path):
     with pytest.raises(InputError, match="VL can be loaded from"):
         load_model(tmp_path)
+
+
+STRANGER = """
+import sys
+import torch
+from PIL import Image
+from transformers import AutoImageProcessor, AutoTokenizer, Qwen2_5_VLForConditionalGeneration
+
+directory, expected = sys.argv[1:]
+model, report = Qwen2_5_VLForConditionalGeneration.from_pretrained(directory, output_loading_info=True)
+assert not any(report.values()), report
+tokenizer, image_processor = AutoTokenizer.from_pretrained(directory), AutoImageProcessor.from_pretrained(directory)
+pixels = image_processor(images=[Image.new("RGB", (80, 80), "red")], return_tensors="pt")
+text = "<|vision_start|>" + "<|image_pad|>" * 4 + "<|vision_end|>lipoma"
+inputs = tokenizer([text], return_tensors="pt")
+with torch.no_grad():
+    logits = model(**inputs, **pixels).logits
+assert torch.allclose(logits, torch.load(expected), atol=1e-6)
+assert not [name for name in sys.modules if name.split(".")[0] in ("pathoflow", "components")]
+"""
+
+
+def test_a_process_without_this_project_loads_the_checkpoint(saved, tokenizer, tmp_path):
+    model = build_tiny_model(TinyShape(**TINY_SHAPE), tokenizer, seed=0).eval()
+    # As after training.
+    use_segments(model)
+    save_model(model, new_processor(tokenizer, max_pixels=3136), tmp_path / "model")
+    processor = load_processor(tmp_path / "model")
+    inputs = processor(images=[Image.new("RGB", (80, 80), "red")], text=[IMAGE + "lipoma"], return_tensors="pt")
+    inputs.pop("mm_token_type_ids")
+    with torch.no_grad():
+        torch.save(model(**inputs).logits, tmp_path / "logits.pt")
+    command = [sys.executable, "-I", "-c", STRANGER, str(tmp_path / "model"), str(tmp_path / "logits.pt")]
+    subprocess.run(command, check=True, cwd=tmp_path, timeout=300)
+    assert (tmp_path / "model" / "config.json").read_bytes() == (saved[0] / "config.json").read_bytes()
+
+
+def test_pickled_weights_are_refused(saved, tmp_path):
+    directory, model = saved
+    for path in directory.iterdir():
+        if path.suffix == ".json":
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(InputError, match=r"weights are pickled \(pytorch_model.bin\)"):
+        load_model(tmp_path)
+
+
+def test_a_tokenizer_of_another_model_is_refused(saved, tokenizer):
+    _, model = saved
+    check_fit(model.config, tokenizer)
+    with pytest.raises(InputError, match=r"image_token_id = \d+, but its tokenizer gives <\|image_pad\|> the id"):
+        check_fit(type(model.config)(**model.config.to_dict() | {"image_token_id": 3}), tokenizer)
+    text = model.config.text_config.to_dict() | {"vocab_size": 100}
+    with pytest.raises(InputError, match="has embeddings for 100"):
+        check_fit(type(model.config)(**model.config.to_dict() | {"text_config": text}), tokenizer)
+
+
+def test_an_unknown_revision_is_an_input_error(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(InputError, match="at revision 0000000"):
+        load_model("Qwen/Qwen2.5-VL-3B-Instruct", "0000000")
 
 
 def test_heads_must_divide_the_width():

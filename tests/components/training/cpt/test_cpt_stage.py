@@ -66,7 +66,9 @@ except PathoflowError as error:
 def data(tmp_path_factory) -> Path:
     where = tmp_path_factory.mktemp("cpt")
     broken = pair("broken", "A black lesion.") | {"image": {"bytes": b"no image", "path": "broken.jpg"}}
-    write_colour_corpus(where / "corpus", faulty=[broken, pair("silent", " "), pair("endless", "word " * 300)])
+    marked = pair("marked", "A <|image_pad|> lesion.")
+    faulty = [broken, marked, pair("silent", " "), pair("endless", "word " * 300)]
+    write_colour_corpus(where / "corpus", faulty=faulty)
     write_reasoning(where / "reasoning")
     return where
 
@@ -108,9 +110,15 @@ def test_base_and_trained_model_are_written_and_learned(finished):
 
 
 def test_unusable_pairs_are_quarantined(finished):
-    assert (finished.num_in, finished.num_out) == (27, 24)
-    assert finished.quarantined == {"unreadable_image": 1, "no_caption": 1, "too_long": 1}
+    assert (finished.num_in, finished.num_out) == (28, 24)
+    assert finished.quarantined == {"unreadable_image": 1, "special_token": 1, "no_caption": 1, "too_long": 1}
     assert "max_length_tokens" in (finished.path / "quarantine.jsonl").read_text()
+
+
+def test_the_first_samples_are_shown_with_what_is_learned(finished):
+    page = (finished.path / "plots" / "samples" / "step_0000001.html").read_text()
+    assert page.count("<tr>") == 4
+    assert '<mark class=heavy title="weight 5">' in page
 
 
 def test_killed_and_preempted_runs_resume_to_the_same_weights(data, finished):

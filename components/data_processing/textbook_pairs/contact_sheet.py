@@ -24,11 +24,13 @@ section { display: flex; gap: 1.5em; margin: 0 0 2em; padding: 1em; background: 
 .page { flex: 0 0 46%; position: relative } .page img { width: 100%; display: block }
 .page svg { position: absolute; inset: 0; width: 100%; height: 100% }
 rect { fill: none; stroke-width: 3 } line { stroke-width: 2; stroke: #1a7f37 }
-.panel { stroke: #d1242f } .caption { stroke: #1a7f37 } .rejected { stroke: #d97706; stroke-dasharray: 8 5 }
+rect.panel { stroke: #d1242f } rect.caption { stroke: #1a7f37 }
+rect.rejected { stroke: #d97706; stroke-dasharray: 8 5 }
 text { font-size: 20px; font-weight: 700; paint-order: stroke; stroke: #fff; stroke-width: 4px }
 text.panel { fill: #d1242f } text.caption { fill: #1a7f37 } text.rejected { fill: #b45309 }
 table { border-collapse: collapse; width: 100%; margin: .3em 0 1em } h2, h3 { margin: 0 0 .3em }
 td, th { border-top: 1px solid #ddd; padding: .3em .5em; text-align: left; vertical-align: top }
+th { white-space: nowrap }
 .note { color: #b45309 } .facts { flex: 1; min-width: 0; overflow-wrap: anywhere } ul { margin: 0; padding-left: 1.2em }
 """
 

@@ -100,6 +100,16 @@ def test_bad_files_are_set_aside_and_counted(output: StageOutput) -> None:
     assert len(list((output.path / "plots").iterdir())) == 2
 
 
+def test_reviewers_find_every_figure_and_how_it_came_about(output: StageOutput) -> None:
+    figures = [json.loads(line) for line in (output.path / "figures.jsonl").read_text().splitlines()]
+    assert {figure["number"]: (figure["panels"], figure["kept_whole"]) for figure in figures} == {
+        "3.2": (["A", "B", "C", "D"], ""),
+        "4-2": (["A", "B", "C"], ""),
+    }
+    sheet = (output.path / "contact_sheet.html").read_text()
+    assert all(row["caption"] in sheet for row in pairs_of(output).values())
+
+
 def test_a_second_attempt_reads_no_finished_page_again(
     books: Path, output: StageOutput, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

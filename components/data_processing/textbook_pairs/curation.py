@@ -174,11 +174,11 @@ class PageReader:
 
     def _look(self, page: Page) -> _Sheet:
         rendering = self._render(page)
-        regions = self._layout.find(rendering.coarse)
-        ink = find_ink(rendering.coarse)
+        regions = self._layout.find(rendering.even)
+        ink = find_ink(rendering.even)
         pictures = [
             picture._replace(rejected="") if picture.rejected in self.config.keep_graphics else picture
-            for picture in find_pictures(rendering.coarse, ink, regions, self.config.min_figure_px)
+            for picture in find_pictures(rendering.even, ink, regions, self.config.min_figure_px)
         ]
         return _Sheet(page, rendering, regions, ink, pictures)
 
@@ -201,7 +201,7 @@ class PageReader:
         if not sheet.layer.refused:
             boxes = [line.box for line in sheet.layer.lines]
             return [box for box in boxes if not any(box.share_in(picture) > _INSIDE for picture in pictures)]
-        page = sheet.rendering.coarse.copy()
+        page = sheet.rendering.even.copy()
         paper = np.median(page[::8, ::8], axis=(0, 1)).astype(np.uint8)
         for picture in pictures:
             x0, y0, x1, y1 = picture.clipped(*sheet.rendering.size).whole()

@@ -15,6 +15,7 @@ from PIL import Image
 from components.data_processing.textbook_pairs.boxes import Box, union
 from components.data_processing.textbook_pairs.listing import PDF_SUFFIX
 from components.data_processing.textbook_pairs.pdfs import count_pdf_pages, render_pdf
+from components.data_processing.textbook_pairs.shadows import evenly_lit
 from components.data_processing.textbook_pairs.skew import estimate_skew, rotation, turned
 from pathoflow.images import UnreadableImage, read
 
@@ -73,6 +74,11 @@ class Rendering:
     def fine(self) -> Pixels:
         """The upright page, `crop_scale` times as large per side; made when a first crop needs it."""
         return turned(self.source, self.skew_degrees) if self.skew_degrees else self.source
+
+    @cached_property
+    def even(self) -> Pixels:
+        """`coarse` without shadows, on which to find things; crops keep what the page shows."""
+        return evenly_lit(self.coarse)
 
     @property
     def scale(self) -> int:

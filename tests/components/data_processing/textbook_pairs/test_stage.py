@@ -37,6 +37,8 @@ def books(
     (folder / "scans" / "notes.txt").write_text("no page")
     (folder / "torn.pdf").write_bytes((folder / "primer.pdf").read_bytes()[:9000])
     (folder / "empty.jpg").write_bytes(b"")
+    (folder / "second copy").mkdir()
+    (folder / "second copy" / "primer (1).pdf").write_bytes((folder / "primer.pdf").read_bytes())
     return folder
 
 
@@ -91,10 +93,11 @@ def test_bad_files_are_set_aside_and_counted(output: StageOutput) -> None:
     lines = [json.loads(line) for line in (output.path / "quarantine.jsonl").read_text().splitlines()]
     assert {Path(line["item"]).name: line["reason"] for line in lines} == {
         "empty.jpg": "empty_file",
+        "primer (1).pdf": "duplicate_file",
         "notes.txt": "unsupported_file",
         "torn.pdf": "truncated_pdf",
     }
-    assert (output.num_in, output.num_out) == (6, 7)
+    assert (output.num_in, output.num_out) == (7, 7)
     assert output.metrics["num_figures"] == 2
     assert output.metrics["share_kept_whole"] == 0
     assert len(list((output.path / "plots").iterdir())) == 2

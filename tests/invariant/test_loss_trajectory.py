@@ -40,7 +40,8 @@ def test_one_process(reference, layout):
 def in_two_processes(tmp_path: Path, **values: object) -> list[float]:
     layout = {"batch_size_per_process": 2, "gradient_accumulation_steps": 2} | values
     root = str(Path(__file__).parents[2])
-    environment = os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
+    path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     command += ["-m", "tests.invariant.trajectory", json.dumps(layout), str(tmp_path / "losses.json")]
     subprocess.run(command, check=True, env=environment, cwd=root, timeout=600)

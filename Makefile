@@ -22,6 +22,8 @@ $(STAMP): constraints.txt pyproject.toml
 	@# torch first and exactly: any other range would pull the CUDA build.
 	$(BIN)/pip install --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) "$$(grep '^torch==' constraints.txt)"
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[data,slides,train,s3,dev]'
+	@# Its build looks at the torch that is there.
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-build-isolation "$$(grep '^deepspeed==' constraints.txt)"
 	@touch $@
 
 demo: setup  ## Runs the smoke recipe: the whole pipeline with tiny models on this machine

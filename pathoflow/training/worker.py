@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import accelerate.utils.other
 import datasets
 import torch
 import transformers
@@ -22,9 +23,13 @@ def run_worker(main: Callable[[Job, PartialState], None]) -> None:
         library.set_verbosity_error()
         library.disable_progress_bar()
     state = PartialState(cpu=not torch.cuda.is_available())
+    job = Job.load(Path(sys.argv[1]))
+    if not job.config.get("deepspeed_stage"):
+        # To see whether a model is wrapped in it, accelerate would import DeepSpeed where it is installed: 5 s.
+        accelerate.utils.other.is_deepspeed_available = lambda: False
     try:
-        # torchrun shows the traceback of the first process that failed at the end of its output.
-        record(main)(Job.load(Path(sys.argv[1])), state)
+        # The traceback of the first process that failed is what the stage's error quotes.
+        record(main)(job, state)
     finally:
         state.destroy_process_group()
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 import re
 import sys
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
-import ftfy
+from ftfy import fix_encoding, fixes
 
 Flaw = Literal["empty_caption", "caption_too_long", "boilerplate_only", "caption_too_short", "other_language"]
 Quality = Literal["clean", "repaired", "boilerplate_removed"]
 
-# Quotes and wide characters are left as their authors set them: Chinese commas are wide.
-_FTFY = ftfy.TextFixerConfig(
-    unescape_html="auto", uncurl_quotes=False, fix_character_width=False, normalization="NFC", explain=False
-)
 _ENTITY = re.compile(r"&(?:[a-zA-Z]{2,8}|#\d{1,6}|#x[0-9a-fA-F]{1,5});")
+_MARKUP = re.compile("[&<]")
 _HTML_TAG = re.compile(r"</?(?:a|b|br|div|em|i|li|p|small|span|strong|sub|sup|u|ul)\b[^<>]{0,200}>", re.IGNORECASE)
+_EMPTY_BRACKETS = re.compile(r"\(\s*\)|\[\s*\]")
 _MOST_REPAIRS = 4
+# Longer captions are more than scale bars and figure numbers, and need not be searched for them.
+_MOST_LETTERS_SAYING_NOTHING = 120
 
 
 class Caption(NamedTuple):
@@ -40,7 +40,7 @@ class CaptionCleaner:
     """Cleans captions by the rules of a recipe.
 
     Args:
-        boilerplate: Regular expressions of what is cut out of captions, whatever their case.
+        boilerplate: Regular expressions of what is cut out of captions, by a word that is in every match.
         saying_nothing: Regular expressions of what does not make a caption alone (scale bars, figure numbers).
         min_letters: Fewest letters of a caption once both are taken away; a Chinese character counts for two.
         max_characters: Longest caption.
@@ -50,13 +50,14 @@ class CaptionCleaner:
     def __init__(
         self,
         *,
-        boilerplate: Sequence[str],
+        boilerplate: Mapping[str, str],
         saying_nothing: Sequence[str],
         min_letters: int,
         max_characters: int,
         languages: Sequence[str],
     ) -> None:
-        self._boilerplate = _any_of(boilerplate)
+        # To look for a word is a hundred times faster than to try a regular expression at every letter.
+        self._boilerplate = [(word.lower(), _any_of([pattern])) for word, pattern in boilerplate.items()]
         self._saying_nothing = _any_of(saying_nothing)
         self.min_letters = min_letters
         self.max_characters = max_characters
@@ -73,19 +74,26 @@ class CaptionCleaner:
         if not text:
             return Caption("", "empty_caption")
         quality: Quality = "clean" if text == " ".join(caption.split()) else "repaired"
-        if self._boilerplate.search(text):
-            text = " ".join(self._boilerplate.sub(" ", text).split()).strip(" |,;-–—")
-            quality = "boilerplate_removed"
-        words = self._saying_nothing.sub(" ", text)
-        scripts = letters_by_script(words)
-        num_letters = scripts["en"] + 2 * scripts["zh"] + scripts["other"]
-        if not num_letters:
-            return Caption("", "boilerplate_only")
-        if num_letters < self.min_letters:
-            return Caption("", "caption_too_short")
+        if (without := self._without_boilerplate(text)) != text:
+            text, quality = without, "boilerplate_removed"
+        scripts = letters_by_script(text)
+        if _amount(scripts) < self.min_letters + _MOST_LETTERS_SAYING_NOTHING:
+            num_letters = _amount(letters_by_script(self._saying_nothing.sub(" ", text)))
+            if not num_letters:
+                return Caption("", "boilerplate_only")
+            if num_letters < self.min_letters:
+                return Caption("", "caption_too_short")
         if max(scripts, key=lambda script: scripts[script]) not in self.languages:
             return Caption("", "other_language")
         return Caption(text, None, quality)
+
+    def _without_boilerplate(self, text: str) -> str:
+        lowered = text.lower()
+        for word, pattern in self._boilerplate:
+            if word in lowered and pattern.search(text):
+                text = pattern.sub(" ", text)
+                text = " ".join(_EMPTY_BRACKETS.sub(" ", text).split()).strip(" |,;-–—")
+        return text
 
 
 def normalised(caption: str) -> str:
@@ -100,6 +108,9 @@ def normalised(caption: str) -> str:
     >>> normalised("WarthinÃ¢â‚¬â„¢s tumour, 20 Âµm, <i>p16</i> &amp; Ki-67")
     'Warthin’s tumour, 20 µm, p16 & Ki-67'
     """
+    single_spaced = " ".join(caption.split())
+    if single_spaced.isascii() and single_spaced.isprintable() and not _MARKUP.search(single_spaced):
+        return single_spaced
     # One repair may bring the next to light, and what is stored must be its own normal form.
     for _ in range(_MOST_REPAIRS):
         repaired = _repaired(caption)
@@ -118,17 +129,26 @@ def letters_by_script(text: str) -> dict[str, int]:
     {'en': 6, 'zh': 4, 'other': 7}
     """
     if text.isascii():
-        return {"en": len(_ASCII_LETTER.findall(text)), "zh": 0, "other": 0}
+        return {"en": len(text.encode().translate(None, _NO_ASCII_LETTERS)), "zh": 0, "other": 0}
     num_han, num_latin = len(_HAN.findall(text)), len(_LATIN.findall(text))
     return {"en": num_latin, "zh": num_han, "other": sum(map(str.isalpha, text)) - num_han - num_latin}
 
 
+def _amount(scripts: Mapping[str, int]) -> int:
+    return scripts["en"] + 2 * scripts["zh"] + scripts["other"]
+
+
 def _repaired(text: str) -> str:
-    if not text.isascii() or _ENTITY.search(text):
-        text = ftfy.fix_text(text, _FTFY)
+    # Of ftfy's repairs those that damage calls for: quotes, and Chinese commas, which are wide, stay as they were set.
+    if _ENTITY.search(text):
+        text = fixes.unescape_html(text)
+    if not text.isascii():
+        text = fixes.fix_latin_ligatures(fix_encoding(text))
     if "<" in text:
         text = _HTML_TAG.sub("", text)
-    text = _invisible().sub("", text)
+    text = " ".join(text.split())
+    if not text.isprintable():
+        text = _invisible().sub("", text)
     # Last, because characters that stood apart may now combine.
     return " ".join(unicodedata.normalize("NFC", text).split())
 
@@ -137,7 +157,7 @@ def _any_of(patterns: Sequence[str]) -> re.Pattern[str]:
     return re.compile("|".join(f"(?:{pattern})" for pattern in patterns) or r"(?!)", re.IGNORECASE)
 
 
-_ASCII_LETTER = re.compile(r"[A-Za-z]")
+_NO_ASCII_LETTERS = bytes(point for point in range(128) if not chr(point).isalpha())
 _HAN = re.compile(r"[㐀-䶿一-鿿豈-﫿]")
 # Greek, and the letters of Latin-1, Latin Extended and IPA, but neither the multiplication nor the division sign.
 _LATIN = re.compile(r"[A-Za-zªµºÀ-ÖØ-öø-ʯͰ-ϿḀ-ỿ]")

@@ -6,28 +6,33 @@ import re
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from pathoflow.config import StageConfig
 from pathoflow.errors import ConfigError
 
 Language = Literal["en", "zh", "other"]
+Patterns = tuple[str, ...] | dict[str, str]
 DuplicateRule = Literal["image_and_caption", "image", "caption", "image_or_caption"]
 
-BOILERPLATE = (
-    r"\(?\b(?:click|tap)(?: here| on (?:the )?(?:image|figure|picture))?(?: for| to) (?:enlarge|view|open|zoom|download)"
-    r"[^.;()]{0,60}\)?\.?",
-    r"\b(?:open in (?:a )?new (?:tab|window)|view (?:larger|full[- ]size)(?: version| image| figure)?)\b\.?",
-    r"\bdownload (?:figure|image|powerpoint|ppt|slide|asset|original|high[- ]?res\w*)[^.;]{0,40}\.?",
-    r"\bfull[- ]size (?:image|figure|table)\b\.?",
-    r"\b(?:figure|image) available at\b\s*\S*",
-    r"(?:©|\(c\)|\bcopyright\b)\s*(?:©|\(c\))?\s*(?:by )?(?:the )?(?:authors?|\d{4}|[A-Z][\w&.-]*)[^.;]{0,100}\.?",
-    r"\ball rights reserved\b\.?",
-    r"\b(?:reproduced|reprinted|adapted|used|republished) (?:with|by) (?:kind )?permission\b[^.;]{0,120}\.?",
-    r"\b(?:see|refer to) (?:the )?(?:text|main text|legend) for (?:details|explanation)s?\b\.?",
-    r"点击(?:此处|图片)?(?:查看|放大|下载)[^。;]{0,20}。?",
-    r"版权所有[^。;]{0,40}。?",
-)
+_TO_OPEN = r"\b(?:click|tap)(?: here| on (?:the |this )?(?:image|figure|picture))?(?: for| to) [^.;()]{0,60}\.?"
+_PERMISSION = r"\b(?:re(?:produc|print|publish|us)ed|adapted|modified|used) with (?:kind )?permission\b[^.;]{0,120}\.?"
+BOILERPLATE = {
+    "click": _TO_OPEN,
+    "tap ": _TO_OPEN,
+    "open in": r"\bopen in (?:a )?new (?:tab|window)\b\.?",
+    "view ": r"\bview (?:larger|full[- ]size)(?: version| image| figure)?\b\.?",
+    "download": r"\bdownload (?:figure|image|powerpoint|ppt|slide|asset|original|high[- ]?res\w*)[^.;]{0,40}\.?",
+    "size": r"\bfull[- ]size (?:image|figure|table)\b\.?",
+    "©": r"©\s*(?:by )?(?:the )?(?:\d{4}|\w)[^.;]{0,100}\.?",
+    "(c)": r"\(c\)\s*\d{4}[^.;]{0,100}\.?",
+    "copyright": r"\bcopyright\s*(?:©|\(c\))?\s*(?:by )?(?:the )?(?:authors?\b|\d{4})[^.;]{0,100}\.?",
+    "all rights": r"\ball rights reserved\b\.?",
+    "permission": _PERMISSION,
+    "for details": r"\b(?:see|refer to) (?:the )?(?:main )?(?:text|legend) for details\b\.?",
+    "点击": r"点击(?:此处|图片)?(?:查看|放大|下载)[^。;]{0,20}。?",
+    "版权": r"版权所有[^。;]{0,40}。?",
+}
 SAYING_NOTHING = (
     r"\b(?:scale )?bars?\b(?: represents?| indicates?| is|:)?\s*[=:,]?\s*\d+(?:[.,]\d+)?\s*(?:[µμu]m|mm|cm|nm|microns?)\b",
     r"标尺\s*[=:＝：]?\s*\d+(?:\.\d+)?\s*(?:[µμu]m|mm|cm|微米|毫米)",
@@ -143,8 +148,10 @@ class CorpusConfig(StageConfig):
     max_caption_characters: int = Field(
         default=20_000, ge=1, le=10_000_000, description="Longer captions are set aside: a page that became a field."
     )
-    boilerplate: tuple[str, ...] = Field(
-        default=BOILERPLATE, description="Regular expressions of what is cut out of captions, in any case."
+    boilerplate: dict[str, str] = Field(
+        default=BOILERPLATE,
+        description="What is cut out of captions: a regular expression by a word that is in every match, both in any "
+        "case.",
     )
     saying_nothing: tuple[str, ...] = Field(
         default=SAYING_NOTHING, description="Regular expressions of what does not make a caption alone, in any case."
@@ -181,13 +188,13 @@ class CorpusConfig(StageConfig):
 
     @field_validator("boilerplate", "saying_nothing", "groups")
     @classmethod
-    def _check_patterns(cls, value: tuple[str, ...] | dict[str, str]) -> tuple[str, ...] | dict[str, str]:
+    def _check_patterns(cls, value: Patterns, info: ValidationInfo) -> Patterns:
         for pattern in value.values() if isinstance(value, dict) else value:
             try:
                 compiled = re.compile(pattern)
             except re.error as error:
                 raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
-            if isinstance(value, dict) and compiled.groups < 1:
+            if info.field_name == "groups" and compiled.groups < 1:
                 raise ValueError(f"{pattern!r} has no group in parentheses to take a name from")
         return value
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -90,7 +90,7 @@ class Facts:
             kept=kept,
             dropped=decisions.dropped,
             faults=decisions.faults,
-            contamination={name: asdict(report) for name, report in decisions.contamination.items()},
+            contamination={name: report.plain() for name, report in decisions.contamination.items()},
             num_read=len(survey),
             quality=Counter(kept["quality"].to_pylist()),
             licences=_licences(kept["source"].unique().to_pylist(), config.licences),

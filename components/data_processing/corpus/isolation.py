@@ -36,6 +36,12 @@ class SetReport:
     by_bits: Counter[int] = field(default_factory=Counter)
     examples: list[dict[str, Any]] = field(default_factory=list)
 
+    def plain(self) -> dict[str, Any]:
+        """The report as JSON values."""
+        by_bits = {str(bits): num for bits, num in sorted(self.by_bits.items())}
+        dropped = dict(sorted(self.dropped.items()))
+        return {"items": self.items, "dropped": dropped, "by_different_bits": by_bits, "examples": self.examples}
+
 
 def decontaminate(
     survey: pa.Table, rows: Integers, candidates: Candidates, sets: Sequence[EvaluationSet], max_bits: int

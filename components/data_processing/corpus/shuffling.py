@@ -27,6 +27,7 @@ from pathoflow.schemas import CORPUS, PAIRS
 
 _PLACE = "place"
 _DEALT = CORPUS.append(pa.field(_PLACE, pa.int64()))
+_STEP_BYTES = 16 * 2**20
 _CHANGED = ("caption", "language")
 
 
@@ -103,14 +104,33 @@ def shuffled(
         path.unlink()
 
 
+def rearranged(pairs: pa.Table, order: Integers) -> Iterator[pa.Table]:
+    """The pairs in another order, some megabytes at a time.
+
+    Images are gathered slice by slice from wherever they lie. Arrow's own `take` copies all of them first, and fresh
+    memory for a whole bucket costs more than the copying: this is ten times faster.
+    """
+    plain = pairs.drop_columns(["image"]).combine_chunks()
+    images = pairs["image"].chunks
+    starts = np.cumsum([0, *(len(chunk) for chunk in images)])
+    place = pairs.schema.get_field_index("image")
+    step = max(1, _STEP_BYTES * len(pairs) // max(pairs.nbytes, 1))
+    for start in range(0, len(order), step):
+        rows = order[start : start + step]
+        chunks = np.searchsorted(starts, rows, side="right") - 1
+        within = rows - starts[chunks]
+        slices = [images[chunk].slice(row, 1) for chunk, row in zip(chunks.tolist(), within.tolist(), strict=True)]
+        yield plain.take(pa.array(rows)).add_column(place, pairs.schema.field("image"), pa.concat_arrays(slices))
+
+
 def _in_order(table: pa.Table, plan: Plan) -> Iterator[Stretch]:
     """The pairs of a bucket, sorted; a bucket that holds all pairs has several splits."""
     places = table[_PLACE].to_numpy()
     order = np.argsort(places)
     splits = plan.splits[places[order]]
     for number in np.unique(splits).tolist():
-        rows = order[splits == number]
-        yield Stretch(SPLITS[number], table.drop_columns([_PLACE]).take(pa.array(rows)))
+        for pairs in rearranged(table.drop_columns([_PLACE]), order[splits == number]):
+            yield Stretch(SPLITS[number], pairs)
 
 
 def _placed(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +107,7 @@ PREDICTIONS = pa.schema(
 
 
 _OTHER_BYTES = 8
+_WORTH_SYNCING_BYTES = 8 * 2**20
 
 
 class ShardWriter:
@@ -134,6 +138,8 @@ class ShardWriter:
         self._pending_bytes = 0
         self._written_bytes = 0
         self._writer: pq.ParquetWriter | None = None
+        self._path = directory
+        self._syncing: threading.Thread | None = None
         directory.mkdir(parents=True, exist_ok=True)
 
     def write(self, row: Mapping[str, Any]) -> None:
@@ -179,12 +185,20 @@ class ShardWriter:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+        if self._syncing is not None:
+            self._syncing.join()
 
     def __enter__(self) -> ShardWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _start_sync(self) -> None:
+        """Sends what is written to the disk while the next row group is made, so that the seal need not wait for it."""
+        if self._pending_bytes >= _WORTH_SYNCING_BYTES and not (self._syncing and self._syncing.is_alive()):
+            self._syncing = threading.Thread(target=_sync, args=(self._path,), daemon=True)
+            self._syncing.start()
 
     def _room(self) -> int:
         """Bytes that end the row group."""
@@ -198,12 +212,14 @@ class ShardWriter:
     def _flush(self) -> None:
         if self._writer is None:
             name = f"{self.prefix}-{self._num_shards:05d}.parquet"
-            self._writer = pq.ParquetWriter(self.directory / name, self.schema, **_storage(self.schema))
+            self._path = self.directory / name
+            self._writer = pq.ParquetWriter(self._path, self.schema, **_storage(self.schema))
             self._num_shards += 1
         self._rows_to_table()
         table = pa.concat_tables([self.schema.empty_table(), *self._tables])
         # One row group, however many rows it has: what is written row by row and as tables has the same bytes.
         self._writer.write_table(table, row_group_size=max(1, len(table)))
+        self._start_sync()
         self._written_bytes += self._pending_bytes
         self._tables, self._pending_bytes = [], 0
         if self._written_bytes >= self.shard_bytes:
@@ -223,6 +239,12 @@ def read_rows(directory: Path, columns: list[str] | None = None) -> Iterator[dic
 def count_rows(directory: Path) -> int:
     """Rows of every shard below `directory`, from the files' footers alone."""
     return sum(pq.read_metadata(shard).num_rows for shard in directory.rglob("*.parquet"))
+
+
+def _sync(path: Path) -> None:
+    # Only ahead of time: the seal makes sure of every file, and tells what goes wrong.
+    with suppress(OSError), path.open("rb") as file:
+        os.fdatasync(file.fileno())
 
 
 def _storage(schema: pa.Schema) -> dict[str, Any]:

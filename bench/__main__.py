@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 _FOLDER = Path(__file__).parent
-_BENCHMARKS = ("startup", "smoke_run")
+_BENCHMARKS = ("startup", "smoke_run", "dedup")
 
 
 def main() -> None:

@@ -30,8 +30,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
+from pyarrow import ipc
 
 from bench.report import Figure, conclude
 from components.data_processing.corpus.config import CorpusConfig
@@ -135,7 +135,9 @@ def _plant(folder: Path, num_rows: int) -> None:
     kinds[: num_rows // 100] = 0
     plain = np.flatnonzero(kinds == 0)
     models = rng.choice(plain, size=num_rows)
-    vocabulary = np.array([f"{stem}{number}" for number in range(2000) for stem in ("carcino", "adeno", "fibro", "nev")])
+    vocabulary = np.array(
+        [f"{stem}{number}" for number in range(2000) for stem in ("carcino", "adeno", "fibro", "nev")]
+    )
     lengths = rng.integers(10, 60, size=num_rows)
     words = rng.zipf(1.2, size=int(lengths.sum())) % len(vocabulary)
     texts = np.split(words, np.cumsum(lengths)[:-1])
@@ -359,7 +361,9 @@ def _peers() -> list[Figure]:
             np.flatnonzero(np.bitwise_count(hashes ^ value) <= BITS)
 
     own, other = _alternate(ours, peer, folders=(), rounds=3)
-    tables, every = _alternate(lambda: _ignore(near_images(numbers, numbers, hashes, BITS)), brute, folders=(), rounds=3)
+    tables, every = _alternate(
+        lambda: _ignore(near_images(numbers, numbers, hashes, BITS)), brute, folders=(), rounds=3
+    )
     version = datasketch.__version__
     return [
         Figure("near captions, 5 k", other / own, "× faster", f"datasketch {version} MinHashLSH", 5, True),

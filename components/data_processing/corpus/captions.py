@@ -71,21 +71,19 @@ class CaptionCleaner:
         if len(caption) > self.max_characters:
             return Caption("", "caption_too_long")
         text = normalised(caption)
-        if not text:
-            return Caption("", "empty_caption")
         quality: Quality = "clean" if text == " ".join(caption.split()) else "repaired"
         if (without := self._without_boilerplate(text)) != text:
             text, quality = without, "boilerplate_removed"
+        flaw = self._flaw(text) if text or quality == "boilerplate_removed" else "empty_caption"
+        return Caption("", flaw) if flaw else Caption(text, None, quality)
+
+    def _flaw(self, text: str) -> Flaw | None:
         scripts = letters_by_script(text)
         if _amount(scripts) < self.min_letters + _MOST_LETTERS_SAYING_NOTHING:
             num_letters = _amount(letters_by_script(self._saying_nothing.sub(" ", text)))
-            if not num_letters:
-                return Caption("", "boilerplate_only")
             if num_letters < self.min_letters:
-                return Caption("", "caption_too_short")
-        if max(scripts, key=lambda script: scripts[script]) not in self.languages:
-            return Caption("", "other_language")
-        return Caption(text, None, quality)
+                return "caption_too_short" if num_letters else "boilerplate_only"
+        return None if max(scripts, key=lambda script: scripts[script]) in self.languages else "other_language"
 
     def _without_boilerplate(self, text: str) -> str:
         lowered = text.lower()

@@ -34,7 +34,8 @@ BOILERPLATE = {
     "版权": r"版权所有[^。;]{0,40}。?",
 }
 SAYING_NOTHING = (
-    r"\b(?:scale )?bars?\b(?: represents?| indicates?| is|:)?\s*[=:,]?\s*\d+(?:[.,]\d+)?\s*(?:[µμu]m|mm|cm|nm|microns?)\b",
+    r"\b(?:scale )?bars?\b(?: represents?| indicates?| is|:)?\s*[=:,]?\s*"
+    r"\d+(?:[.,]\d+)?\s*(?:[µμu]m|mm|cm|nm|microns?)\b",
     r"标尺\s*[=:＝：]?\s*\d+(?:\.\d+)?\s*(?:[µμu]m|mm|cm|微米|毫米)",
     r"\b(?:original )?magnifications?\b\s*[:=,]?\s*(?:[x×]\s*)?\d+(?:\s*[x×])?",
     r"(?:[x×]\s*\d{1,4}\b)|(?:\b\d{1,4}\s*[x×](?!\w))",

@@ -169,8 +169,12 @@ def _sources(facts: Facts) -> str:
     for source, language, num in _counts(facts.kept, "source", "language"):
         by_source[source][language] += num
     rows = [
-        [source, f"{sum(counts.values()):,}", *(f"{counts[key]:,}" for key in ("en", "zh", "other"))]
-        + [facts.licences[source]]
+        [
+            source,
+            f"{sum(counts.values()):,}",
+            *(f"{counts[key]:,}" for key in ("en", "zh", "other")),
+            facts.licences[source],
+        ]
         for source, counts in sorted(by_source.items())
     ]
     return _table(["source", "pairs", "Latin script", "Chinese", "other", "licence"], rows)
@@ -189,9 +193,8 @@ def _sizes(facts: Facts) -> str:
         f"{facts.quality[key]:,} {words}"
         for key, words in (("repaired", "were repaired"), ("boilerplate_removed", "lost boilerplate"))
     )
-    return (
-        f"{with_refs:,} pairs have in-line references. Of the captions {mended}.\n\n"
-        + _table(["", "least", "median", "95 %", "most"], rows)
+    return f"{with_refs:,} pairs have in-line references. Of the captions {mended}.\n\n" + _table(
+        ["", "least", "median", "95 %", "most"], rows
     )
 
 
@@ -241,8 +244,9 @@ def _contamination(facts: Facts) -> str:
         items = ", ".join(f"{num:,} {kind.replace('_', ' ')}" for kind, num in report["items"].items() if num)
         routes = ", ".join(f"{num:,} by {route}" for route, num in sorted(report["dropped"].items())) or "nothing"
         lines.append(f"- **{name}** ({items}) took out {routes}.")
-        for example in report["examples"]:
-            lines.append(f"  - `{example['pair_id']}` by {example['route']}: {example['item']}")
+        lines += [
+            f"  - `{example['pair_id']}` by {example['route']}: {example['item']}" for example in report["examples"]
+        ]
     return "\n".join(lines)
 
 
@@ -270,7 +274,9 @@ def _examples(dropped: pa.Table) -> list[str]:
 
 
 def _captions(survey: pa.Table, names: Iterable[str]) -> dict[str, str]:
-    here = survey.select(["pair_id", "caption", "detail"]).filter(pc.is_in(survey["pair_id"], pa.array(sorted(names), pa.string())))
+    here = survey.select(["pair_id", "caption", "detail"]).filter(
+        pc.is_in(survey["pair_id"], pa.array(sorted(names), pa.string()))
+    )
     return {row["pair_id"]: row["caption"] or row["detail"] or "" for row in here.to_pylist()}
 
 

@@ -148,7 +148,7 @@ def _drop_duplicates(
     contamination = decontaminate(ranked, candidates.kept(rows), candidates, sets, config.evaluation_bits)
     split_of, groups = numbers(ranked, "split"), pc.fill_null(ranked["group"], 0).to_numpy()
     guarded: list[Integers] = []
-    for number, split in enumerate(SPLITS):
+    for number in range(len(SPLITS)):
         here = rows[split_of[rows] == number]
         for before, protected in zip(SPLITS, guarded, strict=False):
             isolate(candidates.kept(here), protected, before, candidates, config.isolation_bits)

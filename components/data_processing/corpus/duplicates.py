@@ -166,7 +166,9 @@ class _Limits:
     def __init__(self, candidates: Candidates, config: CorpusConfig) -> None:
         self._limits = [("too_many_captions", candidates.images, config.max_captions_per_image)]
         if config.max_images_per_caption is not None:
-            self._limits.append(("too_many_images", _numbered(candidates.captions.texts), config.max_images_per_caption))
+            self._limits.append(
+                ("too_many_images", _numbered(candidates.captions.texts), config.max_images_per_caption)
+            )
         self._common = [np.bincount(keys)[keys] > most for _, keys, most in self._limits]
         self._kept: list[dict[int, list[int]]] = [defaultdict(list) for _ in self._limits]
 
@@ -188,9 +190,7 @@ class _Limits:
                 kept[int(keys[row])].append(row)
 
 
-def _decide(
-    block: Integers, views: list[_View], limits: _Limits, candidates: Candidates, config: CorpusConfig
-) -> None:
+def _decide(block: Integers, views: list[_View], limits: _Limits, candidates: Candidates, config: CorpusConfig) -> None:
     involved = np.logical_or.reduce([limits.involved(block), *(view.prepare(block) for view in views)])
     for view in views:
         view.keep(block[~involved])
@@ -236,7 +236,9 @@ def _views(candidates: Candidates, config: CorpusConfig) -> list[tuple[Finder, I
         "image_or_caption": [hashes, texts],
         "image_and_caption": [both],
     }[config.duplicate_rule]
-    return list(zip(finders(config.duplicate_rule, config, candidates.hashes, candidates.captions), classes, strict=True))
+    return list(
+        zip(finders(config.duplicate_rule, config, candidates.hashes, candidates.captions), classes, strict=True)
+    )
 
 
 def _numbered(values: NDArray[np.generic]) -> Integers:

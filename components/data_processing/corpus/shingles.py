@@ -69,7 +69,9 @@ class CaptionSets:
         texts: A number for each caption that is equal for captions with the same words.
     """
 
-    def __init__(self, captions: Iterable[list[str]], *, shingle_words: int, num_hashes: int, similarity: float) -> None:
+    def __init__(
+        self, captions: Iterable[list[str]], *, shingle_words: int, num_hashes: int, similarity: float
+    ) -> None:
         self.similarity = similarity
         self.bands = Bands.choose(num_hashes, similarity)
         texts, counts, shingles = [], [], []
@@ -172,7 +174,9 @@ def _words(captions: list[str]) -> tuple[Integers, Words]:
     text = unicodedata.normalize("NFKC", "\n".join(captions)).casefold()
     points = np.frombuffer(text.encode("utf-32-le", errors="replace"), dtype=np.uint32)
     kinds = _kinds()[np.minimum(points, 0xFFFF)]
-    starts = (kinds == _WHOLE_WORD) | ((kinds == _LETTER) & np.concatenate([[True], kinds[:-1] != _LETTER])[: len(kinds)])
+    starts = (kinds == _WHOLE_WORD) | (
+        (kinds == _LETTER) & np.concatenate([[True], kinds[:-1] != _LETTER])[: len(kinds)]
+    )
     caption_of = np.cumsum(points == ord("\n"))
     in_word = kinds != _SEPARATOR
     letters = points[in_word].astype(np.uint64)

@@ -133,9 +133,7 @@ def _in_order(table: pa.Table, plan: Plan) -> Iterator[Stretch]:
             yield Stretch(SPLITS[number], pairs)
 
 
-def _placed(
-    survey: pa.Table, plan: Plan, shards: Sequence[Path], seen: Callable[[int], None]
-) -> Iterator[pa.Table]:
+def _placed(survey: pa.Table, plan: Plan, shards: Sequence[Path], seen: Callable[[int], None]) -> Iterator[pa.Table]:
     """The pairs that stay, as they are written, with their places."""
     start = 0
     for shard in shards:

@@ -53,9 +53,7 @@ def run(
     """
     shards = _shards(textbook_pairs, public_pairs)
     sets = [
-        read_evaluation_set(
-            path, min_name_characters=config.min_name_characters, max_pixels=config.max_image_pixels
-        )
+        read_evaluation_set(path, min_name_characters=config.min_name_characters, max_pixels=config.max_image_pixels)
         for path in config.evaluation_sets
     ]
     survey = take_survey(
@@ -76,9 +74,7 @@ def run(
 
 
 def _shards(*inputs: Path | None) -> list[Path]:
-    return [
-        shard for path in inputs if path is not None for shard in sorted((path / "pairs").rglob("*.parquet"))
-    ]
+    return [shard for path in inputs if path is not None for shard in sorted((path / "pairs").rglob("*.parquet"))]
 
 
 def _write(

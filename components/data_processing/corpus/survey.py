@@ -222,20 +222,32 @@ class _Inspector:
     def _image_flaw(self, row: dict[str, Any], image: memoryview | None) -> tuple[str, str] | None:
         if not image:
             return "missing_image", "The pair has no image."
-        if not ((row["width"] or 0) > 0 and (row["height"] or 0) > 0):
-            return "bad_size", f"The image has {row['width']} x {row['height']} px."
-        if not _is_hex(row["phash"], 16) or not _is_hex(row["image_sha256"], 64):
-            return "bad_hash", f"{row['phash']!r} or {row['image_sha256']!r} is no hash in hexadecimal digits."
-        if (digest := hashlib.sha256(image).hexdigest()) != row["image_sha256"]:
-            return "image_changed", f"The bytes have the SHA-256 {digest}, not {row['image_sha256']}."
-        if image_extension(image) is None:
-            return "not_an_image", f"{len(image)} bytes that begin with {bytes(image[:8]).hex()}."
-        if self.config.check_images == "decode":
-            try:
-                decode(bytes(image), max_pixels=self.config.max_image_pixels)
-            except UnreadableImage as error:
-                return error.reason, error.detail
+        digest = hashlib.sha256(image).hexdigest()
+        checks = (
+            (not ((row["width"] or 0) > 0 and (row["height"] or 0) > 0), "bad_size", _size),
+            (not (_is_hex(row["phash"], 16) and _is_hex(row["image_sha256"], 64)), "bad_hash", _hashes),
+            (digest != row["image_sha256"], "image_changed", lambda row: f"The bytes have the SHA-256 {digest}."),
+            (image_extension(image) is None, "not_an_image", lambda _: f"It begins with {bytes(image[:8]).hex()}."),
+        )
+        for is_wrong, reason, detail in checks:
+            if is_wrong:
+                return reason, detail(row)
+        return self._decoding_flaw(bytes(image)) if self.config.check_images == "decode" else None
+
+    def _decoding_flaw(self, image: bytes) -> tuple[str, str] | None:
+        try:
+            decode(image, max_pixels=self.config.max_image_pixels)
+        except UnreadableImage as error:
+            return error.reason, error.detail
         return None
+
+
+def _size(row: dict[str, Any]) -> str:
+    return f"The image has {row['width']} x {row['height']} px."
+
+
+def _hashes(row: dict[str, Any]) -> str:
+    return f"{row['phash']!r} or {row['image_sha256']!r} is no hash in hexadecimal digits."
 
 
 def _is_hex(text: str, length: int) -> bool:

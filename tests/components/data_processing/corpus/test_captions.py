@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.data_processing.corpus.captions import Caption, CaptionCleaner, normalised
@@ -16,6 +16,7 @@ CLEANER = CaptionCleaner(
 )
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_a_normal_caption_is_stable_and_shows_no_control_characters(text):
     once = normalised(text)
@@ -34,7 +35,10 @@ def test_a_normal_caption_is_stable_and_shows_no_control_characters(text):
         ("Schwannoma. Open in new tab Download figure", "Schwannoma."),
         ("Adapted with permission from Smith et al. Giant cell tumour.", "Giant cell tumour."),
         ("Melanoma (click on image to enlarge)", "Melanoma"),
-        ("Cells used by permission gates; the copyright notice", "Cells used by permission gates; the copyright notice"),
+        (
+            "Cells used by permission gates; the copyright notice",
+            "Cells used by permission gates; the copyright notice",
+        ),
         ("Melanoma. Scale bar = 50 µm.", "Melanoma. Scale bar = 50 µm."),
     ],
 )
@@ -63,6 +67,7 @@ def test_captions_that_say_nothing_are_told_by_their_flaw(caption, flaw):
     assert CLEANER.clean(caption) == Caption("", flaw)
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=st.characters(), max_size=300))
 def test_every_text_is_either_clean_or_flawed(text):
     found = CLEANER.clean(text)

@@ -123,8 +123,7 @@ def test_a_table_is_written_to_the_same_bytes_as_its_rows(tmp_path):
         }
         for number in range(400)
     ]
-    for row in rows:
-        row |= dict.fromkeys(set(CORPUS.names) - row.keys())
+    rows = [dict.fromkeys(CORPUS.names) | row for row in rows]
     keys = {"shard_bytes": 200_000, "row_group_bytes": 30_000}
     table = pa.Table.from_pylist(rows[33:], schema=CORPUS)
     with ShardWriter(tmp_path / "rows", CORPUS, **keys) as writer:

@@ -103,7 +103,7 @@ def test_sets_that_cannot_protect_anything_are_refused(tmp_path):
         read_evaluation_set(empty, **keys)
     names = tmp_path / "names.txt"
     names.write_text("a1\n")
-    with pytest.raises(InputError, match="shorter than corpus.min_name_characters"):
+    with pytest.raises(InputError, match=r"shorter than corpus\.min_name_characters"):
         read_evaluation_set(names, **keys)
     with pytest.raises(ConfigError, match="there is no"):
         CorpusConfig(heldout=("x",), evaluation_sets=(tmp_path / "missing",)).external_files()

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
@@ -100,11 +106,15 @@ PREDICTIONS = pa.schema(
 """One model's answer to one benchmark item; `extracted` is null where no answer could be read."""
 
 
+_OTHER_BYTES = 8
+_WORTH_SYNCING_BYTES = 8 * 2**20
+
+
 class ShardWriter:
     """Writes rows to `<directory>/<prefix>-00000.parquet`, …; the bytes depend on the rows alone.
 
     A shard ends with the row that brings its images and texts to `shard_bytes`, a row group with the one that brings
-    it to `row_group_bytes`.
+    it to `row_group_bytes`. Encoded images, which do not shrink, are stored as they are; all else is compressed.
     """
 
     def __init__(
@@ -124,9 +134,12 @@ class ShardWriter:
         self.num_rows = 0
         self._num_shards = 0
         self._rows: list[Mapping[str, Any]] = []
+        self._tables: list[pa.Table] = []
         self._pending_bytes = 0
         self._written_bytes = 0
         self._writer: pq.ParquetWriter | None = None
+        self._path = directory
+        self._syncing: threading.Thread | None = None
         directory.mkdir(parents=True, exist_ok=True)
 
     def write(self, row: Mapping[str, Any]) -> None:
@@ -140,16 +153,40 @@ class ShardWriter:
         self._rows.append(row)
         self._pending_bytes += _payload_bytes(row)
         self.num_rows += 1
-        if self._pending_bytes >= min(self.row_group_bytes, self.shard_bytes - self._written_bytes):
+        if self._pending_bytes >= self._room():
             self._flush()
+
+    def write_table(self, table: pa.Table) -> None:
+        """Appends many rows without making Python objects of them; the shards are those that `write` would make.
+
+        Raises:
+            ValueError: The table's columns are not the schema's.
+        """
+        if table.schema.names != self.schema.names:
+            raise ValueError(f"{self.directory.name} has the columns {', '.join(self.schema.names)}")
+        self._rows_to_table()
+        self.num_rows += len(table)
+        ends = np.cumsum(_payloads(table))
+        start, before = 0, 0
+        while start < len(table):
+            stop = int(np.searchsorted(ends, before + self._room() - self._pending_bytes)) + 1
+            part = table.slice(start, stop - start)
+            self._tables.append(part)
+            start, done = start + len(part), int(ends[start + len(part) - 1])
+            self._pending_bytes += done - before
+            before = done
+            if self._pending_bytes >= self._room():
+                self._flush()
 
     def close(self) -> None:
         """Writes what is pending; a data set without rows still has one (empty) shard."""
-        if self._rows or self._num_shards == 0:
+        if self._rows or self._tables or self._num_shards == 0:
             self._flush()
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+        if self._syncing is not None:
+            self._syncing.join()
 
     def __enter__(self) -> ShardWriter:
         return self
@@ -157,14 +194,34 @@ class ShardWriter:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _start_sync(self) -> None:
+        """Sends what is written to the disk while the next row group is made, so that the seal need not wait for it."""
+        if self._pending_bytes >= _WORTH_SYNCING_BYTES and not (self._syncing and self._syncing.is_alive()):
+            self._syncing = threading.Thread(target=_sync, args=(self._path,), daemon=True)
+            self._syncing.start()
+
+    def _room(self) -> int:
+        """Bytes that end the row group."""
+        return min(self.row_group_bytes, self.shard_bytes - self._written_bytes)
+
+    def _rows_to_table(self) -> None:
+        if self._rows:
+            self._tables.append(pa.Table.from_pylist(self._rows, schema=self.schema))
+            self._rows = []
+
     def _flush(self) -> None:
         if self._writer is None:
             name = f"{self.prefix}-{self._num_shards:05d}.parquet"
-            self._writer = pq.ParquetWriter(self.directory / name, self.schema, compression="zstd")
+            self._path = self.directory / name
+            self._writer = pq.ParquetWriter(self._path, self.schema, **_storage(self.schema))
             self._num_shards += 1
-        self._writer.write_table(pa.Table.from_pylist(self._rows, schema=self.schema))
+        self._rows_to_table()
+        table = pa.concat_tables([self.schema.empty_table(), *self._tables])
+        # One row group, however many rows it has: what is written row by row and as tables has the same bytes.
+        self._writer.write_table(table, row_group_size=max(1, len(table)))
+        self._start_sync()
         self._written_bytes += self._pending_bytes
-        self._rows, self._pending_bytes = [], 0
+        self._tables, self._pending_bytes = [], 0
         if self._written_bytes >= self.shard_bytes:
             self._writer.close()
             self._writer = None
@@ -184,6 +241,58 @@ def count_rows(directory: Path) -> int:
     return sum(pq.read_metadata(shard).num_rows for shard in directory.rglob("*.parquet"))
 
 
+def _sync(path: Path) -> None:
+    # Only ahead of time: the seal makes sure of every file, and tells what goes wrong.
+    with suppress(OSError), path.open("rb") as file:
+        os.fdatasync(file.fileno())
+
+
+def _storage(schema: pa.Schema) -> dict[str, Any]:
+    """How the columns of a schema are stored: bytes of images plainly, all else with zstd and dictionaries."""
+    leaves = [path for field in schema for path in _leaves(field.name, field.type)]
+    encoded = [path for path, kind in leaves if pa.types.is_binary(kind)]
+    return {
+        "compression": {path: "none" if path in encoded else "zstd" for path, _ in leaves},
+        "use_dictionary": [path for path, _ in leaves if path not in encoded],
+        "write_statistics": [path for path, _ in leaves if path not in encoded],
+    }
+
+
+def _leaves(path: str, kind: pa.DataType) -> Iterator[tuple[str, pa.DataType]]:
+    """Parquet's names of the columns that a value of this type is stored in."""
+    if pa.types.is_struct(kind):
+        for field in kind:
+            yield from _leaves(f"{path}.{field.name}", field.type)
+    elif pa.types.is_list(kind):
+        yield from _leaves(f"{path}.list.element", kind.value_type)
+    else:
+        yield path, kind
+
+
+def _payloads(values: pa.Table | pa.ChunkedArray | pa.Array) -> NDArray[np.int64]:
+    """`_payload_bytes` of each row, a column at a time."""
+    if isinstance(values, pa.Table):
+        return sum((_payloads(column) for column in values.columns), np.zeros(len(values), np.int64))
+    if isinstance(values, pa.ChunkedArray):
+        return np.concatenate([np.zeros(0, np.int64), *(_payloads(chunk) for chunk in values.chunks)])
+    return np.where(values.is_valid().to_numpy(zero_copy_only=False), _payloads_of_valid(values), _OTHER_BYTES)
+
+
+def _payloads_of_valid(values: pa.Array) -> NDArray[np.int64]:
+    kind = values.type
+    if pa.types.is_binary(kind) or pa.types.is_string(kind):
+        return pc.fill_null(pc.binary_length(values), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    if pa.types.is_struct(kind):
+        parts = (_payloads(values.field(place)) for place in range(kind.num_fields))
+        return sum(parts, np.zeros(len(values), np.int64))
+    if pa.types.is_list(kind):
+        ends = np.concatenate([[0], np.cumsum(_payloads(values.flatten()))])
+        lengths = pc.fill_null(pc.list_value_length(values), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+        stops = np.cumsum(lengths)
+        return np.asarray(ends[stops] - ends[stops - lengths], dtype=np.int64)
+    return np.full(len(values), _OTHER_BYTES, dtype=np.int64)
+
+
 def _payload_bytes(value: object) -> int:
     """Bytes of text and images in a row, nested values included."""
     if isinstance(value, bytes):
@@ -194,4 +303,4 @@ def _payload_bytes(value: object) -> int:
         return sum(_payload_bytes(part) for part in value.values())
     if isinstance(value, list | tuple):
         return sum(_payload_bytes(part) for part in value)
-    return 8
+    return _OTHER_BYTES

@@ -184,9 +184,9 @@ def _default(field: FieldInfo) -> str:
         return "required"
     value = field.get_default(call_default_factory=True)
     if isinstance(value, tuple | list):
-        return f"`[{', '.join(str(item) for item in value)}]`"
+        return f"`[{_escaped(', '.join(str(item) for item in value))}]`"
     if isinstance(value, dict):
-        return f"`{{{', '.join(f'{key}: {item}' for key, item in value.items())}}}`"
+        return f"`{{{_escaped(', '.join(f'{key}: {item}' for key, item in value.items()))}}}`"
     if value is None or isinstance(value, bool):
         return {None: "`null`", True: "`true`", False: "`false`"}[value]
     return f"`{_escaped(_figure(value) if isinstance(value, int | float) else str(value))}`"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import tempfile
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pathoflow.schemas import CORPUS, MCQ, PAIRS, PREDICTIONS, REASONING, ShardWriter, read_rows
+from pathoflow.schemas import CORPUS, MCQ, PAIRS, PREDICTIONS, REASONING, REGION, ShardWriter, read_rows
 
 SCHEMA = pa.schema(
     [
@@ -107,3 +108,35 @@ def test_the_shared_schemas_can_be_written(tmp_path, schema):
     with ShardWriter(tmp_path, schema, prefix="part") as writer:
         writer.write({})
     assert list(read_rows(tmp_path)) == [dict.fromkeys(schema.names)]
+
+
+def test_a_table_is_written_to_the_same_bytes_as_its_rows(tmp_path):
+    rng = random.Random(0)
+    rows = [
+        {
+            "pair_id": f"p{number}",
+            "image": None if number % 17 == 0 else {"bytes": rng.randbytes(rng.randint(0, 3000)), "path": None},
+            "caption": "é" * rng.randint(0, 50),
+            "inline_refs": None if number % 7 == 0 else ["a" * rng.randint(0, 9)] * rng.randint(0, 3),
+            "region": None if number % 3 else dict.fromkeys(REGION.names, 1),
+            "split": "train",
+        }
+        for number in range(400)
+    ]
+    rows = [dict.fromkeys(CORPUS.names) | row for row in rows]
+    keys = {"shard_bytes": 200_000, "row_group_bytes": 30_000}
+    table = pa.Table.from_pylist(rows[33:], schema=CORPUS)
+    with ShardWriter(tmp_path / "rows", CORPUS, **keys) as writer:
+        for row in rows:
+            writer.write(row)
+    with ShardWriter(tmp_path / "mixed", CORPUS, **keys) as writer:
+        for row in rows[:33]:
+            writer.write(row)
+        for start in range(0, len(table), 61):
+            writer.write_table(table.slice(start, 61))
+    shards = {path.name: path.read_bytes() for path in (tmp_path / "rows").iterdir()}
+    assert len(shards) > 2
+    assert {path.name: path.read_bytes() for path in (tmp_path / "mixed").iterdir()} == shards
+    group = pq.read_metadata(tmp_path / "rows" / "shard-00000.parquet").row_group(0)
+    stored = {group.column(place).path_in_schema: group.column(place).compression for place in range(group.num_columns)}
+    assert (stored["image.bytes"], stored["caption"]) == ("UNCOMPRESSED", "ZSTD")

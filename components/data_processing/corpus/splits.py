@@ -4,43 +4,62 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import translate
+from functools import cache
 from typing import Literal
 
 Split = Literal["train", "dev", "heldout"]
 
-PROTECTION: dict[Split, int] = {"heldout": 0, "dev": 1, "train": 2}
-"""Splits by how well they are guarded: a pair gives way to its duplicate in a split with a smaller number."""
+SPLITS: tuple[Split, ...] = ("heldout", "dev", "train")
+"""Best guarded first: a pair gives way to its duplicate in a split that stands before its own."""
 
 
-def splitter(heldout: Sequence[str], dev_share: float) -> Callable[[str, str], Split]:
-    """A function from source and source_id to the split.
+def matcher(patterns: Sequence[str]) -> Callable[[str], object]:
+    """A function that says whether a name matches one of these glob patterns; `*` also crosses slashes."""
+    return re.compile("|".join(map(translate, patterns)) if patterns else r"(?!)").match
 
-    A pair is held out if `<source>/<source_id>` matches a glob pattern (`*` also crosses slashes). The rest
-    is divided by a hash of the pair's group: a new pair moves no old one, and neighbours stay together.
 
-    >>> split_of = splitter(["quilt/val/*"], dev_share=0.0)
-    >>> split_of("quilt/val", "a"), split_of("quilt/train", "a")
+class Splitter:
+    """Tells splits and groups from names.
+
+    A pair is held out if `<source>/<source_id>` matches a glob pattern. The rest is divided by a hash of the name of
+    the pair's group, so that a new pair moves no old one, and what belongs together stays together.
+
+    >>> splitter = Splitter(["quilt/val/*"], dev_share=0.0)
+    >>> splitter.split_of("quilt/val", "a"), splitter.split_of("quilt/train", "a")
     ('heldout', 'train')
-    """
-    is_heldout = re.compile("|".join(translate(pattern) for pattern in heldout)).match
 
-    def split_of(source: str, source_id: str) -> Split:
-        if is_heldout(f"{source}/{source_id}"):
+    Args:
+        heldout: Patterns of what is held out.
+        dev_share: Share of the other groups that goes to dev.
+        groups: By a pattern over the source, where a source_id names its group.
+    """
+
+    def __init__(self, heldout: Sequence[str], dev_share: float, groups: Mapping[str, str] | None = None) -> None:
+        self._is_heldout = matcher(heldout)
+        self._dev_share = dev_share
+        self._groups = [(matcher([source]), re.compile(pattern)) for source, pattern in (groups or {}).items()]
+        self._is_dev = cache(lambda group: _fraction(group) < self._dev_share)
+
+    def split_of(self, source: str, source_id: str) -> Split:
+        """The split of a pair."""
+        if self._is_heldout(f"{source}/{source_id}"):
             return "heldout"
-        return "dev" if _fraction(f"{source}/{group_of(source_id)}") < dev_share else "train"
+        return "dev" if self._is_dev(self.group_of(source, source_id)) else "train"
 
-    return split_of
+    def group_of(self, source: str, source_id: str) -> str:
+        """What pairs share that must not be divided: a book, a slide, an article, an image with several captions.
 
-
-def group_of(source_id: str) -> str:
-    """What pairs share that must not be divided: a book's page, or an image with several captions.
-
-    >>> group_of("atlas/p12/fig3/a"), group_of("image_7#2"), group_of("image_7")
-    ('atlas/p12', 'image_7', 'image_7')
-    """
-    return "/".join(source_id.split("/")[:2]).partition("#")[0]
+        >>> Splitter(["x"], 0.1).group_of("textbook", "atlas/p12/fig3/a")
+        'textbook/atlas'
+        >>> Splitter(["x"], 0.1, {"quilt*": "(.+)_image_"}).group_of("quilt/train", "v7_image_3#2")
+        'quilt/train/v7'
+        """
+        for is_source, pattern in self._groups:
+            if is_source(source) and (match := pattern.match(source_id)) and match.group(1):
+                return f"{source}/{match.group(1)}"
+        return f"{source}/{source_id.partition('/')[0].partition('#')[0]}"
 
 
 def _fraction(name: str) -> float:

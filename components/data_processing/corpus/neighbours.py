@@ -1,0 +1,152 @@
+"""Finding rows that look the same, read the same, or both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.data_processing.corpus.config import CorpusConfig, DuplicateRule
+from components.data_processing.corpus.hamming import band_masks, distances, met_before, table_keys
+from components.data_processing.corpus.joins import Integers, KeyJoin, Words, mixed, short
+from components.data_processing.corpus.shingles import CaptionSets
+
+CROWD = 128
+"""More hashes than this under one key of a table are told apart by their captions first."""
+
+_NO_BITS = -1
+
+
+class Neighbours(NamedTuple):
+    """Pairs of rows that are near each other, with how near.
+
+    Attributes:
+        left: Row numbers on the left.
+        right: Row numbers on the right.
+        bits: Bits in which the images' hashes differ; -1 where images were not compared.
+        similarity: Jaccard index of the captions; nan where captions were not compared.
+    """
+
+    left: Integers
+    right: Integers
+    bits: Integers
+    similarity: NDArray[np.float32]
+
+    def where(self, chosen: NDArray[np.bool_]) -> Neighbours:
+        """Some of them."""
+        return Neighbours(*(column[chosen] for column in self))
+
+    @classmethod
+    def together(cls, parts: Sequence[Neighbours]) -> Neighbours:
+        """All of them, each pair once, ordered by row numbers."""
+        if not parts:
+            none = np.zeros(0, np.int64)
+            return cls(none, none, none, np.zeros(0, np.float32))
+        every = cls(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+        packed = (every.left.astype(np.uint64) << np.uint64(32)) | every.right.astype(np.uint64)
+        return every.where(np.unique(packed, return_index=True)[1])
+
+
+Finder = Callable[[Integers, Integers], Neighbours]
+"""Finds which rows of the first kind are near which of the second, given both by their row numbers."""
+
+
+def finders(rule: DuplicateRule, config: CorpusConfig, hashes: Words, captions: CaptionSets) -> list[Finder]:
+    """What finds duplicates under a rule: rows are duplicates if one of these finds them near."""
+    bits = config.near_duplicate_bits
+    return {
+        "image": [lambda left, right: near_images(left, right, hashes, bits)],
+        "caption": [lambda left, right: near_captions(left, right, captions)],
+        "image_or_caption": [
+            lambda left, right: near_images(left, right, hashes, bits),
+            lambda left, right: near_captions(left, right, captions),
+        ],
+        "image_and_caption": [lambda left, right: near_images_and_captions(left, right, hashes, captions, bits)],
+    }[rule]
+
+
+def near_images(left: Integers, right: Integers, hashes: Words, max_bits: int) -> Neighbours:
+    """Rows whose perceptual hashes differ in at most `max_bits` bits."""
+    masks = band_masks(max_bits, len(left) + len(right))
+    parts = []
+    for number, mask in enumerate(masks):
+        for rows, others in _table(hashes, left, right, mask).pairs():
+            parts.append(_of_table(left[rows], right[others], hashes, max_bits, masks[:number]))
+    return Neighbours.together(parts)
+
+
+def near_captions(left: Integers, right: Integers, captions: CaptionSets) -> Neighbours:
+    """Rows whose captions share enough of their shingles."""
+    parts = []
+    for band in range(captions.bands.num_bands):
+        join = KeyJoin(captions.band_keys(left, band), captions.band_keys(right, band))
+        for rows, others in join.pairs():
+            pairs = left[rows], right[others]
+            parts.append(_alike(*pairs, np.full(len(rows), _NO_BITS), captions))
+    return Neighbours.together(parts)
+
+
+def near_images_and_captions(
+    left: Integers, right: Integers, hashes: Words, captions: CaptionSets, max_bits: int
+) -> Neighbours:
+    """Rows that are near in both ways.
+
+    Images that thousands share (blank ones, covers, logos) would be compared each with each, only to find that their
+    captions differ. Where too many hashes meet in a table, rows must also meet in a band of their captions.
+    """
+    masks = band_masks(max_bits, len(left) + len(right))
+    parts = []
+    for number, mask in enumerate(masks):
+        table = _table(hashes, left, right, mask)
+        for rows, others in _all_pairs(table, left, right, hashes, captions, mask):
+            near = _of_table(rows, others, hashes, max_bits, masks[:number])
+            parts.append(_alike(near.left, near.right, near.bits, captions))
+    return Neighbours.together(parts)
+
+
+def _all_pairs(
+    table: KeyJoin, left: Integers, right: Integers, hashes: Words, captions: CaptionSets, mask: int
+) -> Iterator[tuple[Integers, Integers]]:
+    """All pairs of a table but those in crowds whose captions share no band."""
+    for rows, others in table.pairs(CROWD):
+        yield left[rows], right[others]
+    crowded_rows, crowded_others = table.crowded(CROWD)
+    if not len(crowded_rows):
+        return
+    crowd, others = left[crowded_rows], right[crowded_others]
+    for band in range(captions.bands.num_bands):
+        keys = [
+            short(mixed((hashes[rows] & np.uint64(mask)) ^ mixed(captions.band_keys(rows, band).astype(np.uint64))))
+            for rows in (crowd, others)
+        ]
+        for some, partners in KeyJoin(*keys).pairs():
+            yield crowd[some], others[partners]
+
+
+def _table(hashes: Words, left: Integers, right: Integers, mask: int) -> KeyJoin:
+    return KeyJoin(table_keys(hashes[left], mask), table_keys(hashes[right], mask))
+
+
+def _of_table(
+    rows: Integers, others: Integers, hashes: Words, max_bits: int, masks_before: tuple[int, ...]
+) -> Neighbours:
+    """The pairs that are near and were found in no table before; each pair of a row with itself is left out."""
+    bits = distances(hashes[rows], hashes[others])
+    near = np.flatnonzero((bits <= max_bits) & (rows != others))
+    near = near[~met_before(hashes[rows[near]], hashes[others[near]], masks_before)]
+    return Neighbours(rows[near], others[near], bits[near], np.full(len(near), np.nan, np.float32))
+
+
+def _alike(rows: Integers, others: Integers, bits: Integers, captions: CaptionSets) -> Neighbours:
+    different = np.flatnonzero(rows != others)
+    rows, others, bits = rows[different], others[different], bits[different]
+    equal = (captions.texts[rows] == captions.texts[others]) & (captions.texts[rows] != 0)
+    similarity = equal.astype(np.float32)
+    # Pairs that meet in several bands are compared once.
+    packed = (rows[~equal].astype(np.uint64) << np.uint64(32)) | others[~equal].astype(np.uint64)
+    distinct, place = np.unique(packed, return_inverse=True)
+    once = (distinct >> np.uint64(32)).astype(np.int64), (distinct & np.uint64(0xFFFFFFFF)).astype(np.int64)
+    similarity[~equal] = captions.jaccard(*once)[place]
+    return Neighbours(rows, others, bits, similarity).where(similarity >= np.float32(captions.similarity))

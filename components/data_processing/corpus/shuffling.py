@@ -1,0 +1,167 @@
+"""The second reading: the pairs that stay, shuffled into shards within bounded memory.
+
+Where a pair goes follows from its split and a hash of its id, so the order of the shards depends on which pairs there
+are and on nothing else. Pairs are sorted bucket by bucket: a bucket is a stretch of the final order that fits in
+memory. A corpus of one bucket is sorted at once; a larger one is first dealt out to a file for each bucket.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from components.data_processing.corpus.duplicates import numbers, places_in_order
+from components.data_processing.corpus.joins import Integers
+from components.data_processing.corpus.splits import SPLITS, Split
+from components.data_processing.corpus.survey import batches
+from pathoflow.schemas import CORPUS, PAIRS
+
+_PLACE = "place"
+_DEALT = CORPUS.append(pa.field(_PLACE, pa.int64()))
+_STEP_BYTES = 16 * 2**20
+_CHANGED = ("caption", "language")
+
+
+class Stretch(NamedTuple):
+    """Consecutive pairs of the final order, all of one split."""
+
+    split: Split
+    pairs: pa.Table
+
+
+@dataclass
+class Plan:
+    """Where every pair goes.
+
+    Attributes:
+        place: For each row of the survey its place in the final order; -1 if it is not written.
+        splits: For each place the split's number.
+        bucket: For each place the bucket's number; buckets do not cross splits.
+    """
+
+    place: Integers
+    splits: Integers
+    bucket: Integers
+
+    @property
+    def num_buckets(self) -> int:
+        """How many buckets there are."""
+        return int(self.bucket[-1]) + 1 if len(self.bucket) else 0
+
+
+def plan_order(survey: pa.Table, kept: Integers, bucket_bytes: int) -> Plan:
+    """Decides the final order of the kept rows of a survey, and cuts it into buckets."""
+    chosen = survey.select(["split", "order", "pair_id", "image_bytes", "caption"]).take(pa.array(kept))
+    splits = numbers(chosen, "split").astype(np.int64)
+    order = np.lexsort((places_in_order(chosen["pair_id"]), chosen["order"].to_numpy(), splits))
+    place = np.full(len(survey), -1, dtype=np.int64)
+    place[kept[order]] = np.arange(len(kept))
+    sizes = numbers(chosen, "image_bytes") + pc.binary_length(chosen["caption"]).to_numpy()
+    return Plan(place, splits[order], _buckets(splits[order], sizes[order], bucket_bytes))
+
+
+def shuffled(
+    survey: pa.Table,
+    plan: Plan,
+    shards: Sequence[Path],
+    scratch: Path,
+    seen: Callable[[int], None],
+) -> Iterator[Stretch]:
+    """Yields all pairs of a plan in its order.
+
+    Args:
+        survey: What was found out about the pairs, in the order of the shards.
+        plan: Where they go.
+        shards: Parquet files of pairs, as they were surveyed.
+        scratch: Where buckets are kept meanwhile; what lies there is removed first.
+        seen: Hears how many pairs were read.
+    """
+    shutil.rmtree(scratch, ignore_errors=True)
+    if plan.num_buckets <= 1:
+        tables = [_DEALT.empty_table(), *_placed(survey, plan, shards, seen)]
+        yield from _in_order(pa.concat_tables(tables), plan)
+        return
+    scratch.mkdir(parents=True)
+    paths = [scratch / f"{number:05d}.arrows" for number in range(plan.num_buckets)]
+    with ExitStack() as stack:
+        writers = [stack.enter_context(pa.ipc.new_stream(path, _DEALT)) for path in paths]
+        for table in _placed(survey, plan, shards, seen):
+            buckets = plan.bucket[table[_PLACE].to_numpy()]
+            for number in np.unique(buckets).tolist():
+                writers[number].write_table(table.filter(pa.array(buckets == number)))
+    for path in paths:
+        with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as reader:
+            yield from _in_order(reader.read_all(), plan)
+        path.unlink()
+
+
+def rearranged(pairs: pa.Table, order: Integers) -> Iterator[pa.Table]:
+    """The pairs in another order, some megabytes at a time.
+
+    Images are gathered slice by slice from wherever they lie. Arrow's own `take` copies all of them first, and fresh
+    memory for a whole bucket costs more than the copying: this is ten times faster.
+    """
+    plain = pairs.drop_columns(["image"]).combine_chunks()
+    images = pairs["image"].chunks
+    starts = np.cumsum([0, *(len(chunk) for chunk in images)])
+    place = pairs.schema.get_field_index("image")
+    step = max(1, _STEP_BYTES * len(pairs) // max(pairs.nbytes, 1))
+    for start in range(0, len(order), step):
+        rows = order[start : start + step]
+        chunks = np.searchsorted(starts, rows, side="right") - 1
+        within = rows - starts[chunks]
+        slices = [images[chunk].slice(row, 1) for chunk, row in zip(chunks.tolist(), within.tolist(), strict=True)]
+        yield plain.take(pa.array(rows)).add_column(place, pairs.schema.field("image"), pa.concat_arrays(slices))
+
+
+def _in_order(table: pa.Table, plan: Plan) -> Iterator[Stretch]:
+    """The pairs of a bucket, sorted; a bucket that holds all pairs has several splits."""
+    places = table[_PLACE].to_numpy()
+    order = np.argsort(places)
+    splits = plan.splits[places[order]]
+    for number in np.unique(splits).tolist():
+        for pairs in rearranged(table.drop_columns([_PLACE]), order[splits == number]):
+            yield Stretch(SPLITS[number], pairs)
+
+
+def _placed(survey: pa.Table, plan: Plan, shards: Sequence[Path], seen: Callable[[int], None]) -> Iterator[pa.Table]:
+    """The pairs that stay, as they are written, with their places."""
+    start = 0
+    for shard in shards:
+        for batch in batches(shard):
+            places = plan.place[start : start + len(batch)]
+            stays = np.flatnonzero(places >= 0)
+            if len(stays):
+                facts = survey.slice(start, len(batch)).select(_CHANGED).take(pa.array(stays))
+                pairs = pa.table(batch).select(PAIRS.names).take(pa.array(stays))
+                for name in _CHANGED:
+                    pairs = pairs.set_column(PAIRS.get_field_index(name), PAIRS.field(name), facts[name])
+                split_names = pa.array(SPLITS).take(pa.array(plan.splits[places[stays]]))
+                pairs = pairs.append_column("split", split_names).append_column(_PLACE, pa.array(places[stays]))
+                yield pairs.cast(_DEALT)
+            start += len(batch)
+            seen(start)
+
+
+def _buckets(splits: Integers, sizes: NDArray[np.int64], bucket_bytes: int) -> Integers:
+    """The bucket of each place: one for all if they fit, else as many whole ones as it takes, split by split."""
+    if sizes.sum() <= bucket_bytes:
+        return np.zeros(len(sizes), dtype=np.int64)
+    buckets = np.zeros(len(sizes), dtype=np.int64)
+    first = 0
+    for number in np.unique(splits):
+        here = splits == number
+        ends = np.cumsum(sizes[here])
+        buckets[here] = first + (ends - 1) // bucket_bytes
+        first = int(buckets[here][-1]) + 1
+    # Numbers without gaps, though an image may be larger than a bucket.
+    return np.unique(buckets, return_inverse=True)[1].astype(np.int64)

@@ -44,7 +44,7 @@ def what_graphic(pixels: Pixels, ink: Mask, page_width: int) -> str:
     small = max(width, height) < _LOGO_SHARE * page_width
     filled, flat = float(ink.mean()), flat_share(pixels, ink)
     # A dark field with few signals is flat too, but no ornament is that dark.
-    if flat > _MIN_FLAT_ORNAMENT and filled >= _MAX_GRAPHIC_INK and float(np.median(pixels)) > _DARK_FIELD:
+    if flat > _MIN_FLAT_ORNAMENT and filled >= _MAX_GRAPHIC_INK and float(np.median(pixels.max(axis=2))) > _DARK_FIELD:
         return "logo" if small else "decoration"
     if filled >= _MIN_PHOTOGRAPH_INK and (flat <= _MIN_FLAT_GRAPHIC or filled >= _MAX_GRAPHIC_INK):
         return ""

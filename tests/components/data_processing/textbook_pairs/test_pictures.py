@@ -86,7 +86,7 @@ def test_graphics_are_told_apart_by_their_pixels() -> None:
     table = page.copy()
     table[20:22] = table[70:72] = table[280:282] = 30
     bar = paper()[:40, :400].copy()
-    bar[:] = (30, 80, 150)
+    bar[:] = (196, 60, 50)
     drawing = page.copy()
     drawing[50:120, 60:170] = drawing[150:240, 200:330] = (250, 220, 170)
     found = {

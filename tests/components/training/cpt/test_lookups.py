@@ -62,5 +62,5 @@ def test_look_ups_come_first_and_a_share_among_the_captions():
 
 @pytest.mark.parametrize("epochs", [1.0, 2.5])
 def test_the_order_depends_on_the_seed(epochs):
-    orders = [training_order(0, 50, config(seed=seed, epochs=epochs)) for seed in (1, 1, 2)]
+    orders = [list(training_order(0, 50, config(seed=seed, epochs=epochs))) for seed in (1, 1, 2)]
     assert orders[0] == orders[1] != orders[2]

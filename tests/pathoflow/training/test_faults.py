@@ -25,7 +25,7 @@ def whole(tmp_path_factory):
     return outcome(where)
 
 
-def test_a_stop_of_one_process_and_then_of_all_leaves_checkpoints_from_which_the_run_completes(tmp_path, whole):
+def test_a_stop_of_one_process_a_kill_and_a_stop_of_all_cost_nothing_but_time(tmp_path, whole):
     where = tmp_path / "run"
     one = Attempt(where, data_workers=1)
     one.wait_for(f"checkpoints/{PREFIX}5/{MARKER}")
@@ -35,17 +35,21 @@ def test_a_stop_of_one_process_and_then_of_all_leaves_checkpoints_from_which_the
     assert 5 <= first < 40
     one.forget_start()
 
+    steps = kill_at_random(where, 1, seed=0, data_workers=1)
+    assert steps[-1] >= first
+
     everything = Attempt(where, data_workers=1)
-    everything.wait_for(f"checkpoints/{PREFIX}{first // 5 * 5 + 5}/{MARKER}")
+    everything.wait_for("started-1")
+    everything.wait_for("report/progress.json")
     processes = everything.processes()
-    assert len(processes) >= 5, "agent, two processes and their two loaders"
     for process in [everything.stage, *processes]:
         process.send_signal(signal.SIGTERM)
-    assert everything.end(60) == Preempted.exit_code, everything.words()
+    # A stop may come after the last step.
+    assert everything.end(60) in (Preempted.exit_code, 0), everything.words()
     assert not psutil.wait_procs(processes, timeout=10)[1]
-    assert step_of(newest_complete(everything.checkpoints)) > first
 
-    assert Attempt(where, data_workers=1).end() == 0
+    last = Attempt(where, data_workers=1)
+    assert last.end() == 0, last.words()
     assert outcome(where) == whole
 
 
@@ -60,8 +64,8 @@ def test_a_stop_before_training_began_is_resumable_too(tmp_path):
     assert attempt.end(60) == Preempted.exit_code, attempt.words()
 
 
-def kill_and_resume(where: Path, kills: int, seed: int, **values) -> list[int]:
-    """Kills a run at random moments until it was killed so often, then lets it end; steps it went on from."""
+def kill_at_random(where: Path, kills: int, seed: int, **values) -> list[int]:
+    """Kills a run so often at random moments; the steps of the checkpoints that it could go on from."""
     generator = random.Random(seed)
     steps = [0]
     for _ in range(kills):
@@ -76,8 +80,6 @@ def kill_and_resume(where: Path, kills: int, seed: int, **values) -> list[int]:
         found = newest_complete(attempt.checkpoints)
         steps.append(step_of(found) if found else 0)
         assert steps[-1] >= steps[-2], "a checkpoint that had been complete was lost"
-    last = Attempt(where, **values)
-    assert last.end() == 0, last.words()
     return steps
 
 
@@ -92,21 +94,20 @@ def whole_with_ballast(tmp_path_factory):
     return outcome(where)
 
 
-def test_kills_at_random_moments_never_cost_more_than_the_last_checkpoint(tmp_path, whole):
-    kill_and_resume(tmp_path / "run", 2, seed=0)
-    assert outcome(tmp_path / "run") == whole
-
-
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("background", [False, True])
 def test_thirty_kills(tmp_path, whole_with_ballast, background):
-    steps = kill_and_resume(
+    steps = kill_at_random(
         tmp_path / "run", 15, seed=int(background), **KILLED, max_steps=60, background_checkpoints=background
     )
-    print("went on from steps", steps)
+    print("could go on from steps", steps)
+    last = Attempt(tmp_path / "run", **KILLED, max_steps=60, background_checkpoints=background)
+    assert last.end() == 0, last.words()
     assert outcome(tmp_path / "run") == whole_with_ballast
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_stops_all_and_is_named_with_its_last_words(tmp_path):
     attempt = Attempt(tmp_path / "raised", fails_at=7, max_steps=1000)
     assert attempt.end() == StageError.exit_code
@@ -124,7 +125,7 @@ def test_a_killed_process_stops_all_within_a_minute(tmp_path):
     assert "process 1 of 2, which was killed by SIGKILL" in attempt.words()
 
 
-@pytest.mark.parametrize("background", [False, True])
+@pytest.mark.parametrize("background", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path, background):
     where = tmp_path / "run"
     checkpoints = where / "scratch" / "checkpoints"

@@ -254,7 +254,7 @@ def _is_right(row: dict[str, Any], by_name: dict[str, Any], looks: np.ndarray[An
     other = by_name[row["kept"]]
     near = (own["hash"] ^ other["hash"]).bit_count() <= BITS
     if "_in_" in row["reason"]:
-        return near
+        return bool(near)
     alike = _jaccard(*(_runs(re.findall(r"\w+", each["caption"])) for each in (own, other))) >= SIMILARITY - 1e-6
     return (near and alike) if need_both else (near or alike)
 

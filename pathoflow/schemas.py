@@ -281,7 +281,7 @@ def _payloads(values: pa.Table | pa.ChunkedArray | pa.Array) -> NDArray[np.int64
 def _payloads_of_valid(values: pa.Array) -> NDArray[np.int64]:
     kind = values.type
     if pa.types.is_binary(kind) or pa.types.is_string(kind):
-        return pc.fill_null(pc.binary_length(values), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+        return np.asarray(pc.fill_null(pc.binary_length(values), 0).to_numpy(zero_copy_only=False), dtype=np.int64)
     if pa.types.is_struct(kind):
         parts = (_payloads(values.field(place)) for place in range(kind.num_fields))
         return sum(parts, np.zeros(len(values), np.int64))

@@ -117,7 +117,7 @@ def write_datasheet(facts: Facts, out: StageOutput) -> None:
     composition: dict[str, Counter[str]] = defaultdict(Counter)
     for name, split, num in _counts(facts.kept, "source", "language", "split"):
         composition[name][split] += num
-    ordered = {name: {split: parts[split] for split in SPLITS} for name, parts in composition.items()}
+    ordered = {name: {str(split): parts[split] for split in SPLITS} for name, parts in composition.items()}
     out.plot("composition", stacked_bars(ordered, unit="pairs", title="Pairs by source, language and split"))
     out.plot("caption_lengths", caption_lengths(_by(facts.kept, "language", "length")))
     longer = pc.max_element_wise(facts.kept["width"], facts.kept["height"])

@@ -174,7 +174,7 @@ class _Limits:
 
     def involved(self, block: Integers) -> NDArray[np.bool_]:
         """Which rows of a block share an image or a caption with more others than are kept."""
-        return np.logical_or.reduce([common[block] for common in self._common])
+        return np.asarray(np.logical_or.reduce([common[block] for common in self._common]), dtype=np.bool_)
 
     def exceeded(self, row: int) -> Drop | None:
         """Why one more is too many; it gives way to the best of those kept."""
@@ -243,4 +243,4 @@ def _views(candidates: Candidates, config: CorpusConfig) -> list[tuple[Finder, I
 
 def _numbered(values: NDArray[np.generic]) -> Integers:
     """Equal numbers for equal values, from 0."""
-    return np.unique(values, return_inverse=True)[1].astype(np.int64)
+    return np.asarray(np.unique(values, return_inverse=True)[1], dtype=np.int64)

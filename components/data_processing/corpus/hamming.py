@@ -52,7 +52,7 @@ def distances(left: Words, right: Words) -> Integers:
     >>> distances(np.array([3], dtype=np.uint64), np.array([5], dtype=np.uint64)).tolist()
     [2]
     """
-    return np.bitwise_count(left ^ right).astype(np.int64)
+    return np.asarray(np.bitwise_count(left ^ right), dtype=np.int64)
 
 
 def met_before(left: Words, right: Words, masks: tuple[int, ...]) -> np.ndarray:

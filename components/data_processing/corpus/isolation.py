@@ -111,8 +111,8 @@ def _matches(
             matches += [("name", int(rows[place]), names[int(place)].as_py(), None) for place in found]
     for pattern in evaluation.patterns:
         match = matcher([pattern])
-        found = [place for place, name in enumerate(full.to_pylist()) if match(name)]
-        matches += [("pattern", int(rows[place]), pattern, None) for place in found]
+        under = [place for place, name in enumerate(full.to_pylist()) if match(name)]
+        matches += [("pattern", int(rows[place]), pattern, None) for place in under]
     if evaluation.files:
         known = pc.is_in(here["image_sha256"], pa.array(sorted(evaluation.files), pa.binary(32)))
         for place in np.flatnonzero(pc.fill_null(known, False).to_numpy()).tolist():

@@ -34,9 +34,9 @@ class Neighbours(NamedTuple):
     bits: Integers
     similarity: NDArray[np.float32]
 
-    def where(self, chosen: NDArray[np.bool_]) -> Neighbours:
+    def where(self, chosen: NDArray[np.bool_] | Integers) -> Neighbours:
         """Some of them."""
-        return Neighbours(*(column[chosen] for column in self))
+        return Neighbours(self.left[chosen], self.right[chosen], self.bits[chosen], self.similarity[chosen])
 
     @classmethod
     def together(cls, parts: Sequence[Neighbours]) -> Neighbours:

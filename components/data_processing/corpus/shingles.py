@@ -114,7 +114,7 @@ class CaptionSets:
             chunk = missing[start : start + _CHUNK]
             self._band_keys[chunk] = self._signatures(chunk)
         self._has_bands[missing] = True
-        return self._band_keys[rows, band]
+        return np.asarray(self._band_keys[rows, band], dtype=np.uint32)
 
     def _signatures(self, rows: Integers) -> NDArray[np.uint32]:
         rows_with_words = self._counts[rows] > 0

@@ -136,7 +136,8 @@ def image_extension(data: bytes | memoryview) -> str | None:
 def _surveys(config: CorpusConfig, waiting: Sequence[tuple[Path, Path]]) -> Iterator[None]:
     if min(config.num_workers, len(waiting)) <= 1:
         for shard, path in waiting:
-            yield _survey(config, shard, path)
+            _survey(config, shard, path)
+            yield
         return
     pool = ProcessPoolExecutor(
         max_workers=min(config.num_workers, len(waiting)),

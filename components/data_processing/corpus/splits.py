@@ -54,12 +54,14 @@ class Splitter:
         >>> Splitter(["x"], 0.1).group_of("textbook", "atlas/p12/fig3/a")
         'textbook/atlas'
         >>> Splitter(["x"], 0.1, {"quilt*": "(.+)_image_"}).group_of("quilt/train", "v7_image_3#2")
-        'quilt/train/v7'
+        'quilt/v7'
         """
+        # Without its split: a film with pairs in a source's own train and val parts is one film.
+        data_set = source.partition("/")[0]
         for is_source, pattern in self._groups:
             if is_source(source) and (match := pattern.match(source_id)) and match.group(1):
-                return f"{source}/{match.group(1)}"
-        return f"{source}/{source_id.partition('/')[0].partition('#')[0]}"
+                return f"{data_set}/{match.group(1)}"
+        return f"{data_set}/{source_id.partition('/')[0].partition('#')[0]}"
 
 
 def _fraction(name: str) -> float:

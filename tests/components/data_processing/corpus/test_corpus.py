@@ -218,7 +218,11 @@ def test_what_says_nothing_is_dropped_and_boilerplate_is_cut_out(tmp_path):
 
 def test_the_datasheet_accounts_for_every_pair(tmp_path):
     image = picture(1)
-    rows = [pair("a", "Lipoma of the back.", image), pair("b", "Lipoma of the back.", image), pair("c", "| ` odd | `")]
+    rows = [
+        pair("a", "Lipoma of the back.", image),
+        pair("b", "Lipoma of the back.", image),
+        pair("c", "| ` odd one | `"),
+    ]
     rows.append(pair("d", "", picture(5)) | {"caption": None})
     out = run_on(tmp_path, public=rows, licences={"quilt*": "CC BY-NC"})
     text = (out.path / "datasheet.md").read_text()

@@ -42,7 +42,7 @@ def test_images_of_a_folder_go_as_they_are_and_re_encoded(tmp_path):
     assert found["dropped"] == {"same_file": 1, "similar_image": 1}
     assert {example["pair_id"].rpartition("/")[2] for example in found["examples"]} == {"same", "smaller"}
     assert (
-        "**pathcls** (1 images, 2 names) took out 1 by same_file, 1 by similar_image"
+        "**pathcls** (1 images, 3 names) took out 1 by same_file, 1 by similar_image"
         in (out.path / "datasheet.md").read_text()
     )
 

@@ -102,13 +102,13 @@ class _FirstStep(threading.Thread):
 
     def __init__(self, progress: Path) -> None:
         super().__init__(daemon=True)
-        self._progress, self._started = progress, time.perf_counter()
+        self._progress, self._began = progress, time.perf_counter()
         self.after_s = 0.0
 
     def run(self) -> None:
         while not self._progress.exists():
             time.sleep(0.01)
-        self.after_s = time.perf_counter() - self._started
+        self.after_s = time.perf_counter() - self._began
 
 
 def _write_data(directory: Path) -> None:

@@ -72,6 +72,25 @@ def mcq_text(options: Sequence[str], style: PromptStyle, question: str = DIAGNOS
     return "\n".join([question, *lines])
 
 
+def with_options_reordered(text: str, options: Sequence[str], order: Sequence[int]) -> str:
+    r"""A text of `mcq_text`, in either style, with its options in another order.
+
+    Raises:
+        ValueError: The text does not end with the options.
+
+    >>> print(with_options_reordered("What is it?\nA. lipoma\nB. melanoma", ["lipoma", "melanoma"], [1, 0]))
+    What is it?
+    A. melanoma
+    B. lipoma
+    """
+    for separator in (". ", " "):
+        lines = "\n".join(f"{letter}{separator}{option}" for letter, option in zip(LETTERS, options, strict=False))
+        if text.endswith(lines):
+            reordered = (f"{letter}{separator}{options[at]}" for letter, at in zip(LETTERS, order, strict=False))
+            return text.removesuffix(lines) + "\n".join(reordered)
+    raise ValueError(f"the question does not end with its options: {text!r}")
+
+
 def response_text(thinking: str, answer: str) -> str:
     """A response in the shape that the format reward asks for.
 

@@ -29,6 +29,11 @@ class RlConfig(TrainingConfig):
     algorithm: Algorithm = Field(
         default="grpo", description="Objective and reward: `grpo` (equations 1 and 3) or `dapo` (equations 2 and 4)."
     )
+    shuffle_options: bool = Field(
+        default=False,
+        description="Put a question's options in a new order each time it is asked: in many passes over few questions "
+        "a model may otherwise learn which letter goes with which image.",
+    )
     gating: Gating = Field(
         default="paper",
         description="`paper`: the weighted sum of the two rewards counts only if both are 1; `additive`: always.",

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from PIL import Image
 
 from pathoflow.images import UnreadableImage, decode
-from pathoflow.prompts import LETTERS, PromptStyle, chat_messages, prompt_messages
+from pathoflow.prompts import LETTERS, PromptStyle, chat_messages, prompt_messages, with_options_reordered
 
 # Images were checked where they entered the pipeline; this only keeps one from filling the memory.
 _MAX_PIXELS = 2**28
@@ -41,6 +41,18 @@ class Question:
         """The question in a row of the MCQ schema."""
         images = tuple(image["bytes"] or b"" for image in row["images"] or ())
         return cls(row["mcq_id"], row["prompt"], images, tuple(row["options"]), row["answer"], style)
+
+    def reordered(self, order: Sequence[int]) -> Question:
+        r"""The same question with its options in another order.
+
+        >>> question = Question("q1", "A lipoma\nB melanoma", (), ("lipoma", "melanoma"), "B", "short")
+        >>> question.reordered([1, 0]).text, question.reordered([1, 0]).answer
+        ('A melanoma\nB lipoma', 'A')
+        """
+        text = with_options_reordered(self.text, self.options, order)
+        options = tuple(self.options[at] for at in order)
+        answer = LETTERS[order.index(LETTERS.index(self.answer))]
+        return replace(self, text=text, options=options, answer=answer)
 
     @cached_property
     def messages(self) -> list[dict[str, Any]]:

@@ -146,9 +146,13 @@ def training_questions(rows: Dataset, config: RlConfig, max_steps: int) -> Datas
         order += generator.sample(range(len(rows)), k=len(rows))
     style = config.prompt_style
 
-    def columns(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        rows = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
-        questions = [Question.of_row(row, style) for row in rows]
+    def columns(batch: dict[str, list[int]]) -> dict[str, list[Any]]:
+        asked = rows[batch["row"]]
+        each = (dict(zip(asked, values, strict=True)) for values in zip(*asked.values(), strict=True))
+        questions = [Question.of_row(row, style) for row in each]
+        if config.shuffle_options:
+            orders = (options_order(config.seed, at, len(asked["options"][n])) for n, at in enumerate(batch["at"]))
+            questions = [question.reordered(order) for question, order in zip(questions, orders, strict=True)]
         return {
             "prompt": [question.messages for question in questions],
             "images": [question.pictures() for question in questions],
@@ -156,7 +160,13 @@ def training_questions(rows: Dataset, config: RlConfig, max_steps: int) -> Datas
             "options": [question.options for question in questions],
         }
 
-    return rows.select(order[:num_needed]).with_transform(columns)
+    # Numbers alone: rows with images that were selected many times over would be copied.
+    return Dataset.from_dict({"row": order[:num_needed], "at": range(num_needed)}).with_transform(columns)
+
+
+def options_order(seed: int, at: int, num_options: int) -> list[int]:
+    """The order of the options of the question asked at place `at` of the training, the same after a restart."""
+    return random.Random(f"{seed} {at}").sample(range(num_options), k=num_options)
 
 
 def reward_function(config: RlConfig) -> Any:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pathoflow.errors import StageError
 from pathoflow.files import write_atomically
+from pathoflow.processes import STOP_REQUESTED
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,7 +42,12 @@ class Reporter:
         """Says that `done` of `total` units are finished, with figures worth showing beside the bar.
 
         Cheap enough for inner loops: at most five writes a second reach the disk, and the last one always does.
+
+        Raises:
+            KeyboardInterrupt: The stage was asked to stop, and Python lost the interrupt.
         """
+        if STOP_REQUESTED.is_set():
+            raise KeyboardInterrupt
         now = time.monotonic()
         if now - self._last_progress_s < self._interval_s and done < total:
             return

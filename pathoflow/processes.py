@@ -1,4 +1,4 @@
-"""Processes that never outlive the one that started them."""
+"""Processes that never outlive the one that started them, and stop when they are asked to."""
 
 from __future__ import annotations
 
@@ -8,10 +8,23 @@ import signal
 import threading
 import time
 from contextlib import suppress
+from types import FrameType
 
 import psutil
 
 _PR_SET_PDEATHSIG = 1
+
+STOP_REQUESTED = threading.Event()
+"""Set from the signal that asks this process to stop until it has done so."""
+
+
+def ask_to_stop(signal_number: int, frame: FrameType | None) -> None:
+    """Handles a signal by `KeyboardInterrupt`.
+
+    Python drops what is raised while a weak reference dies or an object is finalised. `STOP_REQUESTED` outlives that.
+    """
+    STOP_REQUESTED.set()
+    raise KeyboardInterrupt
 
 
 def die_with_parent(parent: int | None = None) -> None:

@@ -21,6 +21,7 @@ from pathoflow.config import StageConfig
 from pathoflow.errors import InputError, PathoflowError, Preempted, QuarantineError, SealError, StageError
 from pathoflow.files import sync_directory, write_atomically
 from pathoflow.output import QUARANTINE_FILE, StageOutput
+from pathoflow.processes import STOP_REQUESTED, ask_to_stop
 from pathoflow.references import Reference
 from pathoflow.sealing import Code, Counts, Manifest, describe_external, read_manifest, seal, verify
 from pathoflow.sharding import Shard, Work, parts_of
@@ -381,13 +382,15 @@ def _stoppable() -> Iterator[None]:
 
     Both travel as `KeyboardInterrupt`: a stage that catches `Exception` around one bad record lets it through.
     """
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    previous = {number: signal.signal(number, ask_to_stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     except KeyboardInterrupt:
         raise Preempted(_STOPPED) from None
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        STOP_REQUESTED.clear()
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

@@ -60,4 +60,4 @@ def test_the_component_and_the_configuration_name_the_same_inputs_in_the_same_or
     __import__(f"{package}.component")
     component = getattr(sys.modules[f"{package}.component"], stage)
     inputs = [name for name in inspect.signature(component.python_func).parameters if name not in ("config", "output")]
-    assert inputs == list(config.inputs)
+    assert inputs == [*config.inputs, *(["shard", "parts"] if config.can_shard else [])]

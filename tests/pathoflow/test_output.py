@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from pathoflow.errors import StageError
 from pathoflow.output import QUARANTINE_FILE, Reporter, StageOutput
+from pathoflow.processes import STOP_REQUESTED
 
 
 @pytest.fixture
@@ -105,3 +106,9 @@ def test_a_series_is_cut_back_to_where_training_goes_on(tmp_path):
     reporter.series(6, loss=0.5)
     points = [json.loads(line) for line in (tmp_path / "series.jsonl").read_text().splitlines()]
     assert [(point["step"], point["values"]["loss"]) for point in points] == [(1, 1.0), (5, 0.2), (6, 0.5)]
+
+
+def test_a_stop_whose_interrupt_was_lost_takes_effect_at_the_next_progress(out, monkeypatch):
+    monkeypatch.setattr(STOP_REQUESTED, "is_set", lambda: True)
+    with pytest.raises(KeyboardInterrupt):
+        out.progress(1, 2, "steps")

@@ -118,7 +118,7 @@ def test_a_training_image_that_repeats_a_heldout_one_goes_under_any_caption(tmp_
 def test_no_training_image_repeats_a_dev_image(tmp_path):
     image = picture(1)
     rows = [pair(f"name_{number}", f"Caption {number}.", image) for number in range(20)]
-    rows.append(pair("unlike", "Something else.", picture(2)))
+    rows += [pair(f"unlike_{seed}", f"Something else {seed}.", picture(seed)) for seed in range(2, 12)]
     out = run_on(tmp_path, public=rows, dev_share=0.5, max_captions_per_image=100)
     dev = {row["image_sha256"] for row in rows_of(out.path / "dev")}
     train = {row["image_sha256"] for row in rows_of(out.path / "train")}

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.data_processing.textbook_pairs.pages import Pixels
-from components.data_processing.textbook_pairs.panels import Mask
+from components.data_processing.textbook_pairs.panels import Mask, xy_cut
 
 _MAX_CODE_SATURATION = 60
 _MIN_CODE_EXTREME = 0.6
@@ -21,6 +21,8 @@ _MIN_FLAT_ORNAMENT = 0.93
 # Charts and drawings are paper for the most part; a photograph fills its frame.
 _MIN_PHOTOGRAPH_INK = 0.28
 _MAX_GRAPHIC_INK = 0.88
+# Specimens on a plain cloth are flat, too, but not as flat as the boxes of a diagram.
+_MAX_FLAT_PANELS = 0.75
 _ORNAMENT_ASPECT = 5.0
 _LOGO_SHARE = 0.17
 _RULE_SHARE = 0.55
@@ -46,13 +48,20 @@ def what_graphic(pixels: Pixels, ink: Mask, page_width: int) -> str:
     # A dark field with few signals is flat too, but no ornament is that dark.
     if flat > _MIN_FLAT_ORNAMENT and filled >= _MAX_GRAPHIC_INK and float(np.median(pixels.max(axis=2))) > _DARK_FIELD:
         return "logo" if small else "decoration"
-    if filled >= _MIN_PHOTOGRAPH_INK and (flat <= _MIN_FLAT_GRAPHIC or filled >= _MAX_GRAPHIC_INK):
+    panels = flat <= _MAX_FLAT_PANELS and filled_between_gutters(ink) >= _MAX_GRAPHIC_INK
+    if filled >= _MIN_PHOTOGRAPH_INK and (flat <= _MIN_FLAT_GRAPHIC or filled >= _MAX_GRAPHIC_INK or panels):
         return ""
     if has_axes(pixels) or num_rules(pixels) >= _MIN_TABLE_RULES:
         return "chart" if has_axes(pixels) else "table"
     if max(width, height) > _ORNAMENT_ASPECT * min(width, height):
         return "decoration"
     return "logo" if small and flat > _MIN_FLAT_GRAPHIC else "line_art"
+
+
+def filled_between_gutters(ink: Mask) -> float:
+    """The share of ink in the parts of a picture that bands of paper divide: panels fill them."""
+    parts = [ink[y0:y1, x0:x1] for x0, y0, x1, y1 in (part.whole() for part in xy_cut(ink))]
+    return float(np.concatenate([part.ravel() for part in parts]).mean()) if parts else 0.0
 
 
 def flat_share(pixels: Pixels, ink: Mask) -> float:

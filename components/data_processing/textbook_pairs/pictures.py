@@ -111,6 +111,9 @@ def find_pictures(page: Pixels, ink: Mask, regions: Sequence[Region], min_figure
     pictures: list[Picture] = []
     for box in trusted_figures(regions, blobs):
         held = [blob for blob in blobs if blob.share_in(box) >= 0.5]
+        if not held and any(region.kind == "figure_caption" and region.box.iou(box) >= 0.5 for region in regions):
+            # The model took a caption for a figure, too.
+            continue
         whole = union([box, *held]).clipped(page.shape[1], page.shape[0])
         # Blobs are more exact than the region around them, where one of them is a photograph.
         if not any(_is_photograph(page, ink, blob, regions, min_figure_px) for blob in held):

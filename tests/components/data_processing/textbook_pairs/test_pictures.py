@@ -138,3 +138,26 @@ def test_a_real_figure_without_margins_is_cut_into_its_four_panels() -> None:
     panels = find_panels(figure, find_ink(figure), 4, 40)
     boxes = [Box(4, 3, 357, 267), Box(374, 2, 726, 267), Box(4, 283, 356, 545), Box(374, 283, 723, 545)]
     assert all(panel.iou(box) > 0.95 for panel, box in zip(panels, boxes, strict=True))
+
+
+def test_a_caption_that_the_layout_takes_for_a_figure_too_is_no_picture() -> None:
+    page = paper()
+    page[100:200, 50:350] = np.random.default_rng(3).integers(60, 180, (100, 300, 3))
+    for top in (230, 250):
+        page[top : top + 10, 60:340:7] = 40
+    caption = Box(58, 228, 342, 262)
+    regions = [Region("figure_caption", caption, 0.9), Region("figure", caption, 0.6)]
+    (picture,) = find_pictures(page, find_ink(page), regions, 56)
+    assert picture.rejected == ""
+    assert picture.box.iou(Box(50, 100, 350, 200)) > 0.95
+
+
+def test_panels_on_plain_cloth_are_photographs() -> None:
+    page = paper()[:300, :420].copy()
+    specimen = np.random.default_rng(7).integers(60, 180, (120, 60, 3))
+    for left in (20, 220):
+        page[60:260, left : left + 180] = (90, 130, 100)
+        page[100:220, left + 60 : left + 120] = specimen
+    figure = page[60:260, 20:400]
+    assert 0.5 < flat_share(figure, _ink(figure)) < 0.8
+    assert what_graphic(figure, _ink(figure), 840) == ""

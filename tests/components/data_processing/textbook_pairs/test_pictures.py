@@ -155,9 +155,9 @@ def test_a_caption_that_the_layout_takes_for_a_figure_too_is_no_picture() -> Non
 def test_panels_on_plain_cloth_are_photographs() -> None:
     page = paper()[:300, :420].copy()
     specimen = np.random.default_rng(7).integers(60, 180, (120, 60, 3))
-    for left in (20, 220):
-        page[60:260, left : left + 180] = (90, 130, 100)
-        page[100:220, left + 60 : left + 120] = specimen
+    for left in (20, 250):
+        page[60:260, left : left + 150] = (90, 130, 100)
+        page[100:220, left + 45 : left + 105] = specimen
     figure = page[60:260, 20:400]
     assert 0.5 < flat_share(figure, _ink(figure)) < 0.8
     assert what_graphic(figure, _ink(figure), 840) == ""

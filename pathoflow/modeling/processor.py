@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
+from uuid import uuid4
 
+import torch
+from PIL import Image
+from transformers.image_utils import make_flat_list_of_images
 from transformers.models.qwen2_5_vl import processing_qwen2_5_vl as stock
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.processing_utils import ProcessorMixin
@@ -24,8 +29,27 @@ class Qwen2_5_VLProcessor(stock.Qwen2_5_VLProcessor):  # type: ignore[misc]  # n
         self.image_token, self.video_token = IMAGE_PAD, VIDEO_PAD
         self.image_token_id = tokenizer.convert_tokens_to_ids(IMAGE_PAD)
         self.video_token_id = tokenizer.convert_tokens_to_ids(VIDEO_PAD)
+        self._processed: dict[tuple[bytes, str], Any] = {}
         # The stock constructor insists on a video processor.
         ProcessorMixin.__init__(self, image_processor, tokenizer, chat_template=chat_template)
+
+    def _process_images(self, images: Any, **options: Any) -> tuple[dict[str, torch.Tensor], list[str]]:
+        """Patches of each different image, made once, and not anew if the call before was about it, too.
+
+        In reinforcement learning the completions of a question share its image, and TRL wants its patches twice.
+        """
+        flat = make_flat_list_of_images(images)
+        options["return_tensors"] = "pt"
+        how = repr(sorted(options.items(), key=lambda option: option[0]))
+        digests = {id(image): _digest(image) for image in {id(image): image for image in flat}.values()}
+        before, self._processed = self._processed, {}
+        for image in flat:
+            key = digests[id(image)], how
+            if key not in self._processed:
+                self._processed[key] = before.get(key) or self.image_processor([image], **options)
+        parts = [self._processed[digests[id(image)], how] for image in flat]
+        processed = {name: torch.cat([part[name] for part in parts]) for name in ("pixel_values", "image_grid_thw")}
+        return processed, [self.replace_image_token(processed, number, **options) for number in range(len(flat))]
 
     def to_dict(self) -> dict[str, Any]:
         """The processor as JSON values, with the video part that the stock class looks for."""
@@ -39,3 +63,10 @@ def new_processor(tokenizer: Any, *, max_pixels: int) -> Qwen2_5_VLProcessor:
     """A processor that scales each image to at most `max_pixels` pixels, a multiple of 28 px per side."""
     image_processor = Qwen2VLImageProcessorPil(min_pixels=min(56 * 56, max_pixels), max_pixels=max_pixels)
     return Qwen2_5_VLProcessor(image_processor, tokenizer, chat_template=tokenizer.chat_template)
+
+
+def _digest(image: Any) -> bytes:
+    """The same for images with the same pixels; images in other forms than RGB are taken for different."""
+    if not isinstance(image, Image.Image) or image.mode != "RGB":
+        return uuid4().bytes
+    return hashlib.sha256(repr(image.size).encode() + image.tobytes()).digest()

@@ -84,7 +84,10 @@ class TrainingConfig(StageConfig):
         default=0, ge=0, le=128, description="Processes that prepare batches, per training process; 0 prepares in it."
     )
     cached_samples: int = Field(
-        default=0, ge=0, description="Prepared samples kept in memory per process; for data that fits and repeats."
+        default=0,
+        ge=0,
+        description="Prepared samples kept in memory per process, and as many dev questions; for data that fits "
+        "and repeats.",
     )
     max_length_tokens: int = Field(
         default=4096, ge=16, description="Longer samples are quarantined: cutting one would cut its answer."

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from pathoflow.files import sync_directory
 from pathoflow.training.samples import Encoder, Sample
 
 _AT_A_TIME = 256
+_COSTS_KEPT = 65_536
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ def measure(
     num_samples: int,
     outline_of: Callable[[int], Sample],
     encoder: Encoder,
-    cost_of: Callable[[int, list[int]], float],
+    cost_of: Callable[[int, Sequence[int]], float],
     file: Path,
     state: PartialState,
 ) -> Measures:
@@ -57,13 +59,15 @@ def measure(
     found = file.exists()
     state.wait_for_everyone()
     if not found:
+        # Many samples are alike in both.
+        cost = lru_cache(maxsize=_COSTS_KEPT)(cost_of)
         mine = range(state.process_index, num_samples, state.num_processes)
         tokens, costs = [], []
         for start in range(0, len(mine), _AT_A_TIME):
             outlines = [outline_of(number) for number in mine[start : start + _AT_A_TIME]]
             for num_tokens, patches in encoder.measure(outlines):
                 tokens.append(num_tokens)
-                costs.append(cost_of(num_tokens, patches))
+                costs.append(cost(num_tokens, tuple(patches)))
         parts = gather_object([(np.array(tokens, dtype=np.int64), np.array(costs, dtype=np.float64))])
         measures = Measures(np.empty(num_samples, dtype=np.int64), np.empty(num_samples))
         for process, (tokens_part, costs_part) in enumerate(parts):

@@ -51,7 +51,7 @@ class StepShares(Dataset[Share]):  # type: ignore[misc]
         def encoded(number: int) -> Encoded:
             return encoder.encode(sample_of(number))
 
-        self.encoded = lru_cache(maxsize=num_cached)(encoded) if num_cached else encoded
+        self.encoded = remembering(encoded, num_cached)
 
     def __len__(self) -> int:
         return self.plan.num_steps * self.plan.num_processes
@@ -66,6 +66,11 @@ class StepShares(Dataset[Share]):  # type: ignore[misc]
             num_tokens=sum(len(sample["input_ids"]) for samples in members for sample in samples),
             num_computed=sum(pack["input_ids"].shape[1] for pack in packs),
         )
+
+
+def remembering(encoded: Callable[[int], Encoded], number: int) -> Callable[[int], Encoded]:
+    """`encoded` that keeps so many of its results in memory, the least recently used ones being dropped."""
+    return lru_cache(maxsize=number)(encoded) if number else encoded
 
 
 def packed(samples: Sequence[Encoded], filler: Encoded) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from pathoflow.training.callbacks import barrier
 from pathoflow.training.engine import save_trained
 from pathoflow.training.generation import respond
 from pathoflow.training.samples import Encoder, prompt
+from pathoflow.training.steps import Encoded, remembering
 
 
 class DevSelection(TrainerCallback):  # type: ignore[misc]
@@ -31,7 +32,9 @@ class DevSelection(TrainerCallback):  # type: ignore[misc]
     Args:
         questions: The dev questions.
         every_steps: Steps between measurements; the SFT model and the last step are measured, too.
+        encoder: Encodes questions.
         batch_size: Questions that a process answers at a time.
+        num_cached: Encoded questions that are kept in memory.
         max_tokens: Longest answer.
         directory: Where models are kept, as `step-<number>`.
         reporter: Gets the curves.
@@ -42,13 +45,17 @@ class DevSelection(TrainerCallback):  # type: ignore[misc]
         questions: Sequence[Question],
         *,
         every_steps: int,
+        encoder: Encoder,
         batch_size: int,
+        num_cached: int,
         max_tokens: int,
         directory: Path,
         reporter: Reporter,
     ) -> None:
         self.trainer: Any = None
         self._questions = questions
+        self._encoder = encoder
+        self._encoded = remembering(self._encode, num_cached)
         self._every_steps = every_steps
         self._batch_size = batch_size
         self._max_tokens = max_tokens
@@ -84,18 +91,23 @@ class DevSelection(TrainerCallback):  # type: ignore[misc]
     def _answer_all(self) -> dict[str, float]:
         """Shares of the questions answered rightly, and with thinking that ends in the answer."""
         accelerator = self.trainer.accelerator
-        own = self._questions[accelerator.process_index :: accelerator.num_processes]
-        encoder = Encoder(self.trainer.processing_class)
-        prompts = [prompt(question.messages, question.images, encoder.processor) for question in own]
+        own = range(accelerator.process_index, len(self._questions), accelerator.num_processes)
+        prompts = map(self._encoded, own)
         with unwrap_model_for_generation(self.trainer.model_wrapped, accelerator) as model:
-            answers = respond(model, encoder, prompts, batch_size=self._batch_size, max_new_tokens=self._max_tokens)
-        pairs = list(zip(own, answers, strict=True))
+            answers = respond(
+                model, self._encoder, prompts, batch_size=self._batch_size, max_new_tokens=self._max_tokens
+            )
+        pairs = [(self._questions[number], answer) for number, answer in zip(own, answers, strict=True)]
         hits = [
             (accuracy_reward(answer, question.answer), think_answer_consistent(answer, question.options))
             for question, answer in pairs
         ]
         right, consistent = zip(*gather_object(hits), strict=True)
         return {ACCURACY: fmean(right), CONSISTENCY: fmean(consistent)}
+
+    def _encode(self, number: int) -> Encoded:
+        question = self._questions[number]
+        return self._encoder.encode(prompt(question.messages, question.images, self._encoder.processor))
 
     def _keep(self, target: Path) -> None:
         temporary = target.with_name(f".{target.name}")

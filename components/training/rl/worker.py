@@ -15,6 +15,7 @@ from accelerate import PartialState
 from datasets import Dataset
 from transformers.trainer_callback import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
+from trl.trainer import utils as trl_utilities
 
 from components.training.rl.config import RlConfig
 from components.training.rl.dev import DevSelection
@@ -28,6 +29,7 @@ from pathoflow.output import Reporter
 from pathoflow.training.engine import trainer_arguments
 from pathoflow.training.job import Job
 from pathoflow.training.restart import train_safely
+from pathoflow.training.samples import Encoder
 from pathoflow.training.snapshots import RestartableTrainer
 from pathoflow.training.worker import rows_of, run_worker
 
@@ -65,10 +67,13 @@ def main(job: Job, state: PartialState) -> None:
     processor.tokenizer.padding_side = "left"
     model = load_model(start)
     freeze(model, config)
+    score_completions_alone(model.config.text_config.vocab_size)
     dev = DevSelection(
         [Question.of_row(row, config.prompt_style) for row in dev_rows],
         every_steps=config.eval_every_steps,
+        encoder=Encoder(processor),
         batch_size=config.eval_batch_size,
+        num_cached=config.cached_samples,
         max_tokens=config.max_completion_tokens,
         directory=job.scratch / KEPT_MODELS,
         reporter=Reporter(job.report),
@@ -86,6 +91,17 @@ def main(job: Job, state: PartialState) -> None:
     train_safely(trainer, config, job, CURVES, stop_every_steps=config.steps_per_generation)
     if trainer.is_world_process_zero():
         write_atomically(job.scratch / HISTORY_FILE, json.dumps(trainer.state.log_history))
+
+
+def score_completions_alone(vocabulary_size: int) -> None:
+    """On CPUs, too, has TRL compute probabilities where completions are alone, and of no more tokens than there are.
+
+    TRL (1.16) does so on GPUs; elsewhere it spares compilers of other devices tensors of changing size, and scores
+    prompts and padding, in buffers of 32768 columns.
+    """
+    if not torch.cuda.is_available():
+        trl_utilities._use_triton = lambda device: True
+        trl_utilities._CHUNKED_LOGPROB_CHUNK_SIZE = min(trl_utilities._CHUNKED_LOGPROB_CHUNK_SIZE, vocabulary_size)
 
 
 class RestartableGRPOTrainer(RestartableTrainer, GRPOTrainer):  # type: ignore[misc]
@@ -146,18 +162,23 @@ def training_questions(rows: Dataset, config: RlConfig, max_steps: int) -> Datas
         order += generator.sample(range(len(rows)), k=len(rows))
     style = config.prompt_style
 
-    def columns(batch: dict[str, list[int]]) -> dict[str, list[Any]]:
-        asked = rows[batch["row"]]
-        each = (dict(zip(asked, values, strict=True)) for values in zip(*asked.values(), strict=True))
-        questions = [Question.of_row(row, style) for row in each]
+    def asked(row: int, at: int) -> dict[str, Any]:
+        question = Question.of_row(rows[row], style)
         if config.shuffle_options:
-            orders = (options_order(config.seed, at, len(asked["options"][n])) for n, at in enumerate(batch["at"]))
-            questions = [question.reordered(order) for question, order in zip(questions, orders, strict=True)]
+            question = question.reordered(options_order(config.seed, at, len(question.options)))
         return {
-            "prompt": [question.messages for question in questions],
-            "images": [question.pictures() for question in questions],
-            "answer": [question.answer for question in questions],
-            "options": [question.options for question in questions],
+            "prompt": question.messages,
+            "images": question.pictures(),
+            "answer": question.answer,
+            "options": question.options,
+        }
+
+    def columns(batch: dict[str, list[int]]) -> dict[str, list[Any]]:
+        # Each question is asked for once for each of its completions; what they share is made once.
+        places = list(zip(batch["row"], batch["at"], strict=True))
+        questions = {place: asked(*place) for place in dict.fromkeys(places)}
+        return {
+            name: [questions[place][name] for place in places] for name in ("prompt", "images", "answer", "options")
         }
 
     # Numbers alone: rows with images that were selected many times over would be copied.

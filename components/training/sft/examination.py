@@ -12,6 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from pathoflow.output import Reporter
 from pathoflow.training.generation import respond
 from pathoflow.training.samples import Encoder, Sample
+from pathoflow.training.steps import remembering
 
 ACCURACY = "dev_accuracy"
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
@@ -33,6 +34,7 @@ class Examination(TrainerCallback):  # type: ignore[misc]
         reporter: Gets the accuracy as a curve.
         every_steps: Steps between two examinations.
         batch_size: Questions answered at a time.
+        num_cached: Encoded questions that are kept in memory.
         max_new_tokens: Longest response, in tokens.
         stop_at: Accuracy at which training ends; None for never.
 
@@ -49,10 +51,12 @@ class Examination(TrainerCallback):  # type: ignore[misc]
         *,
         every_steps: int,
         batch_size: int,
+        num_cached: int,
         max_new_tokens: int,
         stop_at: float | None,
     ) -> None:
         self._questions = questions
+        self._encoded = remembering(lambda number: encoder.encode(questions[number].prompt), num_cached)
         self._encoder = encoder
         self._reporter = reporter
         self._every_steps = every_steps
@@ -90,15 +94,17 @@ class Examination(TrainerCallback):  # type: ignore[misc]
 
     def examine(self, model: Any, args: TrainingArguments) -> float:
         """The share of the questions whose answer, read greedily, is right."""
-        mine = self._questions[args.process_index :: args.world_size]
+        mine = range(args.process_index, len(self._questions), args.world_size)
         responses = respond(
             model,
             self._encoder,
-            [question.prompt for question in mine],
+            map(self._encoded, mine),
             batch_size=self._batch_size,
             max_new_tokens=self._max_new_tokens,
         )
-        right = sum(answer_in(text) == question.answer for text, question in zip(responses, mine, strict=True))
+        right = sum(
+            answer_in(text) == self._questions[number].answer for text, number in zip(responses, mine, strict=True)
+        )
         total = torch.tensor(float(right), device=args.device)
         if torch.distributed.is_initialized():
             torch.distributed.all_reduce(total)

@@ -51,6 +51,7 @@ def main(job: Job, state: PartialState) -> None:
         Reporter(job.report),
         every_steps=config.dev_every_steps,
         batch_size=config.dev_batch_size,
+        num_cached=config.cached_samples,
         max_new_tokens=config.max_response_tokens,
         stop_at=config.stop_at_dev_accuracy,
     )

@@ -62,6 +62,31 @@ def test_chat_template_marks_turns_and_images(tokenizer):
     )
 
 
+def test_images_that_are_given_again_are_processed_once(saved, monkeypatch):
+    directory, _ = saved
+    processor, fresh = load_processor(directory), load_processor(directory)
+    pictures = [Image.new("RGB", (56, 28 * number), (40 * number, 9, 9)) for number in (1, 2, 3)]
+    given = [pictures[0], pictures[0].copy(), pictures[1], pictures[2]]
+    usual, processed = processor.image_processor.preprocess, []
+    monkeypatch.setattr(
+        processor.image_processor,
+        "preprocess",
+        lambda images, **options: processed.extend(images) or usual(images, **options),
+    )
+    for _ in range(2):
+        batch = processor(images=given, text=[IMAGE] * 4, return_tensors="pt", padding=True)
+        alone = [fresh(images=[image], text=[IMAGE], return_tensors="pt") for image in given]
+        assert torch.equal(batch["pixel_values"], torch.cat([one["pixel_values"] for one in alone]))
+        assert torch.equal(batch["image_grid_thw"], torch.cat([one["image_grid_thw"] for one in alone]))
+        assert [int(row.sum()) for row in batch["attention_mask"]] == [len(one["input_ids"][0]) for one in alone]
+    assert len(processed) == 3
+    grey = Image.new("L", (56, 56), 9)
+    assert len(processor(images=[grey], text=[IMAGE], return_tensors="pt")["pixel_values"]) == 16
+    # Those of the call before alone are kept.
+    processor(images=pictures[:1], text=[IMAGE], return_tensors="pt")
+    assert len(processed) == 5
+
+
 def stock_processor(directory):
     """What `AutoProcessor` makes of the checkpoint; without torchvision, our class after the stock one has refused."""
     if is_torchvision_available():

@@ -255,6 +255,10 @@ def _storage(schema: pa.Schema) -> dict[str, Any]:
         "compression": {path: "none" if path in encoded else "zstd" for path, _ in leaves},
         "use_dictionary": [path for path, _ in leaves if path not in encoded],
         "write_statistics": [path for path, _ in leaves if path not in encoded],
+        # Whether a page is full is asked after each batch. After each value, pages stay small, and their borders do
+        # not depend on how the rows arrived; after Arrow's 1024 values, a page of images has tens of megabytes, and
+        # fresh memory for it costs several times what copying the images does.
+        "write_batch_size": 1,
     }
 
 
@@ -273,21 +277,19 @@ def _payloads(values: pa.Table | pa.ChunkedArray | pa.Array) -> NDArray[np.int64
     """`_payload_bytes` of each row, a column at a time."""
     if isinstance(values, pa.Table):
         return sum((_payloads(column) for column in values.columns), np.zeros(len(values), np.int64))
-    if isinstance(values, pa.ChunkedArray):
-        return np.concatenate([np.zeros(0, np.int64), *(_payloads(chunk) for chunk in values.chunks)])
-    return np.where(values.is_valid().to_numpy(zero_copy_only=False), _payloads_of_valid(values), _OTHER_BYTES)
+    return np.where(np.asarray(pc.is_valid(values)), _payloads_of_valid(values), _OTHER_BYTES)
 
 
-def _payloads_of_valid(values: pa.Array) -> NDArray[np.int64]:
+def _payloads_of_valid(values: pa.ChunkedArray | pa.Array) -> NDArray[np.int64]:
     kind = values.type
     if pa.types.is_binary(kind) or pa.types.is_string(kind):
-        return np.asarray(pc.fill_null(pc.binary_length(values), 0).to_numpy(zero_copy_only=False), dtype=np.int64)
+        return np.asarray(pc.fill_null(pc.binary_length(values), 0), dtype=np.int64)
     if pa.types.is_struct(kind):
-        parts = (_payloads(values.field(place)) for place in range(kind.num_fields))
+        parts = (_payloads(pc.struct_field(values, [place])) for place in range(kind.num_fields))
         return sum(parts, np.zeros(len(values), np.int64))
     if pa.types.is_list(kind):
-        ends = np.concatenate([[0], np.cumsum(_payloads(values.flatten()))])
-        lengths = pc.fill_null(pc.list_value_length(values), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+        ends = np.concatenate([[0], np.cumsum(_payloads(pc.list_flatten(values)))])
+        lengths = np.asarray(pc.fill_null(pc.list_value_length(values), 0), dtype=np.int64)
         stops = np.cumsum(lengths)
         return np.asarray(ends[stops] - ends[stops - lengths], dtype=np.int64)
     return np.full(len(values), _OTHER_BYTES, dtype=np.int64)

@@ -20,6 +20,7 @@ from pathoflow.code import code_of, stage_package
 from pathoflow.config import StageConfig
 from pathoflow.errors import InputError, PathoflowError, Preempted, QuarantineError, SealError, StageError
 from pathoflow.files import sync_directory, write_atomically
+from pathoflow.memory import seldom_collecting, usually_collecting
 from pathoflow.output import QUARANTINE_FILE, StageOutput
 from pathoflow.processes import STOP_REQUESTED, ask_to_stop
 from pathoflow.references import Reference
@@ -94,7 +95,7 @@ def execute(
     """
     name = shard.name(config.stage) if shard else config.stage
     # A killed run's last process may need a moment to go.
-    with _stoppable(), workdir.lock(name, wait_s=5):
+    with _stoppable(), workdir.lock(name, wait_s=5), seldom_collecting():
         state = StageState(name, "running", os.getpid(), started_at=_process_start(), key_metric=config.key_metric)
         workdir.write_state(state)
         attempt = _Attempt(config, inputs, workdir, services, state, shard, parts)
@@ -173,8 +174,9 @@ class _Attempt:
         os.environ["MLFLOW_EXPERIMENT_NAME"] = self.services.experiment
         started = time.perf_counter()
         try:
-            run, extra = self._run_function(), self._share(work)
-            run(self.config, **self.inputs, **extra, out=out)
+            with usually_collecting():
+                run, extra = self._run_function(), self._share(work)
+                run(self.config, **self.inputs, **extra, out=out)
         finally:
             self.state.run_s = time.perf_counter() - started
         if self.shard is None:

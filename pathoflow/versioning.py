@@ -48,7 +48,8 @@ class DvcStore:
             copied = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
             if copied.returncode != 0:
                 raise OSError(copied.stderr.strip())
-            [stage] = repo.add([str(copy)])
+            # The copy goes with the workspace: it need not be linked to the cache, which would write it once more.
+            [stage] = repo.add([str(copy)], relink=False)
             repo.push()
             return str(stage.outs[0].hash_info.value)
 
@@ -82,16 +83,22 @@ class DvcStore:
         workspace = self.root / f"workspace-{name}"
         # Handed over in memory: DVC cannot write a path that is not ASCII to its configuration file.
         config = {
-            "core": {"remote": "store", "analytics": False},
+            "core": {
+                "no_scm": True,
+                "remote": "store",
+                "analytics": False,
+                # DVC's own indices, which would stay in the system's temporary folder.
+                "site_cache_dir": str(workspace / ".dvc" / "site"),
+            },
             "cache": {"dir": str(self.root / "cache"), "type": "reflink,copy"},
             "remote": {"store": {"url": self.remote, "verify": True}},
         }
         with FileLock(f"{workspace}.lock"):
             # A killed process left its own behind.
             shutil.rmtree(workspace, ignore_errors=True)
-            workspace.mkdir()
+            # With the configuration handed over, this is all that makes a folder DVC's; `Repo.init` opens it twice.
+            (workspace / ".dvc").mkdir(parents=True)
             try:
-                Repo.init(str(workspace), no_scm=True).close()
                 with Repo(str(workspace), config=config) as repo:
                     yield repo
             finally:

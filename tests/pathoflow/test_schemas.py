@@ -140,3 +140,20 @@ def test_a_table_is_written_to_the_same_bytes_as_its_rows(tmp_path):
     group = pq.read_metadata(tmp_path / "rows" / "shard-00000.parquet").row_group(0)
     stored = {group.column(place).path_in_schema: group.column(place).compression for place in range(group.num_columns)}
     assert (stored["image.bytes"], stored["caption"]) == ("UNCOMPRESSED", "ZSTD")
+
+
+def test_large_images_are_written_to_the_same_bytes_however_they_are_cut(tmp_path):
+    rng = random.Random(1)
+    rows = [dict.fromkeys(CORPUS.names) | {"image": {"bytes": rng.randbytes(300_000), "path": None}} for _ in range(40)]
+    table = pa.Table.from_pylist(rows, schema=CORPUS)
+    arrivals = {
+        "whole": [table],
+        "named one by one": [pa.concat_tables([table.slice(start, 1) for start in range(40)])],
+        "in two": [table.slice(0, 7), table.slice(7)],
+    }
+    for name, tables in arrivals.items():
+        with ShardWriter(tmp_path / name, CORPUS) as writer:
+            for part in tables:
+                writer.write_table(part)
+    [whole], *others = ([path.read_bytes() for path in (tmp_path / name).iterdir()] for name in arrivals)
+    assert all(other == [whole] for other in others)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dvc.dirs import site_cache_dir
 
 from pathoflow.errors import SealError
 from pathoflow.versioning import DvcStore
@@ -87,6 +88,20 @@ def test_nothing_is_left_of_a_workspace_that_a_kill_left(store, source):
     assert not left.exists()
     assert digest == store.push(source, "toy")
     assert sorted(path.name for path in store.root.iterdir() if path.is_dir()) == ["cache"]
+
+
+def test_dvcs_indices_go_with_the_workspace(store, source, monkeypatch):
+    places = []
+
+    def noted(configured: str | None) -> str:
+        places.append(Path(site_cache_dir(configured)))
+        return str(places[-1])
+
+    monkeypatch.setattr("dvc.dirs.site_cache_dir", noted)
+    monkeypatch.delenv("DVC_SITE_CACHE_DIR", raising=False)
+    store.push(source, "toy")
+    assert places
+    assert all(path.is_relative_to(store.root) and not path.exists() for path in places)
 
 
 def test_a_copy_that_fails_says_why(store, source):

@@ -254,6 +254,8 @@ def test_the_output_depends_neither_on_the_order_of_the_rows_nor_on_how_they_are
         return plan
 
     monkeypatch.setattr(shuffling, "_STEP_BYTES", 3000)
+    # As images are written that are large: named where they lie, not gathered.
+    monkeypatch.setattr(shuffling, "_WORTH_A_CHUNK_BYTES", 1)
     monkeypatch.setattr("components.data_processing.corpus.stage.plan_order", in_small_buckets)
     assert contents(run_on(tmp_path / "3", public=rows, **keys).path) == whole
 

@@ -50,14 +50,15 @@ def divergence(losses: Sequence[float]) -> str | None:
     )
 
 
-def starvation(wait_share: float, interval_s: float, data_workers: int) -> str | None:
-    """What to do about processes that wait for data; None while they hardly do.
+def starvation(wait_share: float, interval_s: float, data_workers: int, idle_cores: int) -> str | None:
+    """What to do about processes that wait for data; None while they hardly do, or where nothing can be done.
 
-    >>> starvation(0.4, 60.0, 2)
+    >>> starvation(0.4, 60.0, 2, idle_cores=8)
     '40 % of the time goes into waiting for data: raise data_workers above 2'
-    >>> starvation(0.4, 0.2, 2)
+    >>> starvation(0.4, 0.2, 2, idle_cores=8)
+    >>> starvation(0.4, 60.0, 2, idle_cores=0)
     """
-    if wait_share < _MAX_WAIT_SHARE or interval_s < _MIN_INTERVAL_S:
+    if wait_share < _MAX_WAIT_SHARE or interval_s < _MIN_INTERVAL_S or idle_cores <= 0:
         return None
     return f"{wait_share:.0%} of the time goes into waiting for data: raise data_workers above {data_workers}".replace(
         "%", " %"

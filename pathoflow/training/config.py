@@ -168,6 +168,14 @@ class FineTuningConfig(TrainingConfig):
         description="Longest sequence of one forward pass, in tokens: samples lie in it one after another without "
         "seeing each other. It decides memory and speed, not what is learned.",
     )
+    shuffled_row_groups: int = Field(
+        default=8,
+        ge=1,
+        le=100_000,
+        description="Row groups of the shards (64 MB of images and texts each) whose samples are shuffled together. "
+        "Each process that prepares data keeps so many in memory; a larger data set is read group by group, in a new "
+        "order in each pass.",
+    )
     lora_rank: int | None = Field(
         default=None,
         ge=1,

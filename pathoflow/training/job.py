@@ -32,7 +32,7 @@ class Job:
         output: Where models go.
         scratch: Where the job's files and checkpoints lie.
         report: The directory of the stage's reporter.
-        skipped: Numbers of rows that were quarantined, by data set.
+        skipped: Numbers of rows that were quarantined, by input and split (`corpus/train`).
         checkpoint: Where training goes on; None for the beginning.
         notes: Words about how it is done that belong beside the result.
     """

@@ -61,7 +61,9 @@ def measure(
     if not found:
         # Many samples are alike in both.
         cost = lru_cache(maxsize=_COSTS_KEPT)(cost_of)
-        mine = range(state.process_index, num_samples, state.num_processes)
+        # Neighbours are read together.
+        bounds = np.linspace(0, num_samples, state.num_processes + 1).astype(int)
+        mine = range(bounds[state.process_index], bounds[state.process_index + 1])
         tokens, costs = [], []
         for start in range(0, len(mine), _AT_A_TIME):
             outlines = [outline_of(number) for number in mine[start : start + _AT_A_TIME]]
@@ -69,10 +71,7 @@ def measure(
                 tokens.append(num_tokens)
                 costs.append(cost(num_tokens, tuple(patches)))
         parts = gather_object([(np.array(tokens, dtype=np.int64), np.array(costs, dtype=np.float64))])
-        measures = Measures(np.empty(num_samples, dtype=np.int64), np.empty(num_samples))
-        for process, (tokens_part, costs_part) in enumerate(parts):
-            measures.tokens[process :: state.num_processes] = tokens_part
-            measures.costs[process :: state.num_processes] = costs_part
+        measures = Measures(*(np.concatenate(values) for values in zip(*parts, strict=True)))
         if state.is_main_process:
             _save(measures, file)
         return measures

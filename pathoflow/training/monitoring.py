@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
 import time
@@ -93,7 +94,14 @@ class Reporting(TrainerCallback):  # type: ignore[misc]
         losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
         self._warn("divergence", divergence(losses))
         interval_s = time.monotonic() - self._began[1]
-        self._warn("data", starvation(rates.get("data_wait_share", 0.0), interval_s, self._config.data_workers))
+        workers, wait_share = self._config.data_workers, rates.get("data_wait_share", 0.0)
+        # A cache needs no workers, and is soon full.
+        idle_cores = 0 if self._config.cached_samples else self._idle_cores(args.world_size)
+        self._warn("data", starvation(wait_share, interval_s, workers, idle_cores))
+
+    def _idle_cores(self, num_processes: int) -> int:
+        busy = num_processes * (self._config.threads_per_process + self._config.data_workers)
+        return (os.cpu_count() or 1) - busy
 
     def _totals(self, args: TrainingArguments, state: TrainerState) -> dict[str, float]:
         """What all processes together have done so far; seconds are those of all processes added up."""

@@ -72,13 +72,34 @@ def num_steps(num_samples: int, samples_per_step: int, max_steps: int | None) ->
     return max_steps or -(-num_samples // samples_per_step)
 
 
-def shuffled_passes(numbers: Sequence[int], num_wanted: int, seed: int) -> npt.NDArray[np.int64]:
+def shuffled_passes(
+    numbers: Sequence[int],
+    num_wanted: int,
+    seed: int,
+    groups: npt.NDArray[np.int64] | None = None,
+    groups_at_a_time: int = 1,
+) -> npt.NDArray[np.int64]:
     """`num_wanted` numbers, in pass after pass over all of them, each in a new order.
+
+    Args:
+        numbers: What is put in order.
+        num_wanted: How many are wanted.
+        seed: Decides the order.
+        groups: Of each number the group that it is read with, those of one group standing together; None if all are at
+            hand.
+        groups_at_a_time: Groups that are shuffled together. If there are more, each pass takes them in a new order.
 
     >>> len(shuffled_passes(range(4), 6, seed=0))
     6
     """
     generator = np.random.default_rng(seed)
     values = np.asarray(numbers, dtype=np.int64)
-    num_passes = -(-num_wanted // len(values))
-    return np.concatenate([generator.permutation(values) for _ in range(num_passes)])[:num_wanted]
+    members = [values] if groups is None else np.split(values, np.flatnonzero(np.diff(groups)) + 1)
+    passes = []
+    for _ in range(-(-num_wanted // len(values))):
+        # The order of the groups does not matter where all are shuffled together.
+        turns = generator.permutation(len(members)) if len(members) > groups_at_a_time else range(len(members))
+        for start in range(0, len(members), groups_at_a_time):
+            together = [members[turn] for turn in turns[start : start + groups_at_a_time]]
+            passes.append(generator.permutation(np.concatenate(together)))
+    return np.concatenate(passes)[:num_wanted]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import accelerate.utils.other
 import datasets
@@ -15,6 +14,7 @@ from accelerate import PartialState
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from pathoflow.training.job import Job
+from pathoflow.training.rows import ShardRows
 
 
 def run_worker(main: Callable[[Job, PartialState], None]) -> None:
@@ -34,10 +34,9 @@ def run_worker(main: Callable[[Job, PartialState], None]) -> None:
         state.destroy_process_group()
 
 
-def rows_of(job: Job, source: str, split: str, state: PartialState) -> Any:
-    """The rows of one split of an input that were not quarantined, memory-mapped so that any size fits."""
-    shards = sorted(str(path) for path in (job.inputs[source] / split).rglob("*.parquet"))
-    with state.main_process_first():
-        rows = datasets.Dataset.from_parquet(shards, cache_dir=str(job.scratch / "rows"))
-    skipped = set(job.skipped.get(source, ()))
-    return rows.select([number for number in range(len(rows)) if number not in skipped]) if skipped else rows
+def rows_of(
+    job: Job, source: str, split: str, columns: Sequence[str] | None = None, *, groups_kept: int | None = 1
+) -> ShardRows:
+    """The rows of one split of an input that were not quarantined, see `ShardRows`."""
+    skipped = job.skipped.get(f"{source}/{split}", ())
+    return ShardRows(job.inputs[source] / split, columns, skipped=skipped, groups_kept=groups_kept)

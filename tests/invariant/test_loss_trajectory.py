@@ -37,6 +37,10 @@ def test_one_process(reference, layout):
     assert losses(layout) == pytest.approx(reference, rel=TOLERANCE)
 
 
+def test_in_bfloat16_it_is_the_same_as_far_as_that_goes(reference):
+    assert losses(ONE_PACK | {"bf16": True}) == pytest.approx(reference, rel=1e-2)
+
+
 def in_two_processes(tmp_path: Path, **values: object) -> list[float]:
     layout = {"batch_size_per_process": 2, "gradient_accumulation_steps": 2} | values
     root = str(Path(__file__).parents[2])

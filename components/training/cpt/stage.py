@@ -37,7 +37,7 @@ def run(config: CptConfig, *, corpus: Path, reasoning_data: Path, out: StageOutp
     out.num_out = out.num_in - len(skipped)
     if not out.num_out:
         raise InputError("corpus/train has no pair that can be used; quarantine.jsonl says why. Look at `corpus`.")
-    job = Job.create(config, {"corpus": corpus, "reasoning_data": reasoning_data}, out, {"corpus": skipped})
+    job = Job.create(config, {"corpus": corpus, "reasoning_data": reasoning_data}, out, {"corpus/train": skipped})
     torchrun("components.training.cpt.worker", job, config, offline=not config.on_hub)
     job.collect(out)
     out.plot("curves", plot_curves(out.directory))

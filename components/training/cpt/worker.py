@@ -32,6 +32,8 @@ from pathoflow.training.samples import Encoder, Sample
 from pathoflow.training.steps import StepShares
 from pathoflow.training.worker import rows_of, run_worker
 
+PAIR = ("pair_id", "image", "width", "height", "caption", "inline_refs")
+
 
 def main(job: Job, state: PartialState) -> None:
     """Builds or loads the base model, trains it on look-ups and captions, and saves both."""
@@ -43,10 +45,10 @@ def main(job: Job, state: PartialState) -> None:
         state.wait_for_everyone()
     source, revision = (base, None) if tiny else (config.model, config.revision)
     processor = load_processor(source, revision, max_pixels=config.max_pixels)
-    pairs = rows_of(job, "corpus", "train", state)
+    pairs = rows_of(job, "corpus", "train", PAIR, groups_kept=config.shuffled_row_groups)
+    outlines = rows_of(job, "corpus", "train", [column for column in PAIR if column != "image"])
     found = _lookups(config, job)
     end = processor.tokenizer.eos_token
-    outlines = pairs.remove_columns("image")
 
     def sample_of(number: int, rows: Any = pairs) -> Sample:
         if number < len(found):
@@ -65,7 +67,7 @@ def main(job: Job, state: PartialState) -> None:
         state,
     )
     dropped = measures.longer_than(config.max_length_tokens)
-    order = training_order(len(found), len(pairs), config)
+    order = training_order(len(found), pairs.groups(), config)
     plan = plan_steps(config, order[~np.isin(order, list(dropped))], measures, state.num_processes)
     if not tiny and state.is_main_process:
         save_model(model, processor, base)
@@ -81,16 +83,23 @@ def main(job: Job, state: PartialState) -> None:
         )
 
 
-def training_order(num_lookups: int, num_pairs: int, config: CptConfig) -> npt.NDArray[np.int64]:
+def training_order(num_lookups: int, groups: npt.NDArray[np.int64], config: CptConfig) -> npt.NDArray[np.int64]:
     """In which order samples come: look-ups alone first, then each caption in a new order in each epoch.
 
     A model learns to look up sooner when nothing else pulls at it; `lookup_share` of the later samples keep it.
+
+    Args:
+        num_lookups: How many look-ups there are.
+        groups: Of each pair the row group that it lies in.
+        config: Seed, epochs and the share of look-ups.
 
     Returns:
         Numbers of look-ups below `num_lookups`, and of pairs from there on.
     """
     num_first = round(num_lookups * (1 - config.lookup_share))
-    pairs = shuffled_passes(range(num_lookups, num_lookups + num_pairs), int(config.epochs * num_pairs), config.seed)
+    numbers = range(num_lookups, num_lookups + len(groups))
+    num_wanted = int(config.epochs * len(groups))
+    pairs = shuffled_passes(numbers, num_wanted, config.seed, groups, config.shuffled_row_groups)
     mixed = np.concatenate((pairs, np.arange(num_first, num_lookups)))
     if num_first < num_lookups:
         mixed = np.random.default_rng(config.seed).permutation(mixed)

@@ -46,7 +46,7 @@ def run(config: RlConfig, *, diagnosis_mcqs: Path, sft: Path, out: StageOutput) 
         Preempted: Stopped on request after a checkpoint.
         StageError: A worker failed.
     """
-    skipped = {part: _check(diagnosis_mcqs / part, config, out) for part in ("train", "dev")}
+    skipped = {f"diagnosis_mcqs/{part}": _check(diagnosis_mcqs / part, config, out) for part in ("train", "dev")}
     job = Job.create(config, {"diagnosis_mcqs": diagnosis_mcqs, "sft": sft}, out, skipped)
     torchrun("components.training.rl.worker", job, config)
     history = json.loads((job.scratch / HISTORY_FILE).read_bytes())

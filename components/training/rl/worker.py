@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -29,6 +29,7 @@ from pathoflow.output import Reporter
 from pathoflow.training.engine import trainer_arguments
 from pathoflow.training.job import Job
 from pathoflow.training.restart import train_safely
+from pathoflow.training.rows import ShardRows
 from pathoflow.training.samples import Encoder
 from pathoflow.training.snapshots import RestartableTrainer
 from pathoflow.training.worker import rows_of, run_worker
@@ -58,7 +59,8 @@ def main(job: Job, state: PartialState) -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
     # It would fill the buffers of 32768 columns in which TRL computes probabilities; a tiny model uses 640 of them.
     torch.utils.deterministic.fill_uninitialized_memory = False
-    train_rows, dev_rows = (usable_rows(job, part, state) for part in ("train", "dev"))
+    # Each process keeps what it has read: questions come in any order, again and again.
+    train_rows, dev_rows = (rows_of(job, "diagnosis_mcqs", part, groups_kept=None) for part in ("train", "dev"))
     # Before the model is loaded, because DeepSpeed's ZeRO-3 has a say in that.
     arguments = grpo_arguments(config, job.checkpoints, num_steps(config, len(train_rows)))
     start = job.inputs["sft"] / "model"
@@ -108,13 +110,6 @@ class RestartableGRPOTrainer(RestartableTrainer, GRPOTrainer):  # type: ignore[m
     """TRL's trainer with checkpoints that can be trusted."""
 
 
-def usable_rows(job: Job, part: str, state: PartialState) -> Dataset:
-    """The rows of one part of the questions without those that were quarantined."""
-    rows = rows_of(job, "diagnosis_mcqs", part, state)
-    skipped = frozenset(job.skipped[part])
-    return rows.select([number for number in range(len(rows)) if number not in skipped])
-
-
 def num_steps(config: RlConfig, num_questions: int) -> int:
     """Optimiser steps of the whole training."""
     return config.max_steps or math.ceil(config.epochs * num_questions / config.prompts_per_step)
@@ -149,7 +144,7 @@ def grpo_arguments(config: RlConfig, checkpoints: Path, max_steps: int) -> GRPOC
     )
 
 
-def training_questions(rows: Dataset, config: RlConfig, max_steps: int) -> Dataset:
+def training_questions(rows: ShardRows | Sequence[Mapping[str, Any]], config: RlConfig, max_steps: int) -> Dataset:
     """The questions of the whole training in order, each pass shuffled anew; images are decoded when asked for.
 
     A fixed order in a single epoch lets a resumed run go on with the very questions that come next.

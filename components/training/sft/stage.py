@@ -35,7 +35,7 @@ def run(config: SftConfig, *, reasoning_data: Path, cpt: Path, out: StageOutput)
     out.num_out = out.num_in - len(skipped)
     if not out.num_out:
         raise InputError("reasoning_data/train has no conversation that can be used; quarantine.jsonl says why.")
-    job = Job.create(config, {"reasoning_data": reasoning_data, "cpt": cpt}, out, {"reasoning_data": skipped})
+    job = Job.create(config, {"reasoning_data": reasoning_data, "cpt": cpt}, out, {"reasoning_data/train": skipped})
     torchrun("components.training.sft.worker", job, config)
     job.collect(out)
     out.plot("curves", plot_curves(out.directory))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import numpy as np
 from accelerate import PartialState
 
 from components.training.sft.config import SftConfig
@@ -29,7 +30,7 @@ def main(job: Job, state: PartialState) -> None:
     config = job.settings(SftConfig)
     source = job.inputs["cpt"] / "model"
     processor, model = load_processor(source), load_model(source)
-    rows = rows_of(job, "reasoning_data", "train", state)
+    rows = rows_of(job, "reasoning_data", "train", groups_kept=config.shuffled_row_groups)
     encoder = Encoder(processor, config.answer_weight)
 
     def sample_of(number: int) -> Sample:
@@ -41,10 +42,11 @@ def main(job: Job, state: PartialState) -> None:
     cost_of = partial(sample_cost, model.config)
     measures = measure(len(rows), sample_of, encoder, cost_of, job.scratch / "lengths.npz", state)
     dropped = measures.longer_than(config.max_length_tokens)
-    kept = [number for number in range(len(rows)) if number not in dropped]
-    order = shuffled_passes(kept, _num_wanted(config, len(kept), state.num_processes), config.seed)
+    kept = np.setdiff1d(np.arange(len(rows)), list(dropped))
+    num_wanted = _num_wanted(config, len(kept), state.num_processes)
+    order = shuffled_passes(kept, num_wanted, config.seed, rows.groups()[kept], config.shuffled_row_groups)
     plan = plan_steps(config, order, measures, state.num_processes)
-    questions = dev_questions(rows_of(job, "reasoning_data", "dev", state), processor, config.dev_questions)
+    questions = dev_questions(rows_of(job, "reasoning_data", "dev"), processor, config.dev_questions)
     examination = Examination(
         questions,
         encoder,

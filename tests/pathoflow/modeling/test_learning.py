@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
+
 import pytest
 import torch
 from pydantic import ValidationError
 
 from components.training.sft.config import SftConfig
+from pathoflow.errors import ConfigError
 from pathoflow.modeling.learning import learner, learning_parts, merged
 from pathoflow.modeling.processor import new_processor
 from pathoflow.modeling.shape import TinyShape
@@ -91,3 +95,36 @@ def test_adapters_learn_alone_and_are_merged_into_the_weights(model, encoder):
 def test_recipes_that_contradict_themselves_are_refused(values, message):
     with pytest.raises(ValidationError, match=message):
         SftConfig(**values)
+
+
+def test_liger_kernels_that_are_missing_or_have_no_gpu_are_told(model, monkeypatch):
+    config = SftConfig(liger_kernels=True)
+    monkeypatch.setitem(sys.modules, "liger_kernel", None)
+    with pytest.raises(ConfigError, match=r"needs the package liger-kernel\. Install it or set it to false"):
+        learner(model, config)
+    called = []
+    stand_in = SimpleNamespace(apply_liger_kernel_to_qwen2_5_vl=lambda **options: called.append(options))
+    monkeypatch.setitem(sys.modules, "liger_kernel", SimpleNamespace(transformers=stand_in))
+    monkeypatch.setitem(sys.modules, "liger_kernel.transformers", stand_in)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=r"needs a GPU\. Set it to false"):
+        learner(model, config)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    learner(model, config)
+    # The loss is computed by the model itself, for the positions that are learned alone.
+    assert called[0]["fused_linear_cross_entropy"] is called[0]["cross_entropy"] is False
+    assert called[0]["model"] is model
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_compiled_layers_give_the_same_loss_and_gradients(model, encoder):
+    pack = packed([encoder.encode(Sample(text, [], "text")) for text in ("A yellow lesion", "lipoma")], filler(encoder))
+    results = []
+    for compiled in (False, True):
+        model.zero_grad()
+        loss = learner(model, SftConfig(torch_compile=compiled))(**pack)
+        loss.backward()
+        results.append((loss.item(), model.model.language_model.layers[0].mlp.up_proj.weight.grad.clone()))
+    assert results[1][0] == pytest.approx(results[0][0], rel=1e-5)
+    assert torch.allclose(results[1][1], results[0][1], rtol=1e-4, atol=1e-6)

@@ -25,6 +25,11 @@ def clock(monkeypatch):
     return now
 
 
+@pytest.fixture(autouse=True)
+def many_cores(monkeypatch):
+    monkeypatch.setattr("pathoflow.training.monitoring.os.cpu_count", lambda: 16)
+
+
 def watch(tmp_path, **values):
     meter = SimpleNamespace(data_wait_s=0.0, num_tokens=0, num_computed=0, flops=0.0)
     trainer = SimpleNamespace(saving_s=0.0, meter=meter)
@@ -84,3 +89,15 @@ def test_lost_numbers_end_the_training_with_advice(tmp_path, clock, logs):
     reporting, _, state = watch(tmp_path)
     with pytest.raises(StageError, match="Lower learning_rate"):
         reporting.on_log(ARGS, state, None, logs)
+
+
+@pytest.mark.parametrize(("values", "cores"), [({"cached_samples": 64}, 16), ({"data_workers": 1}, 2)])
+def test_nothing_is_advised_that_would_not_help(tmp_path, clock, capsys, monkeypatch, values, cores):
+    monkeypatch.setattr("pathoflow.training.monitoring.os.cpu_count", lambda: cores)
+    reporting, trainer, state = watch(tmp_path, **values)
+    clock.s += 10.0
+    trainer.meter.num_computed = trainer.meter.num_tokens = 100
+    trainer.meter.data_wait_s = 5.0
+    reporting.on_log(ARGS, state, None, {"loss": 2.0})
+    assert capsys.readouterr().err == ""
+    assert read_series(tmp_path)["data_wait_share"] == {10: pytest.approx(0.5)}

@@ -81,3 +81,27 @@ def test_each_pass_takes_every_sample_once(num_samples, num_wanted, seed):
     assert len(order) == num_wanted
     counts = Counter(order.tolist())
     assert max(counts.values()) - min(counts.get(number, 0) for number in range(num_samples)) <= 1
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=12), st.integers(1, 4), st.integers(0, 3))
+def test_each_pass_takes_a_few_groups_at_a_time(sizes, at_a_time, seed):
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    order = shuffled_passes(range(len(groups)), 2 * len(groups), seed, groups, at_a_time)
+    for start in (0, len(groups)):
+        taken = order[start : start + len(groups)]
+        assert sorted(taken.tolist()) == list(range(len(groups)))
+        # Groups come in turns of so many, all of a turn's samples before the next one's.
+        left = taken
+        while len(left):
+            turn = set(groups[left][:1].tolist())
+            size = 0
+            while size < len(left) and (groups[left[size]] in turn or len(turn) < at_a_time):
+                turn.add(int(groups[left[size]]))
+                size += 1
+            assert size == sum(sizes[group] for group in turn)
+            left = left[size:]
+
+
+def test_few_groups_are_shuffled_as_if_there_were_one():
+    groups = np.repeat(np.arange(4), 5)
+    assert shuffled_passes(range(20), 30, 7, groups, 4).tolist() == shuffled_passes(range(20), 30, 7).tolist()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from datasets import Dataset
 
 from components.training.rl.config import RlConfig
 from components.training.rl.worker import training_questions
@@ -16,22 +15,22 @@ VALUES_SHORT = {**VALUES, "prompts_per_step": 4, "gradient_accumulation_steps": 
 
 
 @pytest.fixture(scope="module")
-def rows() -> Dataset:
-    return Dataset.from_list([question(number) for number in range(8)])
+def rows() -> list[dict[str, object]]:
+    return [question(number) for number in range(8)]
 
 
 def texts(prompts: list[list[dict[str, Any]]]) -> list[str]:
     return [message[-1]["content"][-1]["text"] for message in prompts]
 
 
-def test_each_pass_asks_every_question_once(rows: Dataset) -> None:
+def test_each_pass_asks_every_question_once(rows: list[dict[str, object]]) -> None:
     asked = training_questions(rows, RlConfig(**VALUES_SHORT), max_steps=6)
     assert len(asked) == 24
     for start in (0, 8, 16):
         assert sorted(texts(asked[start : start + 8]["prompt"])) == sorted(row["prompt"] for row in rows)
 
 
-def test_reordered_options_keep_the_right_answer_and_differ_between_passes(rows: Dataset) -> None:
+def test_reordered_options_keep_the_right_answer_and_differ_between_passes(rows: list[dict[str, object]]) -> None:
     config = RlConfig(**VALUES_SHORT, shuffle_options=True)
     asked = training_questions(rows, config, max_steps=6)
     plain = training_questions(rows, RlConfig(**VALUES_SHORT), max_steps=6)

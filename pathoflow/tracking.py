@@ -17,6 +17,7 @@ from pathoflow.sealing import MANIFEST_FILE, Manifest
 
 PARENT_TAG = "mlflow.parentRunId"
 IDENTITY_TAG = "pathoflow.identity"
+REFERENCE_TAG = "pathoflow.reference"
 OWNER_TAG = "pathoflow.owner"
 MODEL_PATH = "model"
 _MAX_PARAM_LENGTH = 6000
@@ -127,8 +128,15 @@ class StageRun:
         ]
         self.client.log_inputs(self.run_id, datasets)
 
-    def finish(self, manifest: Manifest, output: Path, *, log_model: bool) -> None:
-        """Logs what a stage made: figures, identity, manifest and plots, and the whole output if it is a model."""
+    def finish(self, manifest: Manifest, output: Path, *, log_model: bool, reference: str | None = None) -> None:
+        """Logs what a stage made: figures, identity, manifest and plots, and the whole output if it is a model.
+
+        Args:
+            manifest: The output's manifest.
+            output: The output.
+            log_model: Whether its files are logged, too.
+            reference: The output's reference as JSON, so that what stands on the output can be traced to its bytes.
+        """
         self._stop_following()
         counts = manifest.counts
         figures = {
@@ -141,6 +149,7 @@ class StageRun:
             IDENTITY_TAG: manifest.identity,
             "pathoflow.config_digest": manifest.config_digest,
             "pathoflow.code_commit": manifest.code.commit or "unknown",
+            **({REFERENCE_TAG: reference} if reference else {}),
             **{f"pathoflow.note.{name}": value for name, value in manifest.notes.items()},
         }
         self.client.log_batch(

@@ -103,7 +103,7 @@ class StageRun:
 
     def log_config(self, config: Mapping[str, Any]) -> None:
         """Logs a resolved configuration as parameters."""
-        params = [Param(key, _as_param(value)) for key, value in config.items()]
+        params = [Param(key, as_param(value)) for key, value in config.items()]
         self.client.log_batch(self.run_id, params=params)
 
     def log_inputs(self, inputs: Mapping[str, tuple[str, str]]) -> None:
@@ -243,6 +243,7 @@ def _state_of(path: Path) -> tuple[int, int] | None:
     return (path.stat().st_size, path.stat().st_mtime_ns) if path.is_file() else None
 
 
-def _as_param(value: Any) -> str:
+def as_param(value: Any) -> str:
+    """A value of a configuration as the text of an MLflow parameter."""
     text = value if isinstance(value, str) else json.dumps(value)
     return text[:_MAX_PARAM_LENGTH]

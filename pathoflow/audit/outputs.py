@@ -19,7 +19,6 @@ from pathoflow.errors import SealError
 from pathoflow.references import Reference
 from pathoflow.sealing import MANIFEST_FILE, Manifest, parse_manifest
 
-
 _MD5 = re.compile(r"[0-9a-f]{32}")
 
 
@@ -55,7 +54,9 @@ class StoredOutput:
         where = self.reference.model_uri or self.reference.dvc_md5 or "nowhere"
         try:
             if self.reference.dvc_md5:
-                store, objects = self._listing(places.data(self.reference), self.reference.dvc_md5)
+                store = places.data(self.reference)
+                where = f"{store.root}/{object_name(self.reference.dvc_md5)}"
+                objects = self._listing(store, self.reference.dvc_md5)
             elif self.reference.model_uri:
                 store = places.artifacts(self.reference.model_uri)
                 objects = {name: (name, None) for name in store.names()}
@@ -71,22 +72,23 @@ class StoredOutput:
         self._read_manifest(store, objects)
         self._list_files(store, objects, with_md5)
 
-    def _listing(self, store: Store, dvc_md5: str) -> tuple[Store, dict[str, tuple[str, str | None]]]:
+    def _listing(self, store: Store, dvc_md5: str) -> dict[str, tuple[str, str | None]]:
         """DVC's listing of the data set: by path, the object's name in the remote and its MD5."""
         name = object_name(dvc_md5)
-        where = f"{store.root}/{name}"
         content = read(store, name)
         found = hashlib.md5(content, usedforsecurity=False).hexdigest()
         if f"{found}.dir" != dvc_md5:
-            raise SealError(f"{where} was changed: its MD5 is {found}")
+            raise SealError(f"was changed: its MD5 is {found}")
         try:
-            entries = {entry["relpath"]: (object_name(entry["md5"]), entry["md5"]) for entry in json.loads(content)}
+            entries: dict[str, tuple[str, str | None]] = {
+                entry["relpath"]: (object_name(entry["md5"]), entry["md5"])
+                for entry in json.loads(content)
+                if _MD5.fullmatch(entry["md5"])
+            }
         except (ValueError, KeyError, TypeError) as error:
-            raise SealError(f"{where} is no listing of DVC") from error
-        if odd := [md5 for _, md5 in entries.values() if not _MD5.fullmatch(md5)]:
-            raise SealError(f"{where} lists {odd[0]!r} as a digest")
-        self.links.passed("listing", f"{len(entries)} files", where, len(content))
-        return store, entries
+            raise SealError("is no listing of DVC") from error
+        self.links.passed("listing", f"{len(entries)} files", f"{store.root}/{name}", len(content))
+        return entries
 
     def _read_manifest(self, store: Store, objects: Mapping[str, tuple[str, str | None]]) -> None:
         if MANIFEST_FILE not in objects:

@@ -39,9 +39,11 @@ def load_run(places: Places, run_id: str | None, links: Links) -> Run | None:
 
 def logged_manifest(places: Places, run: Run, identity: str, links: Links) -> Manifest | None:
     """The copy of the manifest that the run logged."""
-    where = f"{run.info.artifact_uri}/{MANIFEST_FILE}"
+    where = f"run {run.info.run_id}, {MANIFEST_FILE}"
     try:
-        manifest = parse_manifest(read(places.store(run.info.artifact_uri), MANIFEST_FILE))
+        store = places.store(run.info.artifact_uri)
+        where = f"{store.root}/{MANIFEST_FILE}"
+        manifest = parse_manifest(read(store, MANIFEST_FILE))
     except MissingError:
         links.unknown("manifest in MLflow", "is missing", where)
     except UnreachableError as error:

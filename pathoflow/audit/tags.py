@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from pathoflow.audit.links import Links
 from pathoflow.audit.outputs import StoredOutput
 from pathoflow.audit.versions import Version
-from pathoflow.lineage import LINEAGE_TAG
 from pathoflow.sealing import Manifest
 from pathoflow.tracking import IDENTITY_TAG
 
@@ -44,19 +43,14 @@ def check_tags(version: Version, model: Manifest | None, outputs: Sequence[Store
         links.equal("tags", version.tags.get(name), value, where + name, told_by="the model's manifest")
     _check_identities(version, model, outputs, links)
     _check_metrics(version, model, outputs, links)
-    for name in version.tags.keys() & {LINEAGE_TAG}:
-        known = {output.identity for output in outputs}
-        links.passed("tags", f"names {len(known)} outputs", where + name)
     for name in sorted(tag for tag in version.tags if tag.startswith(_DVC) and tag not in expected):
         links.failed("tags", "names a data set that the model was not made from", where + name)
 
 
 def _check_identities(version: Version, model: Manifest, outputs: Sequence[StoredOutput], links: Links) -> None:
     """Each `pathoflow.identity.<stage>` names an output that the version stands on or was judged by."""
-    used = {identity for output in outputs if output.manifest for identity in output.manifest.inputs.values()}
-    ends = [output for output in outputs if output.identity not in used]
     wanted = {model.stage: model.identity, **model.inputs}
-    for output in ends:
+    for output in _ends(outputs):
         wanted |= (output.manifest.inputs if output.manifest else {}) | {output.stage: output.identity}
     for stage, identity in sorted(wanted.items()):
         name = f"{IDENTITY_TAG}.{stage}"
@@ -68,23 +62,17 @@ def _check_identities(version: Version, model: Manifest, outputs: Sequence[Store
 
 
 def _check_metrics(version: Version, model: Manifest, outputs: Sequence[StoredOutput], links: Links) -> None:
-    """Each `metric.<name>` is a figure of what judged the model, or `<stage>_<name>` one of another end of the graph."""
+    """Each `metric.<name>` is a figure of what judged the model, or `<stage>_<name>` one of another end."""
     figures: dict[str, float] = {}
-    for output in outputs:
-        if output.manifest is None:
+    for output in _ends(outputs):
+        if output.manifest is None or output.manifest == model:
             continue
-        if model.identity in output.manifest.inputs.values():
+        if output.manifest.kind == "data":
             figures |= output.manifest.metrics
-        elif output.manifest.kind == "model" and f"{IDENTITY_TAG}.{output.stage}" in version.tags:
+        else:
             figures |= {f"{output.stage}_{name}": value for name, value in output.manifest.metrics.items()}
     names = {tag.removeprefix(_METRIC) for tag in version.tags if tag.startswith(_METRIC)}
-    required = {
-        name
-        for output in outputs
-        if output.manifest and model.identity in output.manifest.inputs.values()
-        for name in output.manifest.metrics
-    }
-    for name in sorted(names | required):
+    for name in sorted(names | figures.keys()):
         where, found = f"{version.label}, tag {_METRIC}{name}", version.tags.get(f"{_METRIC}{name}")
         if name in figures:
             links.equal("figures", found, f"{figures[name]:.6g}", where, told_by="the manifests")
@@ -92,10 +80,7 @@ def _check_metrics(version: Version, model: Manifest, outputs: Sequence[StoredOu
             links.unknown("figures", f"says {found}; no manifest that was reached has such a figure", where)
 
 
-def evaluations(model: Manifest, outputs: Mapping[str, StoredOutput]) -> list[Manifest]:
-    """The manifests of what was made from the model itself: its evaluation."""
-    return [
-        output.manifest
-        for output in outputs.values()
-        if output.manifest and model.identity in output.manifest.inputs.values()
-    ]
+def _ends(outputs: Sequence[StoredOutput]) -> list[StoredOutput]:
+    """The outputs that no other was made from."""
+    used = {identity for output in outputs if output.manifest for identity in output.manifest.inputs.values()}
+    return [output for output in outputs if output.identity not in used]

@@ -139,10 +139,12 @@ class _Walk:
             self.registry.unknown("lineage", "is missing; run the register stage again", where)
             return {}
         try:
-            return {reference.identity: reference for reference in read_references(text)}
+            references = {reference.identity: reference for reference in read_references(text)}
         except SealError as error:
             self.registry.failed("lineage", str(error), where)
             return {}
+        self.registry.passed("lineage", f"names {len(references)} outputs", where)
+        return references
 
     def _reference(self, stage: str, identity: str, links: Links) -> Reference:
         """Where an output lies: by the version's own record, or by the run that published it."""
@@ -183,24 +185,32 @@ class _Walk:
         """What the registry says of the version, against what was reached."""
         version, links = self.version, self.registry
         links.equal("status", version.status, "READY", version.label, told_by="a finished registration")
-        model = self.outputs.get(version.tags.get(IDENTITY_TAG, ""))
-        if model is not None:
-            self._check_source(model)
+        model = self._model()
         check_tags(version, model.manifest if model else None, list(self.outputs.values()), links)
         check_kfp_run(version, self.places, links)
 
-    def _check_source(self, model: StoredOutput) -> None:
-        """Whether what the registry serves is what was audited."""
-        if not model.reference.model_uri:
-            self.registry.unknown("source", "the model's reference is not known", self.version.label)
-            return
+    def _model(self) -> StoredOutput | None:
+        """The output whose bytes the registry serves, which should be the one that the version's tag names."""
+        links, where = self.registry, self.version.label
+        named = self.outputs.get(self.version.tags.get(IDENTITY_TAG, ""))
         try:
-            audited = self.places.artifacts(model.reference.model_uri).root
             served = self.places.artifacts(self.version.uri).root
+            models = {
+                self.places.artifacts(output.reference.model_uri).root: output
+                for output in self.outputs.values()
+                if output.reference.model_uri
+            }
         except (MissingError, UnreachableError) as error:
-            self.registry.unknown("source", str(error), self.version.uri)
-            return
-        self.registry.equal("source", served, audited, self.version.label, told_by="the model's reference")
+            links.unknown("source", str(error), self.version.uri)
+            return named
+        if served in models and models[served] is (named or models[served]):
+            links.passed("source", f"serves {models[served].identity}", served)
+            return models[served]
+        if named and named.reference.model_uri:
+            links.failed("source", f"serves what lies at {served}, not what its identity names", where)
+        else:
+            links.unknown("source", f"serves what lies at {served}, which no record tells of", where)
+        return named
 
     def names(self) -> dict[str, str]:
         """A name of each output by its identity: its stage, told apart where several of one stage take part."""

@@ -48,7 +48,7 @@ class Places:
         self._stores: dict[str, Store] = {}
 
     @classmethod
-    def from_environment(cls, *, sources: Path | None = None) -> Places:
+    def from_environment(cls, *, sources: Path | None = None, repository: Path = REPOSITORY) -> Places:
         """The services that the environment names.
 
         Raises:
@@ -60,10 +60,11 @@ class Places:
                 "No registry is given. Set MLFLOW_TRACKING_URI, or name the work directory of a local run: "
                 "--workdir runs/demo."
             )
-        return cls(uri, dvc_remote=os.environ.get("PATHOFLOW_DVC_REMOTE") or None, sources=sources)
+        remote = os.environ.get("PATHOFLOW_DVC_REMOTE") or None
+        return cls(uri, dvc_remote=remote, sources=sources, repository=repository)
 
     @classmethod
-    def of_workdir(cls, root: Path, *, sources: Path | None = None) -> Places:
+    def of_workdir(cls, root: Path, *, sources: Path | None = None, repository: Path = REPOSITORY) -> Places:
         """The stores of a local run.
 
         Raises:
@@ -72,7 +73,8 @@ class Places:
         workdir = WorkDir(root)
         if not (workdir.mlflow / "mlflow.db").is_file():
             raise InputError(f"{root} has no MLflow store. Give the --workdir of a run.")
-        return cls(workdir.tracking_uri, dvc_remote=str(workdir.dvc / "remote"), workdir=workdir, sources=sources)
+        remote = str(workdir.dvc / "remote")
+        return cls(workdir.tracking_uri, dvc_remote=remote, workdir=workdir, sources=sources, repository=repository)
 
     @cached_property
     def client(self) -> MlflowClient:

@@ -120,6 +120,10 @@ def audit(
             metavar="DIR",
         ),
     ] = None,
+    code: Annotated[
+        Path | None,
+        typer.Option(help="Clone in which the recorded commits are looked up. Default: this one.", metavar="DIR"),
+    ] = None,
     md5: Annotated[
         bool, typer.Option("--md5", help="Check DVC's MD5 of each data file, too, beside the manifest's SHA-256.")
     ] = False,
@@ -143,7 +147,7 @@ def audit(
     """
     from pathoflow.cli.audit import AuditOptions, run_audit
 
-    options = AuditOptions(version, workdir, sources, md5, json, html, bom, attest, key)
+    options = AuditOptions(version, workdir, sources, code, md5, json, html, bom, attest, key)
     raise typer.Exit(run_audit(options))
 
 

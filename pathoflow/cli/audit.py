@@ -13,8 +13,10 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from rich.tree import Tree
 
 from pathoflow.audit import AuditReport, Link, Places, Verdict, audit
+from pathoflow.code import REPOSITORY
 from pathoflow.files import write_atomically
 
+_WIDE = 400
 _LOOKS = {
     Verdict.PASS: "[green]PASS[/]",
     Verdict.FAIL: "[bold red]FAIL[/]",
@@ -30,6 +32,7 @@ class AuditOptions:
         asked: The version.
         workdir: A local run; None for the configured services.
         sources: Where to look for files from outside.
+        code: The clone that has the recorded commits; None for this one.
         with_md5: Whether DVC's digests are checked, too.
         json: Where the report goes as JSON; `-` for standard output.
         html: Where the dossier goes.
@@ -41,6 +44,7 @@ class AuditOptions:
     asked: str
     workdir: Path | None = None
     sources: Path | None = None
+    code: Path | None = None
     with_md5: bool = False
     json: Path | None = None
     html: Path | None = None
@@ -58,9 +62,11 @@ def run_audit(options: AuditOptions) -> int:
     """
     # A server that is away is a verdict; waiting minutes for it helps nobody.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    place = Places.of_workdir if options.workdir else None
-    places = place(options.workdir, sources=options.sources) if place and options.workdir else None
-    places = places or Places.from_environment(sources=options.sources)
+    repository = options.code or REPOSITORY
+    if options.workdir:
+        places = Places.of_workdir(options.workdir, sources=options.sources, repository=repository)
+    else:
+        places = Places.from_environment(sources=options.sources, repository=repository)
     report = _audit_visibly(options, places)
     to_terminal = options.json is None or str(options.json) != "-"
     if to_terminal:
@@ -72,6 +78,9 @@ def run_audit(options: AuditOptions) -> int:
 def print_report(report: AuditReport) -> None:
     """Prints a tree of the subjects; what is not well is told line by line."""
     console = Console()
+    if not console.is_terminal:
+        # In a file or a pipe, a line is not to be cut.
+        console = Console(width=_WIDE)
     aliases = f" ({', '.join(report.aliases)})" if report.aliases else ""
     title = f"[bold]{escape(report.model)}/{escape(report.version)}[/]{escape(aliases)}"
     tree = Tree(f"{title}  {_LOOKS[report.verdict]}")
@@ -84,7 +93,7 @@ def print_report(report: AuditReport) -> None:
         branch = tree.add(f"{escape(subject)}  {_LOOKS[_worst(links)]}  {good}")
         for link in problems:
             branch.add(f"{_LOOKS[link.verdict]} {_sentence(link)}")
-    console.print(tree, highlight=False, soft_wrap=True)
+    console.print(tree, highlight=False)
     speed = report.num_bytes / 1e6 / max(report.took_s, 1e-9)
     console.print(
         f"{report.num_bytes:,} bytes hashed in {report.took_s:.1f} s ({speed:,.0f} MB/s). "
@@ -115,6 +124,10 @@ def _write(report: AuditReport, options: AuditOptions) -> None:
             print(text)
         else:
             write_atomically(options.json, text + "\n")
+    if options.html is not None:
+        from pathoflow.audit.dossier import render
+
+        write_atomically(options.html, render(report))
 
 
 def _sentence(link: Link) -> str:

@@ -22,9 +22,7 @@ class Case:
     repository: Path
 
     def places(self) -> Places:
-        places = Places.of_workdir(self.workdir.root, sources=self.books)
-        places.repository = self.repository
-        return places
+        return Places.of_workdir(self.workdir.root, sources=self.books, repository=self.repository)
 
     def audit(self, asked: str = MODEL, **options) -> AuditReport:
         return audit(asked, self.places(), **options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 from pathoflow.audit.hashing import hash_all
 from pathoflow.audit.kubeflow import check_kfp_run
@@ -18,7 +19,7 @@ from pathoflow.audit.stores import MissingError, UnreachableError
 from pathoflow.audit.tags import check_tags
 from pathoflow.audit.versions import Version, find_version
 from pathoflow.errors import SealError
-from pathoflow.lineage import LINEAGE_TAG, find_run, read_references
+from pathoflow.lineage import LINEAGE_TAG, read_references
 from pathoflow.references import Reference
 from pathoflow.sealing import Manifest
 from pathoflow.tracking import IDENTITY_TAG, REFERENCE_TAG
@@ -48,7 +49,7 @@ def audit(
         InputError: There is no such model, alias or version.
     """
     started, clock = datetime.now(UTC), time.perf_counter()
-    facts = {
+    facts: dict[str, Any] = {
         "asked": asked,
         "registry": places.tracking_uri,
         "started_at": started.isoformat(timespec="seconds"),
@@ -59,8 +60,8 @@ def audit(
         link = Link(
             subject="version", check="registry", verdict=Verdict.UNKNOWN, detail=str(error), where=places.tracking_uri
         )
-        nothing = {"aliases": (), "outputs": (), "edges": (), "tags": {}}
-        return AuditReport(model=asked, version="?", took_s=0.0, links=(link,), **facts, **nothing)
+        facts |= {"aliases": (), "outputs": (), "edges": (), "tags": {}}
+        return AuditReport(model=asked, version="?", took_s=time.perf_counter() - clock, links=(link,), **facts)
     walk = _Walk(version, places, with_md5=with_md5)
     walk.collect()
     found = hash_all(
@@ -150,8 +151,12 @@ class _Walk:
         """Where an output lies: by the version's own record, or by the run that published it."""
         if identity in self._references:
             return self._references[identity]
-        run = find_run(self.places.client, identity)
-        links.unknown("reference", f"{identity} is not in the version's lineage", f"{self.version.label}")
+        links.unknown("reference", f"{identity} is not in the version's lineage", self.version.label)
+        try:
+            run = self.places.find_run(identity)
+        except (MissingError, UnreachableError) as error:
+            links.unknown("run", f"cannot be looked up: {error}", identity)
+            run = None
         if run:
             return Reference.model_validate_json(run.data.tags[REFERENCE_TAG])
         return Reference(stage=stage, kind="data", identity=identity)

@@ -155,7 +155,9 @@ class Places:
             return uri
         path = Path(unquote(parts.path) if parts.scheme else uri)
         if self._recorded_root and path.is_relative_to(self._recorded_root):
-            return str(self.workdir.root / path.relative_to(self._recorded_root))
+            moved = self.workdir.root / path.relative_to(self._recorded_root)
+            # Runs that were made after the move went where MLflow's experiment still points.
+            return str(moved if moved.exists() or not path.exists() else path)
         return str(path)
 
     @cached_property

@@ -151,6 +151,35 @@ def audit(
     raise typer.Exit(run_audit(options))
 
 
+@app.command()
+def lineage(
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="A pair_id, source_id, book, image's SHA-256, shard (STAGE/PATH), stage, identity or version.",
+            metavar="DATASET|MODEL",
+        ),
+    ],
+    forward: Annotated[
+        bool, typer.Option("--forward", help="Show what stands on it instead of what it was made from.")
+    ] = False,
+    workdir: Annotated[
+        Path | None, typer.Option(help="A local run. Default: the services of the environment.", metavar="DIR")
+    ] = None,
+    index: Annotated[Path | None, typer.Option(help="Where the index is kept.", metavar="DIR")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show what a model was made from, or which models were trained on a book, shard, image or pair.
+
+    Examples:
+    - `pathoflow lineage bench_primer --forward --workdir runs/demo`
+    - `pathoflow lineage patho-r1.prod@champion`
+    """
+    from pathoflow.cli.lineage import show_lineage
+
+    raise typer.Exit(show_lineage(what, workdir, index, ahead=forward, as_json=json))
+
+
 @app.command(name="compile")
 def compile_(
     recipe: RecipeOption = "smoke",

@@ -100,6 +100,57 @@ def verify(workdir: WorkDirArgument) -> None:
     raise typer.Exit(verify_outputs(workdir))
 
 
+@app.command()
+def audit(
+    version: Annotated[
+        str,
+        typer.Argument(
+            help="MODEL@ALIAS, MODEL/VERSION, or MODEL: its champion, or its latest version without one.",
+            metavar="MODEL[@ALIAS | /VERSION]",
+        ),
+    ],
+    workdir: Annotated[
+        Path | None,
+        typer.Option(help="Audit a local run. Default: the services that the environment names.", metavar="DIR"),
+    ] = None,
+    sources: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with the books and archives from outside, where they are not at the recorded path.",
+            metavar="DIR",
+        ),
+    ] = None,
+    code: Annotated[
+        Path | None,
+        typer.Option(help="Clone in which the recorded commits are looked up. Default: this one.", metavar="DIR"),
+    ] = None,
+    md5: Annotated[
+        bool, typer.Option("--md5", help="Check DVC's MD5 of each data file, too, beside the manifest's SHA-256.")
+    ] = False,
+    json: Annotated[Path | None, typer.Option(help="Write the report as JSON; `-` prints it.", metavar="FILE")] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write the dossier: one HTML file that needs no network.", metavar="FILE")
+    ] = None,
+    bom: Annotated[
+        Path | None, typer.Option(help="Write a CycloneDX 1.6 bill of materials of the model.", metavar="FILE")
+    ] = None,
+    attest: Annotated[
+        Path | None, typer.Option(help="Write the verdict as an in-toto statement, signed with --key.", metavar="FILE")
+    ] = None,
+    key: Annotated[Path | None, typer.Option(help="The private key that signs --attest.", metavar="FILE")] = None,
+) -> None:
+    """Re-verify a registered version back to its raw sources; exit 0 for PASS, 1 for FAIL, 2 for UNKNOWN.
+
+    Examples:
+    - `pathoflow audit patho-r1.prod@champion --html dossier.html`
+    - `pathoflow audit patho-r1-smoke.dev --workdir runs/demo`
+    """
+    from pathoflow.cli.audit import AuditOptions, run_audit
+
+    options = AuditOptions(version, workdir, sources, code, md5, json, html, bom, attest, key)
+    raise typer.Exit(run_audit(options))
+
+
 @app.command(name="compile")
 def compile_(
     recipe: RecipeOption = "smoke",

@@ -12,6 +12,7 @@ from mlflow.exceptions import MlflowException
 
 from components.deployment.register.config import RegisterConfig
 from pathoflow.errors import StageError
+from pathoflow.lineage import LINEAGE_TAG, ancestors, write_references
 from pathoflow.output import StageOutput
 from pathoflow.sealing import Manifest, read_manifest
 from pathoflow.tracking import IDENTITY_TAG, Tracker
@@ -42,17 +43,20 @@ def run(config: RegisterConfig, *, vqa_benchmarks: Path, pathoclip: Path, rl: Pa
             f"The model {model.identity} is not in MLflow at {tracker.uri}. Run the rl stage again against that server."
         )
     run_id, source = logged
+    references, unknown = ancestors(tracker.client, manifests.values())
     tags = lineage_tags(manifests) | dvc_tags(tracker.client, run_id)
     name = f"{config.model_name}.dev"
     found = _find(tracker.client, name, tags) or _create(tracker.client, name, source, run_id, tags)
     # A local store gives a number here, a server a text.
     version = int(found.version)
+    if LINEAGE_TAG not in found.tags:
+        tracker.client.set_model_version_tag(name, str(version), LINEAGE_TAG, write_references(references))
     out.num_in, out.num_out = 1, 1
     out.metric("model_version", version)
     for figure, value in manifests["vqa_benchmarks"].metrics.items():
         out.metric(figure, value)
     out.note("model_version", f"{name} version {version}")
-    out.save_json("registration.json", {"name": name, "version": version, "tags": tags})
+    out.save_json("registration.json", {"name": name, "version": version, "tags": tags, "unknown": unknown})
 
 
 def lineage_tags(manifests: Mapping[str, Manifest]) -> dict[str, str]:

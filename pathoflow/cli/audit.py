@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -16,6 +17,7 @@ from pathoflow.audit import AuditReport, Link, Places, Verdict, audit
 from pathoflow.code import REPOSITORY
 from pathoflow.errors import ConfigError
 from pathoflow.files import write_atomically
+from pathoflow.registry.access import Registry
 
 _WIDE = 400
 _LOOKS = {
@@ -118,7 +120,12 @@ def _audit_visibly(options: AuditOptions, places: Places) -> AuditReport:
                 progress.advance(task, num_bytes)
 
         watched = advance if console.is_terminal else None
-        return audit(options.asked, places, with_md5=options.with_md5, progress=watched)
+        registry = partial(_open_registry, options.workdir)
+        return audit(options.asked, places, with_md5=options.with_md5, registry=registry, progress=watched)
+
+
+def _open_registry(workdir: Path | None) -> Registry:
+    return Registry.of_workdir(workdir) if workdir else Registry.from_environment()
 
 
 def _write(report: AuditReport, options: AuditOptions) -> None:

@@ -160,6 +160,13 @@ class Places:
             return str(moved if moved.exists() or not path.exists() else path)
         return str(path)
 
+    @property
+    def moved_from(self) -> Path | None:
+        """Where the work directory lay when its MLflow store was made, if that is elsewhere."""
+        if self.workdir is None or self._recorded_root in (None, self.workdir.root):
+            return None
+        return self._recorded_root
+
     @cached_property
     def _recorded_root(self) -> Path | None:
         """Where the work directory lay when its MLflow store was made."""

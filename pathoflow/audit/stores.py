@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
 if TYPE_CHECKING:
@@ -17,6 +18,14 @@ _ATTEMPTS = 3
 _NOT_THERE = ("NoSuchKey", "NoSuchBucket", "NoSuchObject")
 
 Answer = TypeVar("Answer")
+
+
+class Entry(NamedTuple):
+    """A stored file as a listing has it; `modified_s` in seconds since the epoch."""
+
+    name: str
+    num_bytes: int
+    modified_s: float
 
 
 class MissingError(Exception):
@@ -63,6 +72,17 @@ class FolderStore:
             if path.is_symlink() or not path.is_dir()
         }
 
+    def entries(self) -> Iterator[Entry]:
+        """Every regular file below the root."""
+        for path in sorted(self._root.rglob("*")):
+            if path.is_file():
+                state = path.stat()
+                yield Entry(path.relative_to(self._root).as_posix(), state.st_size, state.st_mtime)
+
+    def remove(self, name: str) -> None:
+        """Removes one file."""
+        (self._root / name).unlink(missing_ok=True)
+
     def chunks(self, name: str) -> Iterator[bytes | memoryview]:
         """The content of one file through one buffer."""
         buffer = bytearray(CHUNK_BYTES)
@@ -88,15 +108,29 @@ class BucketStore:
 
     def names(self) -> set[str]:
         """Every object below the prefix."""
+        return {entry.name for entry in self.entries()}
+
+    def entries(self) -> Iterator[Entry]:
+        """Every object below the prefix.
+
+        Raises:
+            UnreachableError: The store cannot be asked.
+        """
         from minio.error import MinioException
         from urllib3.exceptions import HTTPError
 
         start = f"{self._prefix}/" if self._prefix else ""
         try:
-            found = self._client.list_objects(self._bucket, prefix=start, recursive=True)
-            return {str(item.object_name)[len(start) :] for item in found if not item.is_dir}
-        except (MinioException, HTTPError) as error:
+            for item in self._client.list_objects(self._bucket, prefix=start, recursive=True):
+                if not item.is_dir:
+                    modified = item.last_modified.timestamp() if item.last_modified else time.time()
+                    yield Entry(str(item.object_name)[len(start) :], int(item.size or 0), modified)
+        except (MinioException, HTTPError, OSError) as error:
             raise UnreachableError(str(error)) from error
+
+    def remove(self, name: str) -> None:
+        """Removes one object."""
+        self._ask(lambda key: self._client.remove_object(self._bucket, key), name)
 
     def chunks(self, name: str) -> Iterator[bytes | memoryview]:
         """The content of one object as it comes over the wire; a broken connection is taken up where it broke."""

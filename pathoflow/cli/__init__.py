@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from pathoflow.cli import registry_commands
 from pathoflow.errors import PathoflowError, StageError
 
 app = typer.Typer(
@@ -260,6 +261,9 @@ def ui(
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", place.tracking_uri]
     command += ["--host", "127.0.0.1", "--port", str(port)]
     os.execvpe(command[0], command, environment)
+
+
+registry_commands.add_to(app)
 
 
 def main() -> NoReturn:

@@ -138,6 +138,14 @@ class Registry:
             )
         return key
 
+    def require_key(self) -> None:
+        """Makes sure that there is a key to sign with, before anything is begun that takes long or leaves a trace.
+
+        Raises:
+            SignatureError: There is none that will do.
+        """
+        assert self.key is not None
+
     @property
     def log(self) -> DecisionLog:
         """The decision log, with its anchors in MLflow."""

@@ -182,16 +182,12 @@ def _refusal(
     approval: Approval, author: Entry | None, taken_back: set[str], now: str, model: str, stage: Stage, weights: str
 ) -> str | None:
     """Why an approval does not count; None if it does."""
-    if approval.weights != weights or approval.model != model:
-        return "is for other weights"
-    if approval.stage != stage:
-        return f"is for {approval.stage}"
-    if approval.id in taken_back:
-        return "was revoked"
-    if seconds_between(approval.expires_at, now) >= 0:
-        return f"expired at {approval.expires_at}"
-    if seconds_between(now, approval.at) > SKEW_S:
-        return f"is dated in the future ({approval.at}): a clock is wrong"
-    if author is None or is_author(approval.key, author):
-        return "is the author's own"
-    return None
+    refusals = (
+        (approval.weights != weights or approval.model != model, "is for other weights"),
+        (approval.stage != stage, f"is for {approval.stage}"),
+        (approval.id in taken_back, "was revoked"),
+        (seconds_between(approval.expires_at, now) >= 0, f"expired at {approval.expires_at}"),
+        (seconds_between(now, approval.at) > SKEW_S, f"is dated in the future ({approval.at}): a clock is wrong"),
+        (author is None or is_author(approval.key, author), "is the author's own"),
+    )
+    return next((reason for refused, reason in refusals if refused), None)

@@ -1,4 +1,4 @@
-"""What a version's gates look at: sealed scores, predictions and the corpus's report, found by the version's lineage."""
+"""What a version's gates look at: sealed scores, answers and the corpus's report, found by its lineage."""
 
 from __future__ import annotations
 

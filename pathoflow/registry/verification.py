@@ -92,7 +92,7 @@ def verify_signature(registry: Registry, manifest: Manifest) -> SignedManifest:
     Raises:
         SignatureError: There is none, or one does not hold.
     """
-    prefix = _signatures(manifest.identity)
+    prefix = signatures_of(manifest.identity)
     signed: SignedManifest | None = None
     for key in registry.objects.list(prefix):
         where = f"The signature {key} in {registry.objects.url}"
@@ -107,7 +107,7 @@ def verify_signature(registry: Registry, manifest: Manifest) -> SignedManifest:
 
 def sign_model(registry: Registry, manifest: Manifest) -> str:
     """Signs a model's list of files, once for each key, and returns the name of the signature's object."""
-    key = f"{_signatures(manifest.identity)}{registry.key.public.fingerprint[:32]}.sigstore.json"
+    key = f"{signatures_of(manifest.identity)}{registry.key.public.fingerprint[:32]}.sigstore.json"
     if registry.objects.get(key) is None:
         bundle = sign_manifest(manifest.identity, file_digests(manifest), registry.key)
         registry.objects.put_if_absent(key, bundle)
@@ -178,7 +178,8 @@ def _record_key(version: Version) -> str:
     return f"verifications/{name}/{version.number}.json"
 
 
-def _signatures(identity: str) -> str:
+def signatures_of(identity: str) -> str:
+    """Where the signatures over a model are kept."""
     return f"signatures/{identity.removeprefix('sha256:')}/"
 
 

@@ -69,7 +69,7 @@ def run_pipeline(workdir: WorkDir, books: Path, commit: str, **values: dict) -> 
         PathoclipConfig(**values.get("pathoclip", {})),
         RlConfig(**values.get("rl", {})),
         VqaBenchmarksConfig(**values.get("vqa_benchmarks", {})),
-        RegisterConfig(model_name="toy", **values.get("register", {})),
+        RegisterConfig(model_name="toy", **{"signing": "throwaway"} | values.get("register", {})),
     ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATHOFLOW_CODE_COMMIT", commit)

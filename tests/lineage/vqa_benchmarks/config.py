@@ -14,3 +14,6 @@ class VqaBenchmarksConfig(StageConfig):
     inputs: ClassVar[tuple[str, ...]] = ("corpus", "rl")
 
     accuracy: float = Field(default=0.75, description="What it finds.")
+    num_items: int = Field(default=100, description="Questions.")
+    first_item: int = Field(default=0, description="The first question's number.")
+    blank: float = Field(default=0.25, description="The accuracy without images.")

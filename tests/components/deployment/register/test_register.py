@@ -89,7 +89,7 @@ def register(workdir, services, make, log_model):
 
     def run(**values) -> Manifest:
         inputs: dict[str, Path] = {name: workdir.output(name) for name in RegisterConfig.inputs}
-        execute(RegisterConfig(**values), inputs, workdir, services, force=True)
+        execute(RegisterConfig(**{"signing": "throwaway"} | values), inputs, workdir, services, force=True)
         return verify(workdir.output("register"))
 
     return run

@@ -21,7 +21,7 @@ $(STAMP): constraints.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25'
 	@# torch first and exactly: any other range would pull the CUDA build.
 	$(BIN)/pip install --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[data,slides,train,s3,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[data,slides,train,s3,registry,server,dev]'
 	@# Its build looks at the torch that is there.
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-build-isolation "$$(grep '^deepspeed==' constraints.txt)"
 	@touch $@

@@ -8,6 +8,9 @@ PathoflowError            exit 1   anything that stops a command
 ├── QuarantineError       exit 5   more records were quarantined than the recipe tolerates
 ├── BusyError             exit 6   another run holds the work directory
 ├── StageError            exit 7   a stage failed; its log says where
+├── SignatureError        exit 8   a key cannot be used, or a signature does not hold
+├── RefusedError          exit 9   a gate or an approval refuses what was asked of the registry
+├── RegistryError         exit 10  the registry cannot be reached, or its records contradict each other
 └── Preempted             exit 75  stopped on request after a checkpoint: run the same command again
 ```
 
@@ -57,6 +60,24 @@ class StageError(PathoflowError):
     """A stage failed for a reason that is not the user's configuration or input."""
 
     exit_code = 7
+
+
+class SignatureError(PathoflowError):
+    """A key cannot be used, or a signature does not hold."""
+
+    exit_code = 8
+
+
+class RefusedError(PathoflowError):
+    """A gate, an approval or the state of the registry refuses what was asked of it."""
+
+    exit_code = 9
+
+
+class RegistryError(PathoflowError):
+    """The registry or its object store cannot be reached, or its records contradict each other."""
+
+    exit_code = 10
 
 
 class Preempted(PathoflowError):

@@ -17,6 +17,7 @@ from pathoflow.errors import ConfigError
 
 RECIPES = REPOSITORY / "recipes"
 ABOUT_FILE = "recipe.yaml"
+GATES_FILE = "gates.yaml"
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -132,7 +133,7 @@ def load_recipe(name: str, catalogue: Mapping[str, type[StageConfig]], overrides
     about = read_about(folder)
     known = [f"{stage}.yaml" for stage in catalogue]
     for path in sorted(folder.glob("*.y*ml")):
-        if path.name not in (*known, ABOUT_FILE, "lexicon.yaml"):
+        if path.name not in (*known, ABOUT_FILE, GATES_FILE, "lexicon.yaml"):
             raise ConfigError(f"{_shown(path)} is no stage. {_suggest(path.name, known)}")
     by_stage = parse_overrides(overrides, list(catalogue))
     stages: dict[str, StageConfig] = {}

@@ -20,7 +20,8 @@ from pathoflow.workdir import WorkDir
 class Reference(BaseModel):
     """Where the sealed output of a stage lies.
 
-    `dvc_md5` and `dvc_remote` are set for data that was versioned, `model_uri` for models that were logged.
+    `dvc_md5` and `dvc_remote` are set for data that was versioned, `model_uri` for models that were logged; `run_id` is
+    the MLflow run that published it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,6 +32,7 @@ class Reference(BaseModel):
     dvc_md5: str | None = None
     dvc_remote: str | None = None
     model_uri: str | None = None
+    run_id: str | None = None
 
 
 def fetch(reference: Reference, workdir: WorkDir, tracking_uri: str) -> Path:

@@ -199,14 +199,25 @@ def read_manifest(directory: Path) -> Manifest:
         raise SealError(f"{directory} does not exist. Run the stage that makes it.")
     if not path.is_file():
         raise SealError(f"{directory} is not sealed: it has no {MANIFEST_FILE}. {_remedy(directory)}")
-    content = path.read_bytes()
+    try:
+        return parse_manifest(path.read_bytes())
+    except SealError as error:
+        raise SealError(f"{path} {error} {_remedy(directory)}") from error
+
+
+def parse_manifest(content: bytes) -> Manifest:
+    """The manifest with this content of a `manifest.json`.
+
+    Raises:
+        SealError: The content is not as it was written.
+    """
     try:
         manifest = Manifest.model_validate_json(content)
         intact = manifest.text.encode() == content
     except ValueError as error:
-        raise SealError(f"{path} is damaged: it cannot be read. {_remedy(directory)}") from error
+        raise SealError("is damaged: it cannot be read.") from error
     if not intact:
-        raise SealError(f"{path} was changed after the seal. {_remedy(directory)}")
+        raise SealError("was changed after the seal.")
     return manifest
 
 

@@ -280,10 +280,10 @@ class _Attempt:
             facts |= {"dvc_remote": remote, "dvc_md5": DvcStore(self.workdir.dvc, remote).push(output, stage)}
         # Without a run here, an earlier attempt sealed the output and died before it could publish it.
         run = self.run or self._start_tracking(manifest.inputs)
-        run.finish(manifest, output, log_model=manifest.kind == "model")
         if manifest.kind == "model":
             facts["model_uri"] = run.artifact_uri(MODEL_PATH)
-        reference = Reference(**facts)
+        reference = Reference(**facts, run_id=run.run_id)
+        run.finish(manifest, output, log_model=manifest.kind == "model", reference=reference.model_dump_json())
         write_atomically(path, reference.model_dump_json(indent=2))
         # What happens from here on is no failure of the run that made the output.
         self.run = None

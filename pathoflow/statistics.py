@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from scipy.stats import binomtest
 
 
@@ -32,6 +33,15 @@ class PairedComparison:
     num_only_first: int
     num_only_second: int
     p_value: float
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure with an interval around it."""
+
+    value: float
+    low: float
+    high: float
 
 
 def proportion(num_successes: int, num_trials: int) -> Proportion:
@@ -73,3 +83,38 @@ def compare_paired(first: Sequence[bool], second: Sequence[bool]) -> PairedCompa
     num_discordant = only_first + only_second
     p_value = float(binomtest(only_first, num_discordant).pvalue) if num_discordant else 1.0
     return PairedComparison((only_second - only_first) / len(pairs), only_first, only_second, p_value)
+
+
+def bootstrap_difference(
+    first: Sequence[bool], second: Sequence[bool], *, confidence: float, num_resamples: int, seed: int
+) -> Interval:
+    """The second's share of right answers minus the first's on the same items, with a percentile bootstrap interval.
+
+    Items are resampled as pairs. An item's difference is -1, 0 or 1, so that drawing the three counts of a resample
+    from the multinomial distribution is the same as drawing its items.
+
+    Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
+
+    Args:
+        first: Whether the first model was right, item by item.
+        second: The same for the second model, in the same order.
+        confidence: Share of the interval, in 0..1.
+        num_resamples: How many resamples are drawn.
+        seed: Of the draws.
+
+    Raises:
+        ValueError: The lists differ in length or are empty.
+
+    >>> bootstrap_difference([True] * 50, [True] * 50, confidence=0.95, num_resamples=100, seed=0)
+    Interval(value=0.0, low=0.0, high=0.0)
+    """
+    if not first:
+        raise ValueError("there are no items to compare two models on")
+    pairs = list(zip(first, second, strict=True))
+    num_worse = sum(one and not two for one, two in pairs)
+    num_better = sum(two and not one for one, two in pairs)
+    shares = np.array([num_worse, len(pairs) - num_worse - num_better, num_better]) / len(pairs)
+    draws = np.random.default_rng(seed).multinomial(len(pairs), shares, size=num_resamples)
+    differences = (draws[:, 2] - draws[:, 0]) / len(pairs)
+    low, high = np.quantile(differences, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval((num_better - num_worse) / len(pairs), float(low), float(high))

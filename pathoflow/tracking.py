@@ -17,6 +17,7 @@ from pathoflow.sealing import MANIFEST_FILE, Manifest
 
 PARENT_TAG = "mlflow.parentRunId"
 IDENTITY_TAG = "pathoflow.identity"
+REFERENCE_TAG = "pathoflow.reference"
 OWNER_TAG = "pathoflow.owner"
 MODEL_PATH = "model"
 _MAX_PARAM_LENGTH = 6000
@@ -102,7 +103,7 @@ class StageRun:
 
     def log_config(self, config: Mapping[str, Any]) -> None:
         """Logs a resolved configuration as parameters."""
-        params = [Param(key, _as_param(value)) for key, value in config.items()]
+        params = [Param(key, as_param(value)) for key, value in config.items()]
         self.client.log_batch(self.run_id, params=params)
 
     def log_inputs(self, inputs: Mapping[str, tuple[str, str]]) -> None:
@@ -127,8 +128,15 @@ class StageRun:
         ]
         self.client.log_inputs(self.run_id, datasets)
 
-    def finish(self, manifest: Manifest, output: Path, *, log_model: bool) -> None:
-        """Logs what a stage made: figures, identity, manifest and plots, and the whole output if it is a model."""
+    def finish(self, manifest: Manifest, output: Path, *, log_model: bool, reference: str | None = None) -> None:
+        """Logs what a stage made: figures, identity, manifest and plots, and the whole output if it is a model.
+
+        Args:
+            manifest: The output's manifest.
+            output: The output.
+            log_model: Whether its files are logged, too.
+            reference: The output's reference as JSON, so that what stands on the output can be traced to its bytes.
+        """
         self._stop_following()
         counts = manifest.counts
         figures = {
@@ -141,6 +149,7 @@ class StageRun:
             IDENTITY_TAG: manifest.identity,
             "pathoflow.config_digest": manifest.config_digest,
             "pathoflow.code_commit": manifest.code.commit or "unknown",
+            **({REFERENCE_TAG: reference} if reference else {}),
             **{f"pathoflow.note.{name}": value for name, value in manifest.notes.items()},
         }
         self.client.log_batch(
@@ -234,6 +243,7 @@ def _state_of(path: Path) -> tuple[int, int] | None:
     return (path.stat().st_size, path.stat().st_mtime_ns) if path.is_file() else None
 
 
-def _as_param(value: Any) -> str:
+def as_param(value: Any) -> str:
+    """A value of a configuration as the text of an MLflow parameter."""
     text = value if isinstance(value, str) else json.dumps(value)
     return text[:_MAX_PARAM_LENGTH]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -20,4 +20,14 @@ class RegisterConfig(StageConfig):
         default="patho-r1",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$",
         description="Name of the model; it is registered as `<name>.dev`, the first of its registry's stages.",
+    )
+    signing: Literal["key", "throwaway"] = Field(
+        default="key",
+        description="Whose signature the version gets: that of the key file which PATHOFLOW_SIGNING_KEY names, or of a "
+        "throw-away key that the run makes for itself, which proves nothing.",
+    )
+    license: str = Field(
+        default="other",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="Licence of the weights in the model card, as Hugging Face abbreviates it.",
     )

@@ -11,8 +11,11 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from components.deployment.register.config import RegisterConfig
-from pathoflow.errors import StageError
+from pathoflow.errors import SignatureError, StageError
+from pathoflow.lineage import LINEAGE_TAG, ancestors, write_references
 from pathoflow.output import StageOutput
+from pathoflow.registry.access import Registry, local_key, make_throwaway_key
+from pathoflow.registry.registration import register_version
 from pathoflow.sealing import Manifest, read_manifest
 from pathoflow.tracking import IDENTITY_TAG, Tracker
 
@@ -20,7 +23,8 @@ from pathoflow.tracking import IDENTITY_TAG, Tracker
 def run(config: RegisterConfig, *, vqa_benchmarks: Path, pathoclip: Path, rl: Path, out: StageOutput) -> None:
     """Creates a version of `<model_name>.dev` that points at the model's bytes in MLflow; the bytes do not move.
 
-    A version that already stands for the same model and scores is found again instead of made twice.
+    A version that already stands for the same model and scores is found again instead of made twice. It is signed,
+    gets its model card, stands in the decision log, and becomes the champion of dev.
 
     Args:
         config: The registered model's name.
@@ -31,7 +35,9 @@ def run(config: RegisterConfig, *, vqa_benchmarks: Path, pathoclip: Path, rl: Pa
 
     Raises:
         StageError: The model was never logged to this tracking server.
+        SignatureError: There is no key to sign with, or it will not do.
     """
+    registry = _registry(config)
     tracker = Tracker(os.environ["MLFLOW_TRACKING_URI"], os.environ["MLFLOW_EXPERIMENT_NAME"])
     sealed = (read_manifest(path) for path in (vqa_benchmarks, pathoclip, rl))
     manifests = {manifest.stage: manifest for manifest in sealed}
@@ -42,17 +48,37 @@ def run(config: RegisterConfig, *, vqa_benchmarks: Path, pathoclip: Path, rl: Pa
             f"The model {model.identity} is not in MLflow at {tracker.uri}. Run the rl stage again against that server."
         )
     run_id, source = logged
+    references, unknown = ancestors(tracker.client, manifests.values())
     tags = lineage_tags(manifests) | dvc_tags(tracker.client, run_id)
     name = f"{config.model_name}.dev"
     found = _find(tracker.client, name, tags) or _create(tracker.client, name, source, run_id, tags)
     # A local store gives a number here, a server a text.
     version = int(found.version)
+    if LINEAGE_TAG not in found.tags:
+        tracker.client.set_model_version_tag(name, str(version), LINEAGE_TAG, write_references(references))
+    stands_on = {reference.stage: reference.identity for reference in references}
+    register_version(registry, config.model_name, version, manifests, stands_on, config.license)
     out.num_in, out.num_out = 1, 1
     out.metric("model_version", version)
     for figure, value in manifests["vqa_benchmarks"].metrics.items():
         out.metric(figure, value)
     out.note("model_version", f"{name} version {version}")
-    out.save_json("registration.json", {"name": name, "version": version, "tags": tags})
+    out.save_json("registration.json", {"name": name, "version": version, "tags": tags, "unknown": unknown})
+
+
+def _registry(config: RegisterConfig) -> Registry:
+    """The registry, with a key to sign with."""
+    registry = Registry.from_environment()
+    if config.signing == "throwaway":
+        if registry.workdir is None:
+            raise SignatureError(
+                "register.signing is throwaway, which is for local runs. Name a key in PATHOFLOW_SIGNING_KEY, and set "
+                "register.signing=key."
+            )
+        make_throwaway_key(registry.workdir.root)
+        registry = Registry.from_environment(local_key(registry.workdir.root))
+    registry.require_key()
+    return registry
 
 
 def lineage_tags(manifests: Mapping[str, Manifest]) -> dict[str, str]:

@@ -1,0 +1,361 @@
+"""The decision log: every registration, promotion, refusal, approval and rollback, in a chain that shows any change.
+
+Each entry is an object of its own, `log/<number>.json`: a statement signed by whoever decided, which names the digest
+of the entry before it. `log-head.json`, signed too, names the last entry, and so do the anchors, which another service
+keeps. An edited, missing, moved or foreign entry breaks a signature or the chain; a shortened log falls short of the
+head or of an anchor.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal, Protocol
+
+from pathoflow.errors import RegistryError, SignatureError
+from pathoflow.objects import ObjectStore
+from pathoflow.signing import KeyFile, PublicKey, TrustedKeys, sign_statement, verify_statement
+
+Action = Literal["register", "promote", "refuse", "approve", "revoke", "rollback", "demote", "repair"]
+
+DECISION = "urn:pathoflow:decision:v1"
+HEAD = "urn:pathoflow:log-head:v1"
+HEAD_KEY = "log-head.json"
+PREFIX = "log/"
+NOTHING = "0" * 64
+"""What the first entry names as the one before it."""
+
+_APPROVERS_MAY: tuple[Action, ...] = ("approve", "revoke")
+_SKEW_S = 300.0
+_WAIT_S = 120.0
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One decision.
+
+    Attributes:
+        seq: Its number, from 1.
+        at: When, UTC, by the clock of whoever decided.
+        actor: Who, by their own word.
+        signer: Whose key signed.
+        action: What was decided.
+        model: About which model, without the stage.
+        details: Further facts, as JSON values.
+        digest: SHA-256 of the entry's bytes.
+        previous: Digest of the entry before.
+    """
+
+    seq: int
+    at: str
+    actor: str
+    signer: PublicKey
+    action: Action
+    model: str
+    details: Mapping[str, Any]
+    digest: str
+    previous: str
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """A note of the log's head that is kept somewhere else: number and digest of an entry."""
+
+    seq: int
+    digest: str
+    where: str
+
+
+class Anchors(Protocol):
+    """A place that notes the head of the log."""
+
+    def read(self) -> list[Anchor]:
+        """Every note."""
+
+    def write(self, model: str, seq: int, digest: str) -> None:
+        """Notes an entry about a model."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """The last entry, and where each registered model stands after it."""
+
+    seq: int
+    digest: str
+    states: Mapping[str, Any]
+
+
+@dataclass
+class LogReport:
+    """What a check of the whole log found.
+
+    Attributes:
+        entries: Those that could be read, in order.
+        problems: Signs that the log was changed; empty for a sound one.
+        notes: What is odd, but no such sign.
+    """
+
+    entries: list[Entry] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+class DecisionLog:
+    """The log in one object store.
+
+    Args:
+        objects: The store.
+        trusted: Whose signatures count.
+        anchors: Where the head is noted besides.
+    """
+
+    def __init__(self, objects: ObjectStore, trusted: TrustedKeys, anchors: Anchors) -> None:
+        self.objects, self._trusted, self._anchors = objects, trusted, anchors
+
+    def append(self, key: KeyFile, actor: str, action: Action, model: str, details: Mapping[str, Any]) -> Entry:
+        """Adds an entry, after a check that the log's end is as it was left.
+
+        `details["after"]`, if given, says where a registered model stands now: `{registered: state}`.
+
+        Raises:
+            RegistryError: The log's end was changed, or the store cannot be reached.
+        """
+        with self.objects.lock("log", _WAIT_S) as check:
+            head = self.head()
+            self._require_anchors(head)
+            seq, previous = head.seq + 1, head.digest
+            predicate = {
+                "seq": seq,
+                "previous": previous,
+                "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                "actor": actor,
+                "action": action,
+                "model": model,
+                "details": dict(details),
+            }
+            content = sign_statement(DECISION, {}, predicate, key)
+            check()
+            if not self.objects.put_if_absent(_key(seq), content):
+                raise RegistryError(
+                    f"{_key(seq)} in {self.objects.url} was written by somebody else meanwhile. Run the command again."
+                )
+            digest = hashlib.sha256(content).hexdigest()
+            states = dict(head.states) | dict(details.get("after", {}))
+            self._write_head(Head(seq, digest, states), key)
+            self._anchors.write(model, seq, digest)
+        return self._entry(seq, content)
+
+    def head(self) -> Head:
+        """The last entry; where a killed writer left the noted head behind, it is read on from there.
+
+        Raises:
+            RegistryError: The log is shorter than its head says, or its end was changed.
+        """
+        noted = self._noted_head()
+        if noted.seq and self._digest(noted.seq) != noted.digest:
+            raise RegistryError(
+                f"The decision log in {self.objects.url} was changed: {_key(noted.seq)} is not the entry that its head "
+                "names. Nothing can be decided on it; see `pathoflow log verify`."
+            )
+        seq, digest, states = noted.seq, noted.digest, dict(noted.states)
+        while (content := self.objects.get(_key(seq + 1))) is not None:
+            try:
+                entry = self._entry(seq + 1, content)
+            except SignatureError as error:
+                raise RegistryError(f"The decision log was changed: {error} See `pathoflow log verify`.") from error
+            if entry.previous != digest:
+                raise RegistryError(
+                    f"The decision log in {self.objects.url} was changed: {_key(entry.seq)} does not follow the entry "
+                    "before it. See `pathoflow log verify`."
+                )
+            seq, digest = entry.seq, entry.digest
+            states |= dict(entry.details.get("after", {}))
+        return Head(seq, digest, states)
+
+    def entries(self, since: int = 0) -> list[Entry]:
+        """The entries with a number above `since`, each with a verified signature and its place in the chain.
+
+        Raises:
+            RegistryError: The log was changed.
+        """
+        numbers = range(since + 1, self.head().seq + 1)
+        with ThreadPoolExecutor(8) as pool:
+            contents = list(pool.map(lambda seq: self.objects.get(_key(seq)), numbers))
+        found: list[Entry] = []
+        for seq, content in zip(numbers, contents, strict=True):
+            try:
+                entry = self._entry(seq, content or b"")
+            except SignatureError as error:
+                raise RegistryError(f"The decision log was changed: {error} See `pathoflow log verify`.") from error
+            if found and entry.previous != found[-1].digest:
+                raise RegistryError(
+                    f"The decision log was changed: {_key(seq)} does not follow the entry before it. See `pathoflow "
+                    "log verify`."
+                )
+            found.append(entry)
+        return found
+
+    def verify(self) -> LogReport:
+        """Checks every entry, the chain, the head and the anchors, and goes on after a fault."""
+        report = LogReport()
+        contents = self._all(report)
+        digests = {seq: hashlib.sha256(content).hexdigest() for seq, content in contents.items()}
+        last = max(contents, default=0)
+        for seq in range(1, last + 1):
+            if seq not in contents:
+                report.problems.append(f"{_key(seq)} is missing: an entry was removed.")
+                continue
+            try:
+                entry = self._entry(seq, contents[seq])
+            except SignatureError as error:
+                report.problems.append(str(error))
+                continue
+            before = digests.get(seq - 1, NOTHING if seq == 1 else None)
+            if before is not None and entry.previous != before:
+                report.problems.append(
+                    f"{_key(seq)} follows another entry {seq - 1} than the one that is there: that one was replaced, "
+                    "or the log was forked."
+                )
+            report.entries.append(entry)
+        _compare_clocks(report)
+        self._check_head(report, digests, last)
+        self._check_anchors(report, digests, last)
+        return report
+
+    def _all(self, report: LogReport) -> dict[int, bytes]:
+        keys = self.objects.list(PREFIX)
+        with ThreadPoolExecutor(8) as pool:
+            contents = list(pool.map(self.objects.get, keys))
+        found: dict[int, bytes] = {}
+        for key, content in zip(keys, contents, strict=True):
+            name = key.removeprefix(PREFIX).removesuffix(".json")
+            if not name.isascii() or not name.isdigit() or key != _key(int(name)) or int(name) < 1:
+                report.problems.append(f"{key} is no entry: somebody else writes to the log.")
+            else:
+                found[int(name)] = content or b""
+        return found
+
+    def _check_head(self, report: LogReport, digests: Mapping[int, str], last: int) -> None:
+        try:
+            noted = self._noted_head()
+        except RegistryError as error:
+            report.problems.append(str(error))
+            return
+        if noted.seq > last:
+            report.problems.append(f"The log ends at {last}, but its head names entry {noted.seq}: it was cut short.")
+        elif noted.seq and digests.get(noted.seq) != noted.digest:
+            report.problems.append(
+                f"The head names another entry {noted.seq} than the one that is there: it was replaced, or the log was "
+                "forked."
+            )
+        elif noted.seq < last:
+            report.notes.append(
+                f"The head names entry {noted.seq} of {last}: a writer was killed, or an older head was put back; "
+                "the next entry sets it right."
+            )
+
+    def _check_anchors(self, report: LogReport, digests: Mapping[int, str], last: int) -> None:
+        for anchor in self._anchors.read():
+            if anchor.seq > last:
+                report.problems.append(
+                    f"The log ends at {last}, but the {anchor.where} names entry {anchor.seq}: it was cut short."
+                )
+            elif digests.get(anchor.seq) != anchor.digest:
+                report.problems.append(
+                    f"The {anchor.where} names another entry {anchor.seq} than the one that is there: the log was "
+                    "forked, or the tag was changed."
+                )
+
+    def _require_anchors(self, head: Head) -> None:
+        """Makes sure that the log reaches as far as anybody noted: a new entry must not hide that it was cut short."""
+        for anchor in self._anchors.read():
+            if anchor.seq > head.seq or (anchor.seq == head.seq and anchor.digest != head.digest):
+                raise RegistryError(
+                    f"The decision log in {self.objects.url} ends at entry {head.seq}, but the {anchor.where} names "
+                    f"entry {anchor.seq} {anchor.digest[:12]}…: the log was cut short or forked. See `pathoflow log "
+                    "verify`."
+                )
+
+    def _noted_head(self) -> Head:
+        content = self.objects.get(HEAD_KEY)
+        if content is None:
+            return Head(0, NOTHING, {})
+        try:
+            said = verify_statement(content, self._trusted.every, HEAD, f"{HEAD_KEY} in {self.objects.url}").predicate
+            return Head(int(said["seq"]), str(said["digest"]), dict(said["states"]))
+        except (SignatureError, KeyError, TypeError, ValueError) as error:
+            raise RegistryError(
+                f"The head of the decision log was changed: {error} See `pathoflow log verify`; with a sound log, "
+                f"remove {HEAD_KEY}, and the next entry writes it again."
+            ) from error
+
+    def _write_head(self, head: Head, key: KeyFile) -> None:
+        said = {"seq": head.seq, "digest": head.digest, "states": dict(head.states)}
+        self.objects.put(HEAD_KEY, sign_statement(HEAD, {}, said, key))
+
+    def _digest(self, seq: int) -> str | None:
+        content = self.objects.get(_key(seq))
+        return None if content is None else hashlib.sha256(content).hexdigest()
+
+    def _entry(self, seq: int, content: bytes) -> Entry:
+        """Reads an entry.
+
+        Raises:
+            SignatureError: It is damaged, stands at the wrong place, or its signer may not decide this.
+        """
+        where = f"{_key(seq)} in {self.objects.url}"
+        if not content:
+            raise SignatureError(f"{where} is empty.")
+        statement = verify_statement(content, self._trusted.every, DECISION, where)
+        said = statement.predicate
+        try:
+            entry = Entry(
+                seq=int(said["seq"]),
+                at=str(said["at"]),
+                actor=str(said["actor"]),
+                signer=statement.signer,
+                action=said["action"],
+                model=str(said["model"]),
+                details=dict(said["details"]),
+                digest=hashlib.sha256(content).hexdigest(),
+                previous=str(said["previous"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise SignatureError(f"{where} lacks {error}.") from error
+        if entry.seq != seq:
+            raise SignatureError(f"{where} is entry {entry.seq}: entries were put in another order.")
+        if self._trusted.role_of(entry.signer) == "approver" and entry.action not in _APPROVERS_MAY:
+            raise SignatureError(f"{where}: {entry.signer.name} is an approver and may not {entry.action}.")
+        return entry
+
+
+def _compare_clocks(report: LogReport) -> None:
+    """Notes entries that are older than the one before by their own clock."""
+    for before, entry in zip(report.entries, report.entries[1:], strict=False):
+        if seconds_between(entry.at, before.at) > _SKEW_S:
+            report.notes.append(
+                f"{_key(entry.seq)} by {entry.actor} is dated {entry.at}, before the entry before it ({before.at}): "
+                "a clock is wrong."
+            )
+
+
+def seconds_between(start: str, end: str) -> float:
+    """Seconds from one ISO time to another; negative if they stand the other way round.
+
+    >>> seconds_between("2026-01-01T00:00:00+00:00", "2026-01-01T00:01:00+00:00")
+    60.0
+    """
+    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
+
+
+def latest(entries: Sequence[Entry]) -> str:
+    """The present by whichever is later, this machine's clock or the log: turning a clock back revives nothing."""
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    return max([now, *(entry.at for entry in entries)], key=datetime.fromisoformat)
+
+
+def _key(seq: int) -> str:
+    return f"{PREFIX}{seq:012d}.json"

@@ -1,0 +1,44 @@
+"""Getting a version's model for use: every byte is verified before anybody sees it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from pathoflow.errors import InputError, SealError, SignatureError
+from pathoflow.registry.access import Registry, answering
+from pathoflow.registry.verification import find_version, verify_signature
+from pathoflow.sealing import verify
+from pathoflow.tracking import IDENTITY_TAG, download_model
+
+
+def fetch_verified(registry: Registry, asked: str, target: Path) -> str:
+    """Downloads a version's model to `target`, which appears only once the signature and every byte were verified.
+
+    Returns:
+        The version, as `name/number`.
+
+    Raises:
+        InputError: There is no such version, or `target` exists.
+        SignatureError: The bytes are not those that were signed.
+    """
+    if target.exists():
+        raise InputError(f"{target} exists. Name a folder that does not.")
+    version = find_version(registry, asked)
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        with answering(registry.tracking_uri):
+            downloaded = download_model(version.uri, partial, registry.tracking_uri)
+        manifest = verify(downloaded)
+        if manifest.identity != version.tags.get(IDENTITY_TAG):
+            raise SignatureError(
+                f"{version.label} serves {manifest.identity}, but its tags say {version.tags.get(IDENTITY_TAG)}."
+            )
+        verify_signature(registry, manifest)
+        downloaded.rename(target)
+    except SealError as error:
+        raise SignatureError(f"{version.label} is damaged where it is stored: {error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return version.label

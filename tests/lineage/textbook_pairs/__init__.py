@@ -1,0 +1,1 @@
+"""Cuts pairs out of books: a line of a book is a pair."""

@@ -1,0 +1,225 @@
+"""The decision log: whatever is done to it shows."""
+
+from __future__ import annotations
+
+import base64
+import json
+import multiprocessing
+
+import pytest
+
+from pathoflow.config import canonical_json
+from pathoflow.errors import RegistryError
+from pathoflow.objects import LocalStore, open_store
+from pathoflow.registry.decisions import Anchor, DecisionLog
+from pathoflow.signing import PublicKey, TrustedKeys, make_key
+from tests.s3_server import BUCKET, s3_server
+
+FORK = multiprocessing.get_context("fork")
+
+
+class Notes:
+    """Anchors in memory."""
+
+    def __init__(self) -> None:
+        self.last: Anchor | None = None
+
+    def read(self):
+        return [self.last] if self.last else []
+
+    def write(self, model, seq, digest):
+        self.last = Anchor(seq, digest, "note")
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory):
+    root = tmp_path_factory.mktemp("keys")
+    made = {"registrar": make_key(root / "registrar.key", "ec"), "alice": make_key(root / "alice.key", "ed25519")}
+    made["mallory"] = make_key(root / "mallory.key", "ec")
+    TrustedKeys.add(root / "trusted", "registrar", made["registrar"].public)
+    TrustedKeys.add(root / "trusted", "approver", PublicKey("alice", "ed25519", made["alice"].public.pem))
+    return made | {"trusted": TrustedKeys.load(root / "trusted")}
+
+
+@pytest.fixture
+def log(tmp_path, keys) -> DecisionLog:
+    log = DecisionLog(LocalStore(tmp_path / "registry"), keys["trusted"], Notes())
+    for number in range(5):
+        log.append(keys["registrar"], "builder", "register", "m", {"n": number, "after": {"m.dev": {"v": number}}})
+    return log
+
+
+def key_of(number: int) -> str:
+    return f"log/{number:012d}.json"
+
+
+def problems(log: DecisionLog) -> str:
+    return "\n".join(log.verify().problems)
+
+
+def test_entries_are_chained_and_signed_and_the_head_knows_where_things_stand(log, keys):
+    assert problems(log) == ""
+    entries = log.entries()
+    assert [entry.details["n"] for entry in entries] == list(range(5))
+    assert [entry.previous for entry in entries[1:]] == [entry.digest for entry in entries[:-1]]
+    assert (log.head().seq, log.head().states) == (5, {"m.dev": {"v": 4}})
+    assert [entry.seq for entry in log.entries(since=3)] == [4, 5]
+
+
+def test_an_empty_log_is_empty_and_one_that_was_emptied_is_not(log, tmp_path, keys):
+    new = DecisionLog(LocalStore(tmp_path / "new"), keys["trusted"], Notes())
+    assert (new.entries(), problems(new)) == ([], "")
+    for key in log.objects.list(""):
+        log.objects.delete(key)
+    assert "cut short" in problems(log)
+    with pytest.raises(RegistryError, match="cut short or forked"):
+        log.append(keys["registrar"], "builder", "register", "m", {})
+
+
+def test_no_byte_of_any_object_can_change(log):
+    for key in log.objects.list(""):
+        content = log.objects.get(key)
+        for place in range(0, len(content), 37):
+            log.objects.put(key, content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+            assert key in problems(log), place
+        log.objects.put(key, content)
+    assert problems(log) == ""
+
+
+@pytest.mark.parametrize("number", [1, 3, 5])
+def test_a_zero_byte_entry_and_a_missing_one_are_named(log, keys, number):
+    log.objects.put(key_of(number), b"")
+    assert f"{key_of(number)} in {log.objects.url} is empty" in problems(log)
+    with pytest.raises(RegistryError, match="was changed"):
+        log.entries()
+    log.objects.delete(key_of(number))
+    assert ("is missing" in problems(log)) or ("cut short" in problems(log))
+
+
+def test_a_cut_log_shows_by_its_head_and_even_with_an_older_head_by_the_note_elsewhere(log, keys):
+    before = log.objects.get("log-head.json")
+    log.append(keys["registrar"], "builder", "register", "m", {})
+    log.objects.delete(key_of(6))
+    assert "cut short" in problems(log)
+    with pytest.raises(RegistryError, match="is not the entry that its head names"):
+        log.append(keys["registrar"], "builder", "register", "m", {})
+    log.objects.put("log-head.json", before)
+    found = log.verify().problems
+    assert len(found) == 1
+    assert "the note names entry 6: it was cut short" in found[0]
+    with pytest.raises(RegistryError, match="cut short or forked"):
+        log.append(keys["registrar"], "builder", "register", "m", {})
+
+
+def test_entries_in_another_order_show(log):
+    second, third = log.objects.get(key_of(2)), log.objects.get(key_of(3))
+    log.objects.put(key_of(2), third)
+    log.objects.put(key_of(3), second)
+    assert "is entry 3: entries were put in another order" in problems(log)
+    assert "is entry 2: entries were put in another order" in problems(log)
+
+
+def test_an_edit_even_by_the_holder_of_a_key_breaks_the_chain(log, keys, tmp_path):
+    """A registrar writes history anew: the later entries, the head and the note elsewhere say otherwise."""
+    other = DecisionLog(LocalStore(tmp_path / "other"), keys["trusted"], Notes())
+    for number in range(3):
+        other.append(keys["registrar"], "builder", "register", "m", {"n": f"other {number}"})
+    log.objects.put(key_of(3), other.objects.get(key_of(3)))
+    assert "follows another entry 2" in problems(log)
+    assert "follows another entry 3" in problems(log)
+
+
+def test_a_fork_shows_by_the_note_elsewhere(log, keys, tmp_path):
+    other = DecisionLog(LocalStore(tmp_path / "other"), keys["trusted"], Notes())
+    for number in range(5):
+        other.append(keys["registrar"], "builder", "register", "m", {"n": f"other {number}"})
+    for key in other.objects.list(""):
+        log.objects.put(key, other.objects.get(key))
+    [problem] = log.verify().problems
+    assert "names another entry 5" in problem
+    assert "forked" in problem
+
+
+def test_strangers_and_approvers_cannot_decide(log, keys):
+    with_stranger = DecisionLog(
+        log.objects, TrustedKeys(log._trusted.folder, (keys["mallory"].public,), ()), log._anchors
+    )
+    with pytest.raises(RegistryError, match="not trusted"):
+        with_stranger.append(keys["mallory"], "mallory", "promote", "m", {})
+    stranger = DecisionLog(LocalStore(log.objects.root.parent / "s"), with_stranger._trusted, Notes())
+    stranger.append(keys["mallory"], "mallory", "promote", "m", {})
+    log.objects.put(key_of(6), stranger.objects.get(key_of(1)))
+    assert "key that is not trusted" in problems(log)
+    log.objects.delete(key_of(6))
+    log.append(keys["alice"], "alice", "approve", "m", {})
+    assert problems(log) == ""
+    log.append(keys["alice"], "alice", "promote", "m", {})
+    assert "alice is an approver and may not promote" in problems(log)
+
+
+def test_other_objects_in_the_log_show(log):
+    for name in ("log/7.json", "log/000000000002b.json", "log/x/000000000001.json", "log/000000000000.json"):
+        log.objects.put(name, b"{}")
+        assert name in problems(log)
+        log.objects.delete(name)
+
+
+def test_a_writer_that_was_killed_before_the_head_is_caught_up_with(log, keys):
+    before = log.objects.get("log-head.json")
+    log.append(keys["registrar"], "builder", "register", "m", {"after": {"m.dev": {"v": 9}}})
+    log.objects.put("log-head.json", before)
+    log._anchors.last = None
+    assert log.head().states == {"m.dev": {"v": 9}}
+    assert "writer was killed" in log.verify().notes[0]
+    log.append(keys["registrar"], "builder", "register", "m", {})
+    assert (log.head().seq, problems(log), log.verify().notes) == (7, "", [])
+
+
+def test_a_clock_that_is_wrong_is_noted(log, keys, monkeypatch):
+    from pathoflow.registry import decisions
+
+    class Early(decisions.datetime):
+        @classmethod
+        def now(cls, zone=None):
+            return cls(2020, 1, 1, tzinfo=zone)
+
+    monkeypatch.setattr(decisions, "datetime", Early)
+    log.append(keys["registrar"], "builder", "register", "m", {})
+    assert "a clock is wrong" in log.verify().notes[0]
+    assert problems(log) == ""
+
+
+def test_an_unsigned_copy_with_the_right_chain_is_no_entry(log):
+    document = json.loads(log.objects.get(key_of(5)))
+    payload = json.loads(base64.b64decode(document["payload"]))
+    payload["predicate"]["actor"] = "somebody else"
+    document["payload"] = base64.b64encode(canonical_json(payload)).decode()
+    log.objects.put(key_of(5), canonical_json(document))
+    assert "it is not what registrar signed" in problems(log)
+
+
+def _write(location, keys, num_entries) -> None:
+    log = DecisionLog(open_store(location), keys["trusted"], Notes())
+    for number in range(num_entries):
+        log.append(keys["registrar"], "builder", "register", "m", {"n": number})
+
+
+@pytest.mark.parametrize("kind", ["folder", "s3", "conditional s3"])
+def test_many_writers_make_one_chain(tmp_path, keys, kind, monkeypatch):
+    def written(location: str) -> None:
+        workers = [FORK.Process(target=_write, args=(location, keys, 3)) for _ in range(4)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+            assert worker.exitcode == 0
+        log = DecisionLog(open_store(location), keys["trusted"], Notes())
+        assert (len(log.entries()), problems(log)) == (12, "")
+
+    if kind == "folder":
+        written(str(tmp_path / "registry"))
+        return
+    with s3_server(tmp_path / "s3", conditional=kind == "conditional s3") as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        written(f"s3://{BUCKET}/registry")

@@ -139,12 +139,16 @@ class Registry:
         return key
 
     def require_key(self) -> None:
-        """Makes sure that there is a key to sign with, before anything is begun that takes long or leaves a trace.
+        """Makes sure that there is a registrar's key, before anything is begun that takes long or leaves a trace.
 
         Raises:
             SignatureError: There is none that will do.
         """
-        assert self.key is not None
+        if self.trusted.role_of(self.key.public) != "registrar":
+            raise SignatureError(
+                f"{self.key_path} is an approver's key, and approvers move nothing. Use a registrar's: --key or "
+                f"{KEY_VARIABLE}."
+            )
 
     @property
     def log(self) -> DecisionLog:

@@ -207,7 +207,8 @@ def _grown(start: Line, others: Sequence[Line], regions: Sequence[Region]) -> li
         height = float(np.median([part.box.height for row in rows for part in row]))
         pitch = line.box.centre[1] - last.centre[1]
         if abs(pitch) < _SAME_ROW * height:
-            if 0 <= line.box.x0 - last.x1 < _MAX_WORD_GAP * height:
+            # The next column's lines may stand as near as words that are far apart.
+            if 0 <= line.box.x0 - last.x1 < _MAX_WORD_GAP * height and not _is_body(line, start, regions):
                 rows[-1].append(line)
             continue
         block = union(part.box for row in rows for part in row)

@@ -45,7 +45,7 @@ _STYLES = (
     re.compile(rf"(?:(?<=^)|(?<=[\s.;:。,]|[一-鿿])){_group('[a-z]')}\s?[.:)](?=\s?\S)"),
     re.compile(rf"\(?{_group('[①-⑳]')}\)?[.:、]?"),
     re.compile(rf"\(\s*{_group('[1-9]')}\s*\)[.:,、]?"),
-    re.compile(rf"(?:(?<=^)|(?<=[\s.;:。])){_group('[1-9]')}[.、)](?!\d)"),
+    re.compile(rf"(?:(?<=^)|(?<=[\s.;:。])|(?<=[一-鿿])(?=1)){_group('[1-9]')}[.、)](?!\d)"),
 )
 _LOST_LABEL = re.compile(r"(?<=[.;:。])\s{2,}(?=[A-Z一-鿿])")
 _CONNECTOR = re.compile(r"^\s*([,;、]\s*(?:and\b|和)?|and\b|or\b|as well as\b|[和与及]|以及)")

@@ -142,7 +142,7 @@ class PageReader:
         taken = [picture for group in groups for picture in group]
         titles = find_titles(lines, sheet.regions, numbered, [box for box in pictures if box not in taken], reach)
         blocks = [*numbered, *(block for block, _ in titles)]
-        groups += [[picture] for _, picture in titles]
+        groups += [group for _, group in titles]
         return [(block, [box for box in group if box in boxes]) for block, group in zip(blocks, groups, strict=True)]
 
     def _caption_overleaf(

@@ -31,6 +31,8 @@ _MIN_WALL_SHARE = 0.3
 # An unnumbered title stands this share of a numbered caption's reach from its picture, at most.
 _TITLE_REACH = 0.6
 _MAX_TITLE_LINES = 4
+_SIDE_BY_SIDE = 0.5
+_SAME_GRID = 0.8
 _TABLE_TITLE = re.compile(
     r"^\W*(?:tab(?:le|\.)|表)\s*\d[\d.-]*[A-Z]?\s?[.:、]?\s*(?=[A-Z一-鿿])(?![所显]?示)", re.IGNORECASE
 )
@@ -133,10 +135,11 @@ def find_titles(
     captions: Sequence[CaptionBlock],
     pictures: Sequence[Box],
     max_distance_px: float,
-) -> list[tuple[CaptionBlock, Box]]:
-    """Captions without a number, each with its picture: what the layout model takes for a figure's caption.
+) -> list[tuple[CaptionBlock, list[Box]]]:
+    """Captions without a number, each with its pictures: what the layout model takes for a figure's caption.
 
     Only where the place leaves no doubt: one picture right above or below, nothing between, no other caption as near.
+    A caption of several parts may have as many pictures, side by side.
 
     Args:
         lines: All lines of the page but panel labels.
@@ -164,7 +167,7 @@ def find_titles(
         blocks.append(CaptionBlock(Caption("", title, parts), union(line.box for line in own), tuple(own)))
         taken += own
     walls = [line.box for line in lines] + [block.box for block in captions]
-    titles: list[tuple[CaptionBlock, Box]] = []
+    titles: list[tuple[CaptionBlock, list[Box]]] = []
     for block in blocks:
         near = [
             picture
@@ -173,9 +176,38 @@ def find_titles(
             and max(block.box.y0 - picture.y1, picture.y0 - block.box.y1) < _TITLE_REACH * max_distance_px
             and not _parted(picture, block.box, [wall for wall in walls if wall.share_in(block.box) < 0.5])
         ]
-        if len(near) == 1 and all(near[0] != other for _, other in titles):
-            titles.append((block, near[0]))
+        if not near or not _in_a_row(near) or len(near) > max(len(block.caption.parts), 1):
+            continue
+        group = _with_neighbours(near, pictures, len(block.caption.parts), _TITLE_REACH * max_distance_px, walls)
+        if not any(picture in other for _, other in titles for picture in group):
+            titles.append((block, group))
     return titles
+
+
+def _in_a_row(pictures: Sequence[Box]) -> bool:
+    return all(a.overlap_y(b) > _SIDE_BY_SIDE for a, b in pairwise(pictures))
+
+
+def _with_neighbours(
+    near: Sequence[Box], pictures: Sequence[Box], num_wanted: int, reach_px: float, walls: Sequence[Box]
+) -> list[Box]:
+    """The pictures next to a caption, with others that stand in one grid with them, up to a number."""
+    group = list(near)
+    while len(group) < num_wanted:
+        beyond = [
+            (distance, picture)
+            for picture in pictures
+            if picture not in group
+            for member in group
+            if (distance := _gap(picture, member, is_caption=False)) is not None
+            and distance < reach_px
+            and max(picture.overlap_x(member), picture.overlap_y(member)) > _SAME_GRID
+            and not _parted(picture, member, walls)
+        ]
+        if not beyond:
+            break
+        group.append(min(beyond)[1])
+    return group
 
 
 def find_table_titles(lines: Sequence[Line]) -> list[Line]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ Mask = NDArray[np.bool_]
 _MIN_GUTTER_PX = 2
 _MAX_INK_IN_GUTTER = 0.03
 _MAX_DUST_PX = 2
+_FULL_PANEL = 0.93
+_EVEN_GAPS = 2.0
 _SEAM_REACH_PX = 2
 _SEAM_NEIGHBOURHOOD_PX = 12
 _SEAM_STRETCHES = 6
@@ -37,11 +39,12 @@ def find_panels(figure: Pixels, ink: Mask, num_expected: int, min_panel_px: int)
         num_expected: How many panels the caption tells of; 0 where it does not tell.
         min_panel_px: Least width and height of a panel.
 
-    Bands of paper decide. Where they leave fewer panels than expected, seams are tried; where they leave more
-    (a photograph on white paper falls apart), neighbours with the narrowest bands are joined.
+    Bands of paper decide. Where they leave fewer panels than expected, seams are tried; where they leave more, and
+    these are no grid of panels (a photograph on white paper falls apart), neighbours with the narrowest bands are
+    joined.
     """
     panels = [box for box in xy_cut(ink) if min(box.width, box.height) >= min_panel_px]
-    if num_expected and len(panels) > num_expected:
+    if num_expected and len(panels) > num_expected and not _is_grid(ink, panels):
         panels = join_nearest(panels, num_expected)
     while 0 < len(panels) < num_expected:
         split = _split_at_best_seam(figure, panels, min_panel_px)
@@ -49,6 +52,14 @@ def find_panels(figure: Pixels, ink: Mask, num_expected: int, min_panel_px: int)
             break
         panels = split
     return reading_order(panels, lambda box: box, columns_first=False)
+
+
+def _is_grid(ink: Mask, panels: Sequence[Box]) -> bool:
+    """Whether panels fill their boxes, as photographs with a ground of their own do, and stand evenly apart."""
+    boxes = [box.whole() for box in panels]
+    full = all(ink[y0:y1, x0:x1].mean() >= _FULL_PANEL for x0, y0, x1, y1 in boxes)
+    gaps = [min(_distance(panel, other) for other in panels if other is not panel) for panel in panels]
+    return full and max(gaps) <= _EVEN_GAPS * max(min(gaps), 1.0)
 
 
 def xy_cut(ink: Mask) -> list[Box]:

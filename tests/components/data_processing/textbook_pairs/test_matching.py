@@ -83,7 +83,7 @@ def test_a_title_without_number_is_a_caption_only_where_the_layout_says_so() -> 
     picture = Box(100, 50, 300, 200)
     regions = [Region("figure_caption", Box(95, 205, 305, 235), 0.7)]
     ((block, matched),) = find_titles(page, regions, [], [picture], 80)
-    assert (block.caption.number, block.caption.title, matched) == ("", "Lipoma of the arm", picture)
+    assert (block.caption.number, block.caption.title, matched) == ("", "Lipoma of the arm", [picture])
     assert find_titles(page, [], [], [picture], 80) == []
     assert find_titles(page, regions, [], [picture, Box(100, 240, 300, 390)], 80) == []
     assert find_titles(lines((100, 210, 300, "Table 3. Ages")), regions, [], [picture], 80) == []

@@ -31,6 +31,7 @@ _MIN_WALL_SHARE = 0.3
 # An unnumbered title stands this share of a numbered caption's reach from its picture, at most.
 _TITLE_REACH = 0.6
 _MAX_TITLE_LINES = 4
+_UNTOLD_REACH = 0.35
 _SIDE_BY_SIDE = 0.5
 _SAME_GRID = 0.8
 _TABLE_TITLE = re.compile(
@@ -56,7 +57,8 @@ def find_captions(lines: Sequence[Line], regions: Sequence[Region]) -> list[Capt
         taken = {line for block in blocks for line in block.lines}
         if any(_goes_on(line, start) for line in lines if line not in taken):
             continue
-        block = _grown(start, [line for line in lines if line not in starts], regions)
+        others = [line for line in lines if line not in starts and not _is_under(line, starts, start)]
+        block = _grown(start, others, regions)
         caption = parse_caption(_caption_text(block))
         if caption is not None:
             blocks.append(CaptionBlock(caption, union(line.box for line in block), tuple(block)))
@@ -91,6 +93,11 @@ def match(
     # A pair that cannot be costs more than all others together: as many captions as can be get a picture.
     costs[~possible] = 1e9
     waiting = dict.fromkeys(pictures)
+
+    def reach_of(block: CaptionBlock) -> float:
+        """How far apart panels of one figure stand: little, where the caption does not tell of panels."""
+        return max_distance_px * (1.0 if block.caption.parts else _UNTOLD_REACH)
+
     for at, number in zip(*linear_sum_assignment(costs), strict=True):
         if possible[at, number]:
             matched[int(at)].append(pictures[int(number)])
@@ -103,7 +110,7 @@ def match(
                 for picture in waiting
                 for at, block in enumerate(captions)
                 if matched[at]
-                and math.isfinite(cost := _cost(picture, [block.box, *matched[at]], walls, max_distance_px))
+                and math.isfinite(cost := _cost(picture, [block.box, *matched[at]], walls, reach_of(block)))
                 and not _swallows(union([picture, *matched[at]]), pictures, captions, matched, at)
             ),
             default=None,
@@ -154,8 +161,9 @@ def find_titles(
         own = [line for line in lines if line not in taken and line.box.share_in(region.box) > 0.5]
         own.sort(key=lambda line: (line.box.y0, line.box.x0))
         if own:
-            # The region may run on into the body.
-            own = _grown(own[0], own[1:], [r for r in regions if r.kind != "figure_caption"])
+            # The region may end before the caption does, or run on into the body.
+            others = [line for line in lines if line not in taken and line is not own[0]]
+            own = _grown(own[0], others, [r for r in regions if r.kind != "figure_caption"])
         if (
             not own
             or len(own) > _MAX_TITLE_LINES
@@ -261,6 +269,15 @@ def _goes_on(above: Line, line: Line) -> bool:
     height = line.box.height
     near = -0.5 * height < line.box.y0 - above.box.y1 < 0.7 * height and line.box.overlap_x(above.box) > 0.5
     return near and not re.search(r"[.。!?！？:：;；]\W*$", above.text)
+
+
+def _is_under(line: Line, starts: Sequence[Line], own: Line) -> bool:
+    """Whether a line stands in another column than a caption's first line, flush under that of another caption."""
+    return line.box.overlap_x(own.box) == 0 and any(
+        start.box.y0 < line.box.y0 and abs(start.box.x0 - line.box.x0) < start.box.height
+        for start in starts
+        if start is not own
+    )
 
 
 def _is_body(line: Line, start: Line, regions: Sequence[Region]) -> bool:

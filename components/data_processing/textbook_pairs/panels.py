@@ -25,6 +25,7 @@ _MIN_STRETCH_PX = 12
 _SEAM_FLOOR = 0.4
 _MAX_PROMINENCE = 15.0
 _MIN_SEAM_STRENGTH = 5.0
+_AS_CLEAR = 0.5
 # A seam that divides its picture evenly needs less to be seen.
 _EVEN_BONUS = 1.6
 _EVEN_TOLERANCE = 0.03
@@ -46,11 +47,17 @@ def find_panels(figure: Pixels, ink: Mask, num_expected: int, min_panel_px: int)
     panels = [box for box in xy_cut(ink) if min(box.width, box.height) >= min_panel_px]
     if num_expected and len(panels) > num_expected and not _is_grid(ink, panels):
         panels = join_nearest(panels, num_expected)
+    weakest = np.inf
     while 0 < len(panels) < num_expected:
-        split = _split_at_best_seam(figure, panels, min_panel_px)
-        if split is None:
+        strength, split = _split_at_best_seam(figure, panels, min_panel_px)
+        if strength < _MIN_SEAM_STRENGTH:
             break
-        panels = split
+        panels, weakest = split, min(weakest, strength)
+    if weakest < np.inf and len(panels) == num_expected:
+        strength, split = _split_at_best_seam(figure, panels, min_panel_px)
+        if strength >= max(_AS_CLEAR * weakest, _MIN_SEAM_STRENGTH):
+            # One more is as clear as those that were cut: the caption does not tell of all panels.
+            panels = split
     return reading_order(panels, lambda box: box, columns_first=False)
 
 
@@ -124,8 +131,8 @@ def _distance(a: Box, b: Box) -> float:
     return max(max(a.x0, b.x0) - min(a.x1, b.x1), max(a.y0, b.y0) - min(a.y1, b.y1), 0.0)
 
 
-def _split_at_best_seam(figure: Pixels, panels: list[Box], min_panel_px: int) -> list[Box] | None:
-    """The panels with the clearest seam cut; None where no panel shows one."""
+def _split_at_best_seam(figure: Pixels, panels: list[Box], min_panel_px: int) -> tuple[float, list[Box]]:
+    """How strong the clearest seam is, and the panels cut there."""
     seams = []
     for at, panel in enumerate(panels):
         x0, y0, x1, y1 = panel.whole()
@@ -133,13 +140,11 @@ def _split_at_best_seam(figure: Pixels, panels: list[Box], min_panel_px: int) ->
             strength, position = _seam(figure[y0:y1, x0:x1], axis, min_panel_px)
             seams.append((strength, at, axis, position))
     strength, at, axis, position = max(seams)
-    if strength < _MIN_SEAM_STRENGTH:
-        return None
     panel = panels[at]
     # A pixel on each side of the seam shows both panels.
     first = panel._replace(x1=panel.x0 + position - 1) if axis == 0 else panel._replace(y1=panel.y0 + position - 1)
     second = panel._replace(x0=panel.x0 + position + 1) if axis == 0 else panel._replace(y0=panel.y0 + position + 1)
-    return [*panels[:at], first, second, *panels[at + 1 :]]
+    return strength, [*panels[:at], first, second, *panels[at + 1 :]]
 
 
 def _seam(panel: Pixels, axis: int, min_panel_px: int) -> tuple[float, int]:

@@ -50,7 +50,7 @@ def test_a_caption_beside_its_picture_is_found() -> None:
 def test_rows_of_panels_reach_their_caption_through_each_other() -> None:
     page = lines((100, 420, 400, "Fig. 1. Four panels"))
     panels = [Box(x, y, x + 140, y + 180) for y in (20, 220) for x in (100, 260)]
-    (group,) = match(find_captions(page, []), panels, page, 40)
+    (group,) = match(find_captions(page, []), panels, page, 90)
     assert sorted(group) == sorted(panels)
 
 

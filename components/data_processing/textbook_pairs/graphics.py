@@ -28,6 +28,7 @@ _TONE_WINDOW_PX = 5
 _MAX_TONE = 0.65
 _MIN_TEXTURED = 0.2
 _SHARP_SCATTER = 30.0
+_ABOVE_NOISE = 2.5
 _ORNAMENT_ASPECT = 5.0
 _LOGO_SHARE = 0.17
 _RULE_SHARE = 0.55
@@ -83,7 +84,8 @@ def filled_between_gutters(ink: Mask) -> float:
 def _is_filled_in(pixels: Pixels) -> bool:
     """Whether most of a picture is of one tone, and the rest is little or as sharp as letters and lines are."""
     scatter = _scatter(pixels)
-    textured = scatter >= _FLAT_SCATTER
+    # Where it is flat, a picture scatters as much as its scanner does.
+    textured = scatter >= max(_FLAT_SCATTER, _ABOVE_NOISE * float(np.percentile(scatter, 20)))
     if tone_share(pixels) <= _MAX_TONE:
         return False
     return float(textured.mean()) < _MIN_TEXTURED or float(np.median(scatter[textured])) > _SHARP_SCATTER

@@ -18,6 +18,8 @@ _MAX_INK_IN_GUTTER = 0.03
 _MAX_DUST_PX = 2
 _FULL_PANEL = 0.93
 _EVEN_GAPS = 2.0
+_SAME_SIDE_PX = 4.0
+_SAME_ROW = 0.5
 _SEAM_REACH_PX = 2
 _SEAM_NEIGHBOURHOOD_PX = 12
 _SEAM_STRETCHES = 6
@@ -59,6 +61,32 @@ def find_panels(figure: Pixels, ink: Mask, num_expected: int, min_panel_px: int)
             # One more is as clear as those that were cut: the caption does not tell of all panels.
             panels = split
     return reading_order(panels, lambda box: box, columns_first=False)
+
+
+def completed_grid(panels: Sequence[Box]) -> list[Box]:
+    """The panels, one that takes a whole row cut where those of another row are parted; in reading order.
+
+    >>> top = [Box(0, 0, 9, 9), Box(11, 0, 20, 9)]
+    >>> completed_grid([*top, Box(0, 11, 20, 20)]) == [*top, Box(0, 11, 9, 20), Box(11, 11, 20, 20)]
+    True
+    """
+    rows: list[list[Box]] = []
+    for panel in sorted(panels, key=lambda box: (box.y0, box.x0)):
+        row = next((row for row in rows if row[0].overlap_y(panel) > _SAME_ROW), None)
+        if row is None:
+            rows.append([panel])
+        else:
+            row.append(panel)
+    cut: list[Box] = []
+    for row in rows:
+        model = next((other for other in rows if len(other) > 1 and _as_wide(row, other)), row)
+        cut += [row[0]._replace(x0=part.x0, x1=part.x1) for part in model] if len(row) == 1 else row
+    return reading_order(cut, lambda box: box, columns_first=False)
+
+
+def _as_wide(row: Sequence[Box], other: Sequence[Box]) -> bool:
+    ours, theirs = union(row), union(other)
+    return max(abs(ours.x0 - theirs.x0), abs(ours.x1 - theirs.x1)) <= _SAME_SIDE_PX
 
 
 def _is_grid(ink: Mask, panels: Sequence[Box]) -> bool:

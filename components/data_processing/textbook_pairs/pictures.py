@@ -34,6 +34,7 @@ _SAME_ATOM_PX = 5
 _EDGE_PX = 3
 _MIN_FILLED_BOX = 0.5
 _SHADOW_FLAT = 0.5
+_SHADOW_ASPECT = 5.0
 
 
 class Picture(NamedTuple):
@@ -231,7 +232,10 @@ def _why_rejected(page: Pixels, ink: Mask, box: Box, regions: Sequence[Region], 
         return "too_small"
     if any(region.kind in ("header", "footer") and box.share_in(region.box) > 0.7 for region in regions):
         return "header_or_footer"
-    if _at_edge(box, page.shape[1], page.shape[0]) and flat_share(page[y0:y1, x0:x1], ink[y0:y1, x0:x1]) > _SHADOW_FLAT:
+    oblong = max(box.width, box.height) > _SHADOW_ASPECT * min(box.width, box.height)
+    if _at_edge(box, page.shape[1], page.shape[0]) and (
+        oblong or flat_share(page[y0:y1, x0:x1], ink[y0:y1, x0:x1]) > _SHADOW_FLAT
+    ):
         return "page_edge"
     reason = what_graphic(page[y0:y1, x0:x1], ink[y0:y1, x0:x1], page.shape[1])
     # The layout model takes panels that touch for the cells of a table.

@@ -17,10 +17,11 @@ _FOLD |= {code: chr(code - 0xFEE0) for code in (*range(0xFF10, 0xFF1A), *range(0
 NUMBER = r"[A-Z]?\d{1,3}(?:(?:\s?-\s?|\.)\d{1,3})*"
 """A figure's number in folded text: `7`, `13-19`, `2.4`, `S1`."""
 
+# Readings of bad scans lose the space behind the number: a word may stand right there, but no other figure.
 _START = re.compile(
-    rf"^\W{{0,3}}(?:图|fig(?:ure)?(?![a-z])[.,:]{{0,2}}|plate\b)\s*(?P<number>{NUMBER})"
-    r"(?P<panel>[a-z①-⑨])?(?![a-z\d])\s?[.:、|]?(?P<rest>.*)$",
-    re.IGNORECASE | re.DOTALL,
+    rf"^\W{{0,3}}(?:图|(?i:fig(?:ure)?(?![a-z])[.,:]{{0,2}}|plate\b))\s*(?P<number>{NUMBER})(?!\d|[.-]\d)"
+    r"(?:(?P<panel>(?i:[a-z])|[①-⑨])?(?![A-Za-z\d])|(?=[A-Z][a-z]{2}))\s?[.:、|■●▲◆•]?(?P<rest>.*)$",
+    re.DOTALL,
 )
 # How a sentence of the body goes on after a figure's number, where a caption would begin its title.
 _SENTENCE = re.compile(r"^\s*([a-z]|[,;)、-]|[左右上下]?图?(?:所?示|显示|中|可见)|[和与及])")
@@ -44,7 +45,7 @@ _STYLES = (
     re.compile(rf"(?:(?<=^)|(?<=[\s.;:。,]|[一-鿿])){_group('[a-z]')}\s?[.:)](?=\s?\S)"),
     re.compile(rf"\(?{_group('[①-⑳]')}\)?[.:、]?"),
     re.compile(rf"\(\s*{_group('[1-9]')}\s*\)[.:,、]?"),
-    re.compile(rf"(?:(?<=^)|(?<=[\s.;:。])){_group('[1-9]')}[.、)](?!\d)"),
+    re.compile(rf"(?:(?<=^)|(?<=[\s.;:。])|(?<=[一-鿿])(?=1)){_group('[1-9]')}[.、)](?!\d)"),
 )
 _LOST_LABEL = re.compile(r"(?<=[.;:。])\s{2,}(?=[A-Z一-鿿])")
 _CONNECTOR = re.compile(r"^\s*([,;、]\s*(?:and\b|和)?|and\b|or\b|as well as\b|[和与及]|以及)")
@@ -166,10 +167,12 @@ def _end_of_title(folded: str, first_label: int) -> int:
 def fold(text: str) -> str:
     """Full-width letters, digits and brackets and the many dashes as plain ASCII, position by position.
 
-    >>> fold("图１３–１９（Ａ）")
-    '图13-19(A)'
+    A dash between figures that was read as the Chinese one (`一`) is a dash too.
+
+    >>> fold("图１３–１９（Ａ）"), fold("图28一23")
+    ('图13-19(A)', '图28-23')
     """
-    return text.translate(_FOLD)
+    return re.sub(r"(?<=\d)一(?=\d)", "-", text.translate(_FOLD))
 
 
 def parse_letters(text: str) -> tuple[str, ...]:

@@ -131,6 +131,40 @@ class TextbookPairsConfig(StageConfig):
         le=5,
         description="How many pages before and after a figure are searched for sentences that refer to it.",
     )
+    references_endpoint: str = Field(
+        default="",
+        pattern=r"^(https?://[^@\s]+)?$",
+        description="Address of an OpenAI-compatible endpoint whose language model finds the sentences that refer to a "
+        "figure without its number, up to its version, as in https://host/v1; empty: they are not looked for.",
+    )
+    references_model: str = Field(
+        default="qwen-max",
+        min_length=1,
+        description="The language model's name at that endpoint.",
+    )
+    references_api_key_variable: str = Field(
+        default="",
+        pattern=r"^\w*$",
+        description="Environment variable that holds that endpoint's key; empty where it wants none.",
+    )
+    references_timeout_s: float = Field(
+        default=120.0,
+        gt=0.0,
+        le=3600.0,
+        description="Longest wait for the language model's answer on the figures of one page, in seconds.",
+    )
+    references_max_retries: int = Field(
+        default=6,
+        ge=0,
+        le=100,
+        description="How often a question is sent again to a language model that is busy or silent.",
+    )
+    references_max_tokens: int = Field(
+        default=2048,
+        ge=64,
+        le=65536,
+        description="Longest answer of the language model on the figures of one page, in tokens.",
+    )
     jpeg_quality: int = Field(
         default=92,
         ge=50,

@@ -43,6 +43,9 @@ _MARGIN = 0.07
 _INSIDE = 0.5
 _LABEL_SHARE = 0.06
 _LINES_AT_TOP = 3
+# A paragraph's last word: how much longer the line above is, and how many heights their middles are apart.
+_LONGER = 3.0
+_MAX_PITCH = 1.6
 _NO_PICTURES = frozenset({"page_edge", "too_small", "decoration", "header_or_footer"})
 _GRAPHICS_WITH_WORDS = frozenset({"table", "chart", "line_art", "qr_code"})
 
@@ -139,7 +142,7 @@ class PageReader:
         taken = [picture for group in groups for picture in group]
         titles = find_titles(lines, sheet.regions, numbered, [box for box in pictures if box not in taken], reach)
         blocks = [*numbered, *(block for block, _ in titles)]
-        groups += [[picture] for _, picture in titles]
+        groups += [group for _, group in titles]
         return [(block, [box for box in group if box in boxes]) for block, group in zip(blocks, groups, strict=True)]
 
     def _caption_overleaf(
@@ -226,13 +229,11 @@ class PageReader:
         """The lines of text at the spots; labels that stand beside panels are none."""
         if sheet.layer is not None and not sheet.layer.refused:
             wanted = set(spots)
-            return [line for line in sheet.layer.lines if line.box in wanted and not labels.parse_label(line.text)]
-        lines = []
-        for spot in spots:
-            text, confidence = self._text.read(sheet.rendering.crop(spot))
-            if text and confidence >= _MIN_READING_CONFIDENCE and not labels.parse_label(text):
-                lines.append(Line(spot, text))
-        return lines
+            lines = [line for line in sheet.layer.lines if line.box in wanted]
+        else:
+            readings = [(spot, *self._text.read(sheet.rendering.crop(spot))) for spot in spots]
+            lines = [Line(spot, text) for spot, text, sure in readings if text and sure >= _MIN_READING_CONFIDENCE]
+        return [line for line in lines if not labels.parse_label(line.text) or _ends_paragraph(line.box, spots)]
 
     def _figure(
         self, sheet: _Sheet, block: CaptionBlock, group: Sequence[Box], prefix: str, crops: dict[str, bytes]
@@ -288,6 +289,16 @@ class _Sheet:
         if self.layer is None:
             return TextSource()
         return TextSource(kind="ocr" if self.layer.refused else "layer", refused=self.layer.refused)
+
+
+def _ends_paragraph(spot: Box, spots: Sequence[Box]) -> bool:
+    """Whether a line stands right under the beginning of a longer one: the last word of a paragraph, not a label."""
+    return any(
+        abs(spot.x0 - above.x0) < spot.height
+        and above.width > _LONGER * spot.width
+        and 0 < spot.centre[1] - above.centre[1] < _MAX_PITCH * min(spot.height, above.height)
+        for above in spots
+    )
 
 
 def _is_margin(spot: Box, sheet: _Sheet) -> bool:

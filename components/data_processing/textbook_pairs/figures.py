@@ -10,7 +10,7 @@ from components.data_processing.textbook_pairs.boxes import Box, reading_order, 
 from components.data_processing.textbook_pairs.captions import PLACES, Caption
 from components.data_processing.textbook_pairs.labels import Read
 from components.data_processing.textbook_pairs.pages import Rendering
-from components.data_processing.textbook_pairs.panels import Mask, find_panels
+from components.data_processing.textbook_pairs.panels import Mask, completed_grid, find_panels
 from components.data_processing.textbook_pairs.records import WHOLE, LabelSource
 
 _SIDE_BY_SIDE = 0.5
@@ -46,6 +46,8 @@ def cut_figure(
     found = find_panels(rendering.coarse[y0:y1, x0:x1], ink[y0:y1, x0:x1], len(caption.parts), min_panel_px)
     boxes = [box.moved(x0, y0) for box in found] or [whole]
     wanted = list(caption.parts)
+    if len(boxes) < len(wanted):
+        boxes = _completed(rendering, boxes, wanted, read)
     if len(boxes) != max(len(wanted), 1):
         why = f"{len(boxes)} panels, {len(wanted)} parts of the caption"
         return CutFigure([union(boxes)], [caption.panel or WHOLE], why)
@@ -56,11 +58,25 @@ def cut_figure(
         if names:
             return CutFigure(boxes, names, labels_from="places")
         return CutFigure([union(boxes)], [WHOLE], f"the panels do not stand {' and '.join(wanted)}")
-    seen = [labels.read_label(rendering.fine, box.scaled(rendering.scale), wanted, read) for box in boxes]
+    seen = _read_labels(rendering, boxes, wanted, read)
     order = reading_order(range(len(boxes)), lambda at: boxes[at], columns_first=True)
     names = labels.assign_labels(seen, wanted, [order.index(at) for at in range(len(boxes))])
     num_agreeing = sum(name == label for name, label in zip(names, seen, strict=True))
     return CutFigure(boxes, names, labels_from="labels" if 2 * num_agreeing >= len(boxes) else "order")
+
+
+def _completed(rendering: Rendering, boxes: list[Box], wanted: Sequence[str], read: Read) -> list[Box]:
+    """The panels with a cut that cannot be seen, where their grid has a place for it and labels beside it say so."""
+    full = completed_grid(boxes)
+    if len(full) != len(wanted):
+        return boxes
+    seen = _read_labels(rendering, full, wanted, read)
+    told_apart = all(label for box, label in zip(full, seen, strict=True) if box not in boxes)
+    return full if told_apart and len(set(filter(None, seen))) == len(list(filter(None, seen))) else boxes
+
+
+def _read_labels(rendering: Rendering, boxes: Sequence[Box], wanted: Sequence[str], read: Read) -> list[str]:
+    return [labels.read_label(rendering.fine, box.scaled(rendering.scale), wanted, read) for box in boxes]
 
 
 def _by_place(boxes: Sequence[Box], wanted: Sequence[str]) -> list[str]:

@@ -23,6 +23,12 @@ _MIN_PHOTOGRAPH_INK = 0.28
 _MAX_GRAPHIC_INK = 0.88
 # Specimens on a plain cloth are flat, too, but not as flat as the boxes of a diagram.
 _MAX_FLAT_PANELS = 0.75
+# No photograph is as much of one tone as what was drawn and filled, but for a dark field.
+_TONE_WINDOW_PX = 5
+_MAX_TONE = 0.65
+_MIN_TEXTURED = 0.2
+_SHARP_SCATTER = 30.0
+_ABOVE_NOISE = 2.5
 _ORNAMENT_ASPECT = 5.0
 _LOGO_SHARE = 0.17
 _RULE_SHARE = 0.55
@@ -46,16 +52,27 @@ def what_graphic(pixels: Pixels, ink: Mask, page_width: int) -> str:
     small = max(width, height) < _LOGO_SHARE * page_width
     filled, flat = float(ink.mean()), flat_share(pixels, ink)
     # A dark field with few signals is flat too, but no ornament is that dark.
-    if flat > _MIN_FLAT_ORNAMENT and filled >= _MAX_GRAPHIC_INK and float(np.median(pixels.max(axis=2))) > _DARK_FIELD:
-        return "logo" if small else "decoration"
+    bright = float(np.median(pixels.max(axis=2))) > _DARK_FIELD
+    ornament = bright and flat > _MIN_FLAT_ORNAMENT
+    filled_in = bright and _is_filled_in(pixels)
+    if filled >= _MAX_GRAPHIC_INK and (ornament or filled_in):
+        oblong = ornament or max(width, height) > _ORNAMENT_ASPECT * min(width, height)
+        return "logo" if small else "decoration" if oblong else "line_art"
     panels = flat <= _MAX_FLAT_PANELS and filled_between_gutters(ink) >= _MAX_GRAPHIC_INK
-    if filled >= _MIN_PHOTOGRAPH_INK and (flat <= _MIN_FLAT_GRAPHIC or filled >= _MAX_GRAPHIC_INK or panels):
+    like_photograph = flat <= _MIN_FLAT_GRAPHIC or filled >= _MAX_GRAPHIC_INK or panels
+    if filled >= _MIN_PHOTOGRAPH_INK and like_photograph and not filled_in:
         return ""
+    return _what_drawing(pixels, small=small and flat > _MIN_FLAT_GRAPHIC)
+
+
+def _what_drawing(pixels: Pixels, *, small: bool) -> str:
+    """What a picture is that is drawn."""
     if has_axes(pixels) or num_rules(pixels) >= _MIN_TABLE_RULES:
         return "chart" if has_axes(pixels) else "table"
+    height, width = pixels.shape[:2]
     if max(width, height) > _ORNAMENT_ASPECT * min(width, height):
         return "decoration"
-    return "logo" if small and flat > _MIN_FLAT_GRAPHIC else "line_art"
+    return "logo" if small else "line_art"
 
 
 def filled_between_gutters(ink: Mask) -> float:
@@ -64,16 +81,37 @@ def filled_between_gutters(ink: Mask) -> float:
     return float(np.concatenate([part.ravel() for part in parts]).mean()) if parts else 0.0
 
 
+def _is_filled_in(pixels: Pixels) -> bool:
+    """Whether most of a picture is of one tone, and the rest is little or as sharp as letters and lines are."""
+    scatter = _scatter(pixels)
+    # Where it is flat, a picture scatters as much as its scanner does.
+    textured = scatter >= max(_FLAT_SCATTER, _ABOVE_NOISE * float(np.percentile(scatter, 20)))
+    if tone_share(pixels) <= _MAX_TONE:
+        return False
+    return float(textured.mean()) < _MIN_TEXTURED or float(np.median(scatter[textured])) > _SHARP_SCATTER
+
+
+def tone_share(pixels: Pixels) -> float:
+    """The share of a picture that has its most frequent grey level, give or take two: large where it was filled in."""
+    grey = cv2.blur(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), (_TONE_WINDOW_PX, _TONE_WINDOW_PX))
+    counts = np.bincount(grey.ravel(), minlength=256)
+    return float(np.convolve(counts, np.ones(5), mode="same").max() / grey.size)
+
+
 def flat_share(pixels: Pixels, ink: Mask) -> float:
     """The share of a picture's ink whose colour hardly changes around it: large in graphics, small in photographs."""
+    inner = cv2.erode(ink.astype(np.uint8), np.ones((_FLAT_WINDOW_PX, _FLAT_WINDOW_PX), np.uint8)) == 1
+    return float((_scatter(pixels)[inner] < _FLAT_SCATTER).mean()) if inner.any() else 0.0
+
+
+def _scatter(pixels: Pixels) -> NDArray[np.float32]:
+    """How much the grey levels around each pixel differ, as a standard deviation."""
     grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.float32)
     # Noise of a scanner has no features wider than a pixel or two.
     smooth = cv2.blur(grey, (3, 3))
     window = (_FLAT_WINDOW_PX, _FLAT_WINDOW_PX)
     mean = cv2.blur(smooth, window)
-    scatter = np.sqrt(np.maximum(cv2.blur(smooth * smooth, window) - mean * mean, 0))
-    inner = cv2.erode(ink.astype(np.uint8), np.ones(window, np.uint8)) == 1
-    return float((scatter[inner] < _FLAT_SCATTER).mean()) if inner.any() else 0.0
+    return np.asarray(np.sqrt(np.maximum(cv2.blur(smooth * smooth, window) - mean * mean, 0)))
 
 
 def has_axes(pixels: Pixels) -> bool:

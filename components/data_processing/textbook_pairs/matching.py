@@ -31,6 +31,9 @@ _MIN_WALL_SHARE = 0.3
 # An unnumbered title stands this share of a numbered caption's reach from its picture, at most.
 _TITLE_REACH = 0.6
 _MAX_TITLE_LINES = 4
+_UNTOLD_REACH = 0.35
+_SIDE_BY_SIDE = 0.5
+_SAME_GRID = 0.8
 _TABLE_TITLE = re.compile(
     r"^\W*(?:tab(?:le|\.)|表)\s*\d[\d.-]*[A-Z]?\s?[.:、]?\s*(?=[A-Z一-鿿])(?![所显]?示)", re.IGNORECASE
 )
@@ -54,7 +57,8 @@ def find_captions(lines: Sequence[Line], regions: Sequence[Region]) -> list[Capt
         taken = {line for block in blocks for line in block.lines}
         if any(_goes_on(line, start) for line in lines if line not in taken):
             continue
-        block = _grown(start, [line for line in lines if line not in starts], regions)
+        others = [line for line in lines if line not in starts and not _is_under(line, starts, start)]
+        block = _grown(start, others, regions)
         caption = parse_caption(_caption_text(block))
         if caption is not None:
             blocks.append(CaptionBlock(caption, union(line.box for line in block), tuple(block)))
@@ -89,6 +93,11 @@ def match(
     # A pair that cannot be costs more than all others together: as many captions as can be get a picture.
     costs[~possible] = 1e9
     waiting = dict.fromkeys(pictures)
+
+    def reach_of(block: CaptionBlock) -> float:
+        """How far apart panels of one figure stand: little, where the caption does not tell of panels."""
+        return max_distance_px * (1.0 if block.caption.parts else _UNTOLD_REACH)
+
     for at, number in zip(*linear_sum_assignment(costs), strict=True):
         if possible[at, number]:
             matched[int(at)].append(pictures[int(number)])
@@ -101,7 +110,7 @@ def match(
                 for picture in waiting
                 for at, block in enumerate(captions)
                 if matched[at]
-                and math.isfinite(cost := _cost(picture, [block.box, *matched[at]], walls, max_distance_px))
+                and math.isfinite(cost := _cost(picture, [block.box, *matched[at]], walls, reach_of(block)))
                 and not _swallows(union([picture, *matched[at]]), pictures, captions, matched, at)
             ),
             default=None,
@@ -133,10 +142,11 @@ def find_titles(
     captions: Sequence[CaptionBlock],
     pictures: Sequence[Box],
     max_distance_px: float,
-) -> list[tuple[CaptionBlock, Box]]:
-    """Captions without a number, each with its picture: what the layout model takes for a figure's caption.
+) -> list[tuple[CaptionBlock, list[Box]]]:
+    """Captions without a number, each with its pictures: what the layout model takes for a figure's caption.
 
     Only where the place leaves no doubt: one picture right above or below, nothing between, no other caption as near.
+    A caption of several parts may have as many pictures, side by side.
 
     Args:
         lines: All lines of the page but panel labels.
@@ -151,8 +161,9 @@ def find_titles(
         own = [line for line in lines if line not in taken and line.box.share_in(region.box) > 0.5]
         own.sort(key=lambda line: (line.box.y0, line.box.x0))
         if own:
-            # The region may run on into the body.
-            own = _grown(own[0], own[1:], [r for r in regions if r.kind != "figure_caption"])
+            # The region may end before the caption does, or run on into the body.
+            others = [line for line in lines if line not in taken and line is not own[0]]
+            own = _grown(own[0], others, [r for r in regions if r.kind != "figure_caption"])
         if (
             not own
             or len(own) > _MAX_TITLE_LINES
@@ -164,7 +175,7 @@ def find_titles(
         blocks.append(CaptionBlock(Caption("", title, parts), union(line.box for line in own), tuple(own)))
         taken += own
     walls = [line.box for line in lines] + [block.box for block in captions]
-    titles: list[tuple[CaptionBlock, Box]] = []
+    titles: list[tuple[CaptionBlock, list[Box]]] = []
     for block in blocks:
         near = [
             picture
@@ -173,9 +184,38 @@ def find_titles(
             and max(block.box.y0 - picture.y1, picture.y0 - block.box.y1) < _TITLE_REACH * max_distance_px
             and not _parted(picture, block.box, [wall for wall in walls if wall.share_in(block.box) < 0.5])
         ]
-        if len(near) == 1 and all(near[0] != other for _, other in titles):
-            titles.append((block, near[0]))
+        if not near or not _in_a_row(near) or len(near) > max(len(block.caption.parts), 1):
+            continue
+        group = _with_neighbours(near, pictures, len(block.caption.parts), _TITLE_REACH * max_distance_px, walls)
+        if not any(picture in other for _, other in titles for picture in group):
+            titles.append((block, group))
     return titles
+
+
+def _in_a_row(pictures: Sequence[Box]) -> bool:
+    return all(a.overlap_y(b) > _SIDE_BY_SIDE for a, b in pairwise(pictures))
+
+
+def _with_neighbours(
+    near: Sequence[Box], pictures: Sequence[Box], num_wanted: int, reach_px: float, walls: Sequence[Box]
+) -> list[Box]:
+    """The pictures next to a caption, with others that stand in one grid with them, up to a number."""
+    group = list(near)
+    while len(group) < num_wanted:
+        beyond = [
+            (distance, picture)
+            for picture in pictures
+            if picture not in group
+            for member in group
+            if (distance := _gap(picture, member, is_caption=False)) is not None
+            and distance < reach_px
+            and max(picture.overlap_x(member), picture.overlap_y(member)) > _SAME_GRID
+            and not _parted(picture, member, walls)
+        ]
+        if not beyond:
+            break
+        group.append(min(beyond)[1])
+    return group
 
 
 def find_table_titles(lines: Sequence[Line]) -> list[Line]:
@@ -207,7 +247,8 @@ def _grown(start: Line, others: Sequence[Line], regions: Sequence[Region]) -> li
         height = float(np.median([part.box.height for row in rows for part in row]))
         pitch = line.box.centre[1] - last.centre[1]
         if abs(pitch) < _SAME_ROW * height:
-            if 0 <= line.box.x0 - last.x1 < _MAX_WORD_GAP * height:
+            # The next column's lines may stand as near as words that are far apart.
+            if 0 <= line.box.x0 - last.x1 < _MAX_WORD_GAP * height and not _is_body(line, start, regions):
                 rows[-1].append(line)
             continue
         block = union(part.box for row in rows for part in row)
@@ -228,6 +269,15 @@ def _goes_on(above: Line, line: Line) -> bool:
     height = line.box.height
     near = -0.5 * height < line.box.y0 - above.box.y1 < 0.7 * height and line.box.overlap_x(above.box) > 0.5
     return near and not re.search(r"[.。!?！？:：;；]\W*$", above.text)
+
+
+def _is_under(line: Line, starts: Sequence[Line], own: Line) -> bool:
+    """Whether a line stands in another column than a caption's first line, flush under that of another caption."""
+    return line.box.overlap_x(own.box) == 0 and any(
+        start.box.y0 < line.box.y0 and abs(start.box.x0 - line.box.x0) < start.box.height
+        for start in starts
+        if start is not own
+    )
 
 
 def _is_body(line: Line, start: Line, regions: Sequence[Region]) -> bool:

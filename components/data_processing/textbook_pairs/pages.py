@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from components.data_processing.textbook_pairs.boxes import Box, union
+from components.data_processing.textbook_pairs.dust import without_dust
 from components.data_processing.textbook_pairs.listing import PDF_SUFFIX
 from components.data_processing.textbook_pairs.pdfs import count_pdf_pages, render_pdf
 from components.data_processing.textbook_pairs.shadows import evenly_lit
@@ -77,8 +78,8 @@ class Rendering:
 
     @cached_property
     def even(self) -> Pixels:
-        """`coarse` without shadows, on which to find things; crops keep what the page shows."""
-        return evenly_lit(self.coarse)
+        """`coarse` without shadows and dust, on which to find things; crops keep what the page shows."""
+        return without_dust(evenly_lit(self.coarse))
 
     @property
     def scale(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,10 @@ Mask = NDArray[np.bool_]
 _MIN_GUTTER_PX = 2
 _MAX_INK_IN_GUTTER = 0.03
 _MAX_DUST_PX = 2
+_FULL_PANEL = 0.93
+_EVEN_GAPS = 2.0
+_SAME_SIDE_PX = 4.0
+_SAME_ROW = 0.5
 _SEAM_REACH_PX = 2
 _SEAM_NEIGHBOURHOOD_PX = 12
 _SEAM_STRETCHES = 6
@@ -23,6 +27,7 @@ _MIN_STRETCH_PX = 12
 _SEAM_FLOOR = 0.4
 _MAX_PROMINENCE = 15.0
 _MIN_SEAM_STRENGTH = 5.0
+_AS_CLEAR = 0.5
 # A seam that divides its picture evenly needs less to be seen.
 _EVEN_BONUS = 1.6
 _EVEN_TOLERANCE = 0.03
@@ -37,18 +42,59 @@ def find_panels(figure: Pixels, ink: Mask, num_expected: int, min_panel_px: int)
         num_expected: How many panels the caption tells of; 0 where it does not tell.
         min_panel_px: Least width and height of a panel.
 
-    Bands of paper decide. Where they leave fewer panels than expected, seams are tried; where they leave more
-    (a photograph on white paper falls apart), neighbours with the narrowest bands are joined.
+    Bands of paper decide. Where they leave fewer panels than expected, seams are tried; where they leave more, and
+    these are no grid of panels (a photograph on white paper falls apart), neighbours with the narrowest bands are
+    joined.
     """
     panels = [box for box in xy_cut(ink) if min(box.width, box.height) >= min_panel_px]
-    if num_expected and len(panels) > num_expected:
+    if num_expected and len(panels) > num_expected and not _is_grid(ink, panels):
         panels = join_nearest(panels, num_expected)
+    weakest = np.inf
     while 0 < len(panels) < num_expected:
-        split = _split_at_best_seam(figure, panels, min_panel_px)
-        if split is None:
+        strength, split = _split_at_best_seam(figure, panels, min_panel_px)
+        if strength < _MIN_SEAM_STRENGTH:
             break
-        panels = split
+        panels, weakest = split, min(weakest, strength)
+    if weakest < np.inf and len(panels) == num_expected:
+        strength, split = _split_at_best_seam(figure, panels, min_panel_px)
+        if strength >= max(_AS_CLEAR * weakest, _MIN_SEAM_STRENGTH):
+            # One more is as clear as those that were cut: the caption does not tell of all panels.
+            panels = split
     return reading_order(panels, lambda box: box, columns_first=False)
+
+
+def completed_grid(panels: Sequence[Box]) -> list[Box]:
+    """The panels, one that takes a whole row cut where those of another row are parted; in reading order.
+
+    >>> top = [Box(0, 0, 9, 9), Box(11, 0, 20, 9)]
+    >>> completed_grid([*top, Box(0, 11, 20, 20)]) == [*top, Box(0, 11, 9, 20), Box(11, 11, 20, 20)]
+    True
+    """
+    rows: list[list[Box]] = []
+    for panel in sorted(panels, key=lambda box: (box.y0, box.x0)):
+        row = next((row for row in rows if row[0].overlap_y(panel) > _SAME_ROW), None)
+        if row is None:
+            rows.append([panel])
+        else:
+            row.append(panel)
+    cut: list[Box] = []
+    for row in rows:
+        model = next((other for other in rows if len(other) > 1 and _as_wide(row, other)), row)
+        cut += [row[0]._replace(x0=part.x0, x1=part.x1) for part in model] if len(row) == 1 else row
+    return reading_order(cut, lambda box: box, columns_first=False)
+
+
+def _as_wide(row: Sequence[Box], other: Sequence[Box]) -> bool:
+    ours, theirs = union(row), union(other)
+    return max(abs(ours.x0 - theirs.x0), abs(ours.x1 - theirs.x1)) <= _SAME_SIDE_PX
+
+
+def _is_grid(ink: Mask, panels: Sequence[Box]) -> bool:
+    """Whether panels fill their boxes, as photographs with a ground of their own do, and stand evenly apart."""
+    boxes = [box.whole() for box in panels]
+    full = all(ink[y0:y1, x0:x1].mean() >= _FULL_PANEL for x0, y0, x1, y1 in boxes)
+    gaps = [min(_distance(panel, other) for other in panels if other is not panel) for panel in panels]
+    return full and max(gaps) <= _EVEN_GAPS * max(min(gaps), 1.0)
 
 
 def xy_cut(ink: Mask) -> list[Box]:
@@ -113,8 +159,8 @@ def _distance(a: Box, b: Box) -> float:
     return max(max(a.x0, b.x0) - min(a.x1, b.x1), max(a.y0, b.y0) - min(a.y1, b.y1), 0.0)
 
 
-def _split_at_best_seam(figure: Pixels, panels: list[Box], min_panel_px: int) -> list[Box] | None:
-    """The panels with the clearest seam cut; None where no panel shows one."""
+def _split_at_best_seam(figure: Pixels, panels: list[Box], min_panel_px: int) -> tuple[float, list[Box]]:
+    """How strong the clearest seam is, and the panels cut there."""
     seams = []
     for at, panel in enumerate(panels):
         x0, y0, x1, y1 = panel.whole()
@@ -122,13 +168,11 @@ def _split_at_best_seam(figure: Pixels, panels: list[Box], min_panel_px: int) ->
             strength, position = _seam(figure[y0:y1, x0:x1], axis, min_panel_px)
             seams.append((strength, at, axis, position))
     strength, at, axis, position = max(seams)
-    if strength < _MIN_SEAM_STRENGTH:
-        return None
     panel = panels[at]
     # A pixel on each side of the seam shows both panels.
     first = panel._replace(x1=panel.x0 + position - 1) if axis == 0 else panel._replace(y1=panel.y0 + position - 1)
     second = panel._replace(x0=panel.x0 + position + 1) if axis == 0 else panel._replace(y0=panel.y0 + position + 1)
-    return [*panels[:at], first, second, *panels[at + 1 :]]
+    return strength, [*panels[:at], first, second, *panels[at + 1 :]]
 
 
 def _seam(panel: Pixels, axis: int, min_panel_px: int) -> tuple[float, int]:

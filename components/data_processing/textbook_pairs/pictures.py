@@ -32,7 +32,9 @@ _MIN_FILLED_REGION = 0.6
 _MAX_TEXT_IN_REGION = 0.12
 _SAME_ATOM_PX = 5
 _EDGE_PX = 3
+_MIN_FILLED_BOX = 0.5
 _SHADOW_FLAT = 0.5
+_SHADOW_ASPECT = 5.0
 
 
 class Picture(NamedTuple):
@@ -114,6 +116,9 @@ def find_pictures(page: Pixels, ink: Mask, regions: Sequence[Region], min_figure
         if not held and any(region.kind == "figure_caption" and region.box.iou(box) >= 0.5 for region in regions):
             # The model took a caption for a figure, too.
             continue
+        if not held and not _has_strokes(ink, box, min_figure_px):
+            # On an empty part of a dusty page the model sees figures.
+            continue
         whole = union([box, *held]).clipped(page.shape[1], page.shape[0])
         # Blobs are more exact than the region around them, where one of them is a photograph.
         if not any(_is_photograph(page, ink, blob, regions, min_figure_px) for blob in held):
@@ -137,6 +142,20 @@ def find_pictures(page: Pixels, ink: Mask, regions: Sequence[Region], min_figure
 
 def _is_photograph(page: Pixels, ink: Mask, blob: Box, regions: Sequence[Region], min_figure_px: int) -> bool:
     return not _judged(page, ink, blob, regions, min_figure_px).rejected
+
+
+def _has_strokes(ink: Mask, box: Box, min_length_px: int) -> bool:
+    """Whether something in a box is drawn in one piece at least so long: dust and words are not."""
+    page_height, page_width = ink.shape
+    x0, y0, x1, y1 = box.clipped(page_width, page_height).whole()
+    _, _, stats, _ = cv2.connectedComponentsWithStats(ink[y0:y1, x0:x1].astype(np.uint8))
+    return any(
+        max(width, height) >= min_length_px
+        and height > _TEXT_HEIGHT_PX
+        # A page that was turned upright has streaks along its edges.
+        and not _at_edge(Box(x, y, x + width, y + height).moved(x0, y0), page_width, page_height)
+        for x, y, width, height, _ in stats[1:].tolist()
+    )
 
 
 def trusted_figures(regions: Sequence[Region], blobs: Sequence[Box]) -> list[Box]:
@@ -168,7 +187,13 @@ def find_blobs(ink: Mask) -> list[Box]:
     solid = cv2.morphologyEx(ink.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
     opened = cv2.morphologyEx(solid, cv2.MORPH_OPEN, np.ones((_TEXT_HEIGHT_PX, _TEXT_HEIGHT_PX), np.uint8))
     _, _, stats, _ = cv2.connectedComponentsWithStats(opened)
-    return [Box(x, y, x + width, y + height) for x, y, width, height, _ in stats[1:].tolist()]
+    blobs = []
+    for x, y, width, height, area in stats[1:].tolist():
+        box = Box(x, y, x + width, y + height)
+        # The shadow of a spine and the rim of a crooked scan run along the page: their boxes hold what they are not.
+        if area >= _MIN_FILLED_BOX * box.area or not _at_edge(box, ink.shape[1], ink.shape[0]):
+            blobs.append(box)
+    return blobs
 
 
 def _joined(boxes: Sequence[Box], near_px: float = 0.0) -> list[Box]:
@@ -207,7 +232,10 @@ def _why_rejected(page: Pixels, ink: Mask, box: Box, regions: Sequence[Region], 
         return "too_small"
     if any(region.kind in ("header", "footer") and box.share_in(region.box) > 0.7 for region in regions):
         return "header_or_footer"
-    if _at_edge(box, page.shape[1], page.shape[0]) and flat_share(page[y0:y1, x0:x1], ink[y0:y1, x0:x1]) > _SHADOW_FLAT:
+    oblong = max(box.width, box.height) > _SHADOW_ASPECT * min(box.width, box.height)
+    if _at_edge(box, page.shape[1], page.shape[0]) and (
+        oblong or flat_share(page[y0:y1, x0:x1], ink[y0:y1, x0:x1]) > _SHADOW_FLAT
+    ):
         return "page_edge"
     reason = what_graphic(page[y0:y1, x0:x1], ink[y0:y1, x0:x1], page.shape[1])
     # The layout model takes panels that touch for the cells of a table.

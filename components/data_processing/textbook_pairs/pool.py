@@ -23,14 +23,19 @@ from pathoflow.processes import die_with_parent
 if TYPE_CHECKING:
     from components.data_processing.textbook_pairs.curation import PageReader
 
-Kind = Literal["figures", "text"]
+Kind = Literal["figures", "text", "mentions"]
 R = TypeVar("R", bound=Record)
 
 _JOBS_AHEAD = 4
 
 
+def key_of(at: int) -> str:
+    """Names the files of a page by its place among all pages."""
+    return f"{at:06d}"
+
+
 class Job(NamedTuple):
-    """What to read of a page: its figures with their text, or its text alone.
+    """What to read of a page: its figures with their text, its text alone, or what a language model says of them.
 
     Attributes:
         page: The page.

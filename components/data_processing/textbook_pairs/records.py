@@ -122,8 +122,28 @@ class Text(Record):
     text_source: TextSource
 
 
+class UnnumberedMention(Record):
+    """A sentence that refers to a figure without its number.
+
+    Attributes:
+        figure: The figure's place among those of its page.
+        panel: The label of the panel that is meant; empty for the whole figure.
+        sentence: The sentence.
+    """
+
+    figure: int
+    panel: str
+    sentence: str
+
+
+class Mentions(Record):
+    """What a language model found for the figures of one page."""
+
+    found: list[UnnumberedMention]
+
+
 class BadPage(Record):
-    """A page that could not be read, with the reason for its quarantine."""
+    """A page that could not be read, or whose unnumbered mentions could not be found, with the reason."""
 
     reason: str
     detail: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from components.data_processing.textbook_pairs.captions import NUMBER, fold, parse_letters, place_name
@@ -26,8 +26,9 @@ _PLACE = re.compile(
 _NEXT = re.compile(rf"(?P<joint>{_AND})(?={NUMBER})")
 
 # A full stop ends a sentence unless it belongs to one of these or to an initial.
-_ABBREVIATION = re.compile(r"figs?|e\.g|i\.e|vs|cf|al|approx|ca|dr|no|st|etc|resp|refs?|eq|[a-z]")
-_STOP = re.compile(r"[。!?！？]+[”’\"')）]*|\.(?=\s+[\"'(\[]*[A-Z0-9一-鿿①-⑳]|(?<=[a-z)\d]\.)[A-Z][a-z])")
+_ABBREVIATION = re.compile(r"figs?|e\.g|i\.e|vs|cf|al|approx|ca|dr|no|st|etc|resp|refs?|eq")
+_BEFORE_A_NAME = re.compile(r"[A-Z].*|by|and|of|from|with|to|see|in|cf\.|&")
+_STOP = re.compile(r"[。!?！？]+[”’\"')）]*|\.+(?=\s+[\"'(\[]*[A-Z0-9一-鿿①-⑳]|(?<=[a-z)\d.]\.)[A-Z][a-z])")
 
 
 class Mention(NamedTuple):
@@ -98,12 +99,23 @@ def split_sentences(paragraph: str) -> list[str]:
     for stop in _STOP.finditer(paragraph):
         words = paragraph[start : stop.start()].split()
         last = words[-1].lower().lstrip("([") if words else ""
-        if stop[0] == "." and _ABBREVIATION.fullmatch(last):
+        if stop[0] == "." and (_ABBREVIATION.fullmatch(last) or _is_initial(words)):
             continue
         sentences.append(paragraph[start : stop.end()].strip())
         start = stop.end()
     sentences.append(paragraph[start:].strip())
     return [sentence for sentence in sentences if sentence]
+
+
+def _is_initial(words: Sequence[str]) -> bool:
+    """Whether the last of some words is a letter that begins a name, as in `J. Doe`, and not that of `phenotype B`.
+
+    >>> _is_initial(["by", "J"]), _is_initial(["Compare", "J"]), _is_initial(["of", "phenotype", "B"])
+    (True, True, False)
+    """
+    if not words or not re.fullmatch(r"\W*[A-Za-z]", words[-1]):
+        return False
+    return len(words) == 1 or words[-1].islower() or bool(_BEFORE_A_NAME.fullmatch(words[-2].lstrip("([")))
 
 
 def canonical(number: str) -> str:

@@ -16,8 +16,10 @@ _REDUCTION = 4
 _WINDOW = 7
 _MAX_CHROMA = 0.012
 _MAX_TEXTURE = 0.14
+_MIN_STEP = 0.02
+_STEP_REACH = 3
 _DARKEST = 0.3
-_WORTH_IT = 0.8
+_WORTH_IT = 0.93
 _SPREAD = 12.0
 # Where no paper is near, full light is taken for granted.
 _FAINT = np.float32(1e-4)
@@ -47,7 +49,7 @@ def _light(page: Pixels) -> NDArray[np.float32]:
     tint = bright / (3.0 * level[..., None])
     lit = level >= np.percentile(level, 80)
     like_paper = np.abs(tint - np.median(tint[lit], axis=0)).max(axis=2) < _MAX_CHROMA
-    paper = _reaching_the_edge(like_paper & (texture < _MAX_TEXTURE))
+    paper = _reaching_the_edge(like_paper & (texture < _MAX_TEXTURE) & ~_steps(level))
     if not paper.any():
         return np.ones_like(level)
     # Each spot takes the light of the paper near it, the nearer the more.
@@ -59,12 +61,24 @@ def _light(page: Pixels) -> NDArray[np.float32]:
     return np.asarray(np.clip(smooth, _DARKEST, 1.0), dtype=np.float32)
 
 
+def _steps(level: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Where the level jumps at once, as at the rim of a pale picture; a shadow, be it steep, goes on falling."""
+    steps = np.zeros(level.shape, dtype=bool)
+    for axis in (0, 1):
+        jump = np.abs(np.diff(level, axis=axis, prepend=level.take([0], axis))) / level
+        places, last = np.arange(level.shape[axis]), level.shape[axis] - 1
+        before, behind = (jump.take((places + by).clip(0, last), axis) for by in (-_STEP_REACH, _STEP_REACH))
+        nearby = np.maximum(before, behind)
+        steps |= (jump > _MIN_STEP) & (nearby < 0.5 * jump)
+    return np.asarray(cv2.dilate(steps.astype(np.uint8), np.ones((3, 3), np.uint8)) == 1)
+
+
 def _spread(picture: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(cv2.GaussianBlur(picture, (0, 0), _SPREAD))
 
 
 def _reaching_the_edge(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The parts of a mask that touch the picture's edge."""
-    _, labels = cv2.connectedComponents(mask.astype(np.uint8))
+    _, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
     edge = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
     return np.asarray(np.isin(labels, np.setdiff1d(edge, [0])))

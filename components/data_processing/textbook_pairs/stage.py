@@ -7,13 +7,18 @@ references), with permissively licensed models in place of the paper's.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from components.data_processing.textbook_pairs.contact_sheet import Reviewed, choose, contact_sheet
+from components.data_processing.textbook_pairs.accounts import (
+    draw_pages,
+    write_contact_sheet,
+    write_figures,
+    write_pages,
+    write_rejected,
+)
 from components.data_processing.textbook_pairs.listing import (
     PAGE_SUFFIXES,
     PDF_SUFFIX,
@@ -23,21 +28,22 @@ from components.data_processing.textbook_pairs.listing import (
 )
 from components.data_processing.textbook_pairs.pages import Page, count_pages
 from components.data_processing.textbook_pairs.parts import pack, stretches, unpack
-from components.data_processing.textbook_pairs.plots import draw_page
-from components.data_processing.textbook_pairs.pool import Job, PagePool, PageStore
+from components.data_processing.textbook_pairs.pool import Job, PagePool, PageStore, key_of
 from components.data_processing.textbook_pairs.records import (
     WHOLE,
     BadPage,
     Figure,
+    Mentions,
     PageRecord,
     Panel,
     Text,
     TextSource,
+    UnnumberedMention,
 )
 from components.data_processing.textbook_pairs.references import references_to
 from components.data_processing.textbook_pairs.text import sentences_across
+from components.data_processing.textbook_pairs.unnumbered import find_mentions
 from pathoflow.errors import InputError
-from pathoflow.files import write_atomically
 from pathoflow.images import UnreadableImage, decode, image_columns, language_of
 from pathoflow.schemas import PAIRS, ShardWriter
 
@@ -71,12 +77,14 @@ def run(
     with PagePool(store, config) as pool:
         records = _read_figures(pages, range(len(pages)), pool, out)
         texts, sources = _read_neighbours(pages, records, pool, out)
-    _write_pairs(pages, records, texts, store, config, out)
-    _write_rejected(pages, records, out)
-    _write_pages(pages, records, sources, out)
-    _write_figures(pages, records, out)
-    _draw(pages, records, config, out)
-    _write_contact_sheet(pages, records, texts, config, out)
+    sentences = _Sentences(pages, texts, config.neighbour_pages)
+    references = _find_references(records, sentences, _ask_for_mentions(pages, records, sentences, store, config, out))
+    _write_pairs(pages, records, references, store, out)
+    write_rejected(pages, records, out)
+    write_pages(pages, records, sources, out)
+    write_figures(pages, records, out)
+    draw_pages(pages, records, config, out)
+    write_contact_sheet(pages, records, references, config, out)
 
 
 def run_shard(
@@ -102,7 +110,16 @@ def run_shard(
     store = PageStore(out.scratch / "pages")
     with PagePool(store, config) as pool:
         records = _read_figures(pages, own, pool, out)
-        _read_neighbours(pages, records, pool, out)
+        texts, _ = _read_neighbours(pages, records, pool, out)
+    inner = [at if set(_window(pages, at, config.neighbour_pages)) <= set(own) else None for at in range(len(pages))]
+    _ask_for_mentions(
+        pages,
+        [None if at is None else records[at] for at in inner],
+        _Sentences(pages, texts, config.neighbour_pages),
+        store,
+        config,
+        out,
+    )
     pack(store.directory, out.path)
     out.num_out = sum(record is not None for record in records)
 
@@ -156,7 +173,7 @@ def _read_figures(
     pages: Sequence[Page], own: Sequence[int], pool: PagePool, out: StageOutput
 ) -> list[PageRecord | None]:
     """The record of each page: None for one that was set aside, or is not among the shard's `own`."""
-    jobs = {at: Job(pages[at], "figures", _key(at), _overleaf(pages, at)) for at in own}
+    jobs = {at: Job(pages[at], "figures", key_of(at), _overleaf(pages, at)) for at in own}
     pool.run(list(jobs.values()), lambda done: out.progress(done, len(jobs), "pages", reading="figures"))
     records: list[PageRecord | None] = [None] * len(pages)
     for at, job in jobs.items():
@@ -182,7 +199,7 @@ def _read_neighbours(
         for neighbour in _window(pages, at, pool.config.neighbour_pages)
     }
     jobs = {
-        at: Job(pages[at], "text", _key(at))
+        at: Job(pages[at], "text", key_of(at))
         for at in sorted(wanted)
         if (record := records[at]) is not None and record.paragraphs is None
     }
@@ -199,10 +216,6 @@ def _read_neighbours(
     return texts, sources
 
 
-def _key(at: int) -> str:
-    return f"{at:06d}"
-
-
 def _overleaf(pages: Sequence[Page], at: int) -> Page | None:
     """The next page of the same book."""
     return pages[at + 1] if at + 1 < len(pages) and pages[at + 1].book == pages[at].book else None
@@ -217,12 +230,85 @@ def _window(pages: Sequence[Page], at: int, reach: int) -> list[int]:
     ]
 
 
+class _Sentences(NamedTuple):
+    """The body text around every page."""
+
+    pages: Sequence[Page]
+    texts: Sequence[Sequence[str]]
+    reach: int
+
+    def around(self, at: int) -> list[str]:
+        """The sentences of a page and its neighbours, in order."""
+        return sentences_across(self.texts[other] for other in _window(self.pages, at, self.reach))
+
+
+def _ask_for_mentions(
+    pages: Sequence[Page],
+    records: Sequence[PageRecord | None],
+    sentences: _Sentences,
+    store: PageStore,
+    config: TextbookPairsConfig,
+    out: StageOutput,
+) -> dict[int, Mentions]:
+    """What a language model finds for the figures of each page; nothing where no endpoint is named."""
+    if not config.references_endpoint:
+        return {}
+    asked = {
+        Job(pages[at], "mentions", key_of(at)): record.figures
+        for at, record in enumerate(records)
+        if record and record.figures
+    }
+    answers = find_mentions(
+        asked,
+        lambda job: sentences.around(int(job.key)),
+        store,
+        config,
+        lambda done: out.progress(done, len(asked), "pages", reading="unnumbered mentions"),
+    )
+    found = {}
+    for job, answer in answers.items():
+        if isinstance(answer, BadPage):
+            out.quarantine(job.page.item, answer.reason, answer.detail)
+        else:
+            found[int(job.key)] = answer
+    return found
+
+
+def _find_references(
+    records: Sequence[PageRecord | None], sentences: _Sentences, unnumbered: Mapping[int, Mentions]
+) -> dict[int, list[list[list[str]]]]:
+    """The in-line references of every panel, figure by figure, of each page with figures."""
+    references: dict[int, list[list[list[str]]]] = {}
+    for at, record in enumerate(records):
+        if record is None or not record.figures:
+            continue
+        around = sentences.around(at)
+        others = unnumbered[at].found if at in unnumbered else []
+        references[at] = [
+            [
+                _references_to(figure, panel, around, [m for m in others if m.figure == number])
+                for panel in figure.panels
+            ]
+            for number, figure in enumerate(record.figures)
+        ]
+    return references
+
+
+def _references_to(
+    figure: Figure, panel: Panel, sentences: Sequence[str], unnumbered: Sequence[UnnumberedMention]
+) -> list[str]:
+    """The sentences that mean a panel, in their order."""
+    label = None if panel.label == WHOLE else panel.label
+    wanted = set(references_to(sentences, figure.number, label))
+    wanted.update(mention.sentence for mention in unnumbered if label is None or mention.panel in ("", label))
+    return [sentence for sentence in dict.fromkeys(sentences) if sentence in wanted]
+
+
 def _write_pairs(
     pages: Sequence[Page],
     records: Sequence[PageRecord | None],
-    texts: Sequence[Sequence[str]],
+    references: Mapping[int, Sequence[Sequence[list[str]]]],
     store: PageStore,
-    config: TextbookPairsConfig,
     out: StageOutput,
 ) -> None:
     used: Counter[str] = Counter()
@@ -231,12 +317,10 @@ def _write_pairs(
         for at, (page, record) in enumerate(zip(pages, records, strict=True)):
             if record is None or not record.figures:
                 continue
-            window = _window(pages, at, config.neighbour_pages)
-            sentences = sentences_across(texts[other] for other in window)
-            for figure in record.figures:
+            for figure, of_panels in zip(record.figures, references[at], strict=True):
                 num_panels = len(figure.panels) if len(figure.panels) > 1 else 0
                 count.update(figures=1, kept_whole=bool(figure.kept_whole), panels=num_panels)
-                for panel in figure.panels:
+                for panel, sentences in zip(figure.panels, of_panels, strict=True):
                     row = _pair(page, record, figure, panel, sentences, store.crop(panel.crop))
                     used[row["source_id"]] += 1
                     if used[row["source_id"]] > 1:
@@ -254,16 +338,15 @@ def _write_pairs(
 
 
 def _pair(
-    page: Page, record: PageRecord, figure: Figure, panel: Panel, sentences: Sequence[str], crop: bytes
+    page: Page, record: PageRecord, figure: Figure, panel: Panel, references: list[str], crop: bytes
 ) -> dict[str, Any]:
     """One row of the pair schema, without its id."""
     source_id = f"{page.name}/p{page.number}/{figure.number or 'unnumbered'}/{panel.label or 'whole'}"
     corners = dict(zip(("x0", "y0", "x1", "y1"), panel.box, strict=True))
-    label = None if panel.label == WHOLE else panel.label
     return {
         **image_columns(crop, decode(crop, max_pixels=500_000_000), f"{source_id.replace('/', '-')}.jpg"),
         "caption": panel.caption,
-        "inline_refs": references_to(sentences, figure.number, label),
+        "inline_refs": references,
         "source": "textbook",
         "source_id": source_id,
         "region": {"page": page.number, **corners, "page_width": record.width, "page_height": record.height},
@@ -273,95 +356,3 @@ def _pair(
 
 def _pair_id(source_id: str, image_sha256: str) -> str:
     return "textbook-" + hashlib.sha256(f"{source_id} {image_sha256}".encode()).hexdigest()[:16]
-
-
-def _write_rejected(pages: Sequence[Page], records: Sequence[PageRecord | None], out: StageOutput) -> None:
-    """Lists every region that was looked at and is no figure, with its reason, and counts the reasons."""
-    lines = []
-    count: Counter[str] = Counter()
-    for page, record in zip(pages, records, strict=True):
-        for region in record.rejected if record else []:
-            box = [round(side, 1) for side in region.box]
-            size = {"page_width": record.width, "page_height": record.height} if record else {}
-            line = {"page": f"{page.name}/p{page.number}", "box": box, **size, "reason": region.reason}
-            lines.append(json.dumps(line, ensure_ascii=False) + "\n")
-            count[region.reason] += 1
-    write_atomically(out.path / "rejected.jsonl", "".join(lines))
-    for reason, number in sorted(count.items()):
-        out.metric(f"num_rejected_{reason}", number)
-
-
-def _write_figures(pages: Sequence[Page], records: Sequence[PageRecord | None], out: StageOutput) -> None:
-    """Lists every figure: how its panels got their captions, or why it was kept whole."""
-    lines = []
-    count: Counter[str] = Counter()
-    for page, record in zip(pages, records, strict=True):
-        for figure in record.figures if record else []:
-            line = {
-                "page": f"{page.name}/p{page.number}",
-                "number": figure.number,
-                "panels": [panel.label for panel in figure.panels],
-                "labels_from": figure.labels_from,
-                "kept_whole": figure.kept_whole,
-                "overleaf": figure.overleaf,
-            }
-            lines.append(json.dumps(line, ensure_ascii=False) + "\n")
-            count[figure.labels_from] += 1
-    write_atomically(out.path / "figures.jsonl", "".join(lines))
-    out.metric("num_figures_by_reading_order", count["order"])
-
-
-def _write_contact_sheet(
-    pages: Sequence[Page],
-    records: Sequence[PageRecord | None],
-    texts: Sequence[Sequence[str]],
-    config: TextbookPairsConfig,
-    out: StageOutput,
-) -> None:
-    """Writes `contact_sheet.html`, what reviewers look at."""
-    worth = [at for at, record in enumerate(records) if record and (record.figures or record.rejected)]
-    reviewed = []
-    for at in choose(worth, config.contact_pages):
-        record = records[at]
-        assert record is not None
-        sentences = sentences_across(texts[other] for other in _window(pages, at, config.neighbour_pages))
-        references = [
-            [
-                references_to(sentences, figure.number, None if panel.label == WHOLE else panel.label)
-                for panel in figure.panels
-            ]
-            for figure in record.figures
-        ]
-        reviewed.append(Reviewed(pages[at], record, references))
-    write_atomically(out.path / "contact_sheet.html", contact_sheet(reviewed, len(worth), config))
-
-
-def _write_pages(
-    pages: Sequence[Page], records: Sequence[PageRecord | None], sources: Sequence[TextSource], out: StageOutput
-) -> None:
-    """Lists every page that was read: how crooked it was, and where its text comes from."""
-    lines = []
-    for page, record, source in zip(pages, records, sources, strict=True):
-        if record is None:
-            continue
-        line = {
-            "page": f"{page.name}/p{page.number}",
-            "skew_degrees": record.seen.skew_degrees,
-            "text": source.kind,
-            "text_layer_refused": source.refused,
-        }
-        lines.append(json.dumps(line, ensure_ascii=False) + "\n")
-    write_atomically(out.path / "pages.jsonl", "".join(lines))
-    for kind in ("layer", "ocr"):
-        out.metric(f"num_pages_text_{kind}", sum(source.kind == kind for source in sources))
-
-
-def _draw(
-    pages: Sequence[Page], records: Sequence[PageRecord | None], config: TextbookPairsConfig, out: StageOutput
-) -> None:
-    """Draws the first pages with figures as `plots/<page>.jpg`."""
-    found = [(at, record) for at, record in enumerate(records) if record is not None and record.figures]
-    for at, record in found[: config.num_plots]:
-        plot = out.path / "plots" / f"{_key(at)}-{pages[at].name[:60]}.jpg"
-        plot.parent.mkdir(exist_ok=True)
-        write_atomically(plot, draw_page(pages[at], record, config))

@@ -50,7 +50,7 @@ def test_a_caption_beside_its_picture_is_found() -> None:
 def test_rows_of_panels_reach_their_caption_through_each_other() -> None:
     page = lines((100, 420, 400, "Fig. 1. Four panels"))
     panels = [Box(x, y, x + 140, y + 180) for y in (20, 220) for x in (100, 260)]
-    (group,) = match(find_captions(page, []), panels, page, 40)
+    (group,) = match(find_captions(page, []), panels, page, 90)
     assert sorted(group) == sorted(panels)
 
 
@@ -83,7 +83,7 @@ def test_a_title_without_number_is_a_caption_only_where_the_layout_says_so() -> 
     picture = Box(100, 50, 300, 200)
     regions = [Region("figure_caption", Box(95, 205, 305, 235), 0.7)]
     ((block, matched),) = find_titles(page, regions, [], [picture], 80)
-    assert (block.caption.number, block.caption.title, matched) == ("", "Lipoma of the arm", picture)
+    assert (block.caption.number, block.caption.title, matched) == ("", "Lipoma of the arm", [picture])
     assert find_titles(page, [], [], [picture], 80) == []
     assert find_titles(page, regions, [], [picture, Box(100, 240, 300, 390)], 80) == []
     assert find_titles(lines((100, 210, 300, "Table 3. Ages")), regions, [], [picture], 80) == []

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-BOX_WIDTH_PX = 148
+BOX_WIDTH_PX = 154
 BOX_HEIGHT_PX = 54
-_COLUMN_PX = 182
+_COLUMN_PX = 190
 _ROW_PX = 82
 _MARGIN_PX = 16
 _SWEEPS = 6
@@ -45,7 +45,8 @@ def layout(names: Sequence[str], edges: Sequence[tuple[str, str]]) -> Layout:
         rows.setdefault(columns[name], []).append(name)
     for _ in range(_SWEEPS):
         for column in sorted(rows):
-            rows[column].sort(key=lambda name: _middle(name, edges, rows))
+            middles = _middles(edges, rows)
+            rows[column].sort(key=middles.__getitem__)
     tallest = max(map(len, rows.values()), default=1)
     places = {
         name: (
@@ -62,10 +63,14 @@ def layout(names: Sequence[str], edges: Sequence[tuple[str, str]]) -> Layout:
     )
 
 
-def _middle(name: str, edges: Sequence[tuple[str, str]], rows: dict[int, list[str]]) -> float:
-    heights = {item: place / max(len(row), 1) for row in rows.values() for place, item in enumerate(row)}
-    joined = [heights[other] for edge in edges if name in edge for other in edge if other != name and other in heights]
-    return sum(joined) / len(joined) if joined else heights[name]
+def _middles(edges: Sequence[tuple[str, str]], rows: dict[int, list[str]]) -> dict[str, float]:
+    """For each box, the mean height of those that it is joined to, from 0 to 1; its own where there are none."""
+    heights = {name: place / len(row) for row in rows.values() for place, name in enumerate(row)}
+    middles = {}
+    for name, own in heights.items():
+        joined = [heights[other] for edge in edges if name in edge for other in edge if other != name]
+        middles[name] = sum(joined) / len(joined) if joined else own
+    return middles
 
 
 def path(start: tuple[int, int], end: tuple[int, int]) -> str:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from mlflow import MlflowClient
+from mlflow.entities import Metric, Run
+from mlflow.exceptions import MlflowException
 
 from pathoflow.audit.stores import MissingError, Store, UnreachableError, open_store
 from pathoflow.code import REPOSITORY
 from pathoflow.errors import InputError
+from pathoflow.lineage import find_run
 from pathoflow.references import Reference
 from pathoflow.workdir import WorkDir
 
@@ -110,18 +115,38 @@ class Places:
             MissingError: The run is gone.
             UnreachableError: It cannot be looked up.
         """
-        from mlflow.exceptions import MlflowException
-
         if not uri.startswith("runs:/"):
             return self.store(uri)
         run_id, _, path = uri.removeprefix("runs:/").partition("/")
-        try:
-            run = self.client.get_run(run_id)
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                raise MissingError(f"MLflow has no run {run_id}.") from error
-            raise UnreachableError(str(error)) from error
-        return self.store(f"{run.info.artifact_uri}/{path}")
+        return self.store(f"{self.run(run_id).info.artifact_uri}/{path}")
+
+    def run(self, run_id: str) -> Run:
+        """A run of MLflow.
+
+        Raises:
+            MissingError: It is gone.
+            UnreachableError: It cannot be looked up.
+        """
+        with _answering():
+            return self.client.get_run(run_id)
+
+    def find_run(self, identity: str) -> Run | None:
+        """The run that published an output, if MLflow knows one.
+
+        Raises:
+            UnreachableError: It cannot be looked up.
+        """
+        with _answering():
+            return find_run(self.client, identity)
+
+    def metric_history(self, run_id: str, name: str) -> list[Metric]:
+        """Every point of a run's metric.
+
+        Raises:
+            UnreachableError: They cannot be looked up.
+        """
+        with _answering():
+            return list(self.client.get_metric_history(run_id, name))
 
     def _here(self, uri: str) -> str:
         """A recorded path as it is now: a work directory may have been moved or copied with its stores."""
@@ -130,8 +155,17 @@ class Places:
             return uri
         path = Path(unquote(parts.path) if parts.scheme else uri)
         if self._recorded_root and path.is_relative_to(self._recorded_root):
-            return str(self.workdir.root / path.relative_to(self._recorded_root))
+            moved = self.workdir.root / path.relative_to(self._recorded_root)
+            # Runs that were made after the move went where MLflow's experiment still points.
+            return str(moved if moved.exists() or not path.exists() else path)
         return str(path)
+
+    @property
+    def moved_from(self) -> Path | None:
+        """Where the work directory lay when its MLflow store was made, if that is elsewhere."""
+        if self.workdir is None or self._recorded_root in (None, self.workdir.root):
+            return None
+        return self._recorded_root
 
     @cached_property
     def _recorded_root(self) -> Path | None:
@@ -141,3 +175,16 @@ class Places:
             if path.parts[-2:] == ("mlflow", "artifacts"):
                 return path.parent.parent
         return None
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    """Turns what MLflow's client raises into what an audit tells apart."""
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            raise MissingError(str(error)) from error
+        raise UnreachableError(str(error)) from error
+    except OSError as error:
+        raise UnreachableError(str(error)) from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
 
 from pathoflow.audit.links import Links
 from pathoflow.audit.places import Places
@@ -23,10 +22,12 @@ def load_run(places: Places, run_id: str | None, links: Links) -> Run | None:
         return None
     where = f"run {run_id}"
     try:
-        run = places.client.get_run(run_id)
-    except MlflowException as error:
-        gone = error.error_code == "RESOURCE_DOES_NOT_EXIST"
-        links.unknown("run", "is gone from MLflow" if gone else f"cannot be looked up: {error}", where)
+        run = places.run(run_id)
+    except MissingError:
+        links.unknown("run", "is gone from MLflow", where)
+        return None
+    except UnreachableError as error:
+        links.unknown("run", f"cannot be looked up: {error}", where)
         return None
     if run.info.lifecycle_stage != "active":
         links.unknown(
@@ -102,7 +103,11 @@ def _check_figures(places: Places, run: Run, manifest: Manifest, links: Links) -
             links.unknown("run's figures", f"is missing; the manifest says {value:g}", where)
             continue
         # A series of the same name has later points than the final figure.
-        points = places.client.get_metric_history(run.info.run_id, name)
+        try:
+            points = places.metric_history(run.info.run_id, name)
+        except (MissingError, UnreachableError) as error:
+            links.unknown("run's figures", f"cannot be looked up: {error}", where)
+            continue
         if not any(point.value == value for point in points if point.timestamp == 0):
             links.failed("run's figures", f"says {latest:g}, but the manifest says {value:g}", where)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
 if TYPE_CHECKING:
@@ -13,6 +15,17 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 2**20
 _ATTEMPTS = 3
+_NOT_THERE = ("NoSuchKey", "NoSuchBucket", "NoSuchObject")
+
+Answer = TypeVar("Answer")
+
+
+class Entry(NamedTuple):
+    """A stored file as a listing has it; `modified_s` in seconds since the epoch."""
+
+    name: str
+    num_bytes: int
+    modified_s: float
 
 
 class MissingError(Exception):
@@ -59,6 +72,17 @@ class FolderStore:
             if path.is_symlink() or not path.is_dir()
         }
 
+    def entries(self) -> Iterator[Entry]:
+        """Every regular file below the root."""
+        for path in sorted(self._root.rglob("*")):
+            if path.is_file():
+                state = path.stat()
+                yield Entry(path.relative_to(self._root).as_posix(), state.st_size, state.st_mtime)
+
+    def remove(self, name: str) -> None:
+        """Removes one file."""
+        (self._root / name).unlink(missing_ok=True)
+
     def chunks(self, name: str) -> Iterator[bytes | memoryview]:
         """The content of one file through one buffer."""
         buffer = bytearray(CHUNK_BYTES)
@@ -84,22 +108,36 @@ class BucketStore:
 
     def names(self) -> set[str]:
         """Every object below the prefix."""
+        return {entry.name for entry in self.entries()}
+
+    def entries(self) -> Iterator[Entry]:
+        """Every object below the prefix.
+
+        Raises:
+            UnreachableError: The store cannot be asked.
+        """
         from minio.error import MinioException
         from urllib3.exceptions import HTTPError
 
         start = f"{self._prefix}/" if self._prefix else ""
         try:
-            found = self._client.list_objects(self._bucket, prefix=start, recursive=True)
-            return {str(item.object_name)[len(start) :] for item in found if not item.is_dir}
-        except (MinioException, HTTPError) as error:
+            for item in self._client.list_objects(self._bucket, prefix=start, recursive=True):
+                if not item.is_dir:
+                    modified = item.last_modified.timestamp() if item.last_modified else time.time()
+                    yield Entry(str(item.object_name)[len(start) :], int(item.size or 0), modified)
+        except (MinioException, HTTPError, OSError) as error:
             raise UnreachableError(str(error)) from error
+
+    def remove(self, name: str) -> None:
+        """Removes one object."""
+        self._ask(lambda key: self._client.remove_object(self._bucket, key), name)
 
     def chunks(self, name: str) -> Iterator[bytes | memoryview]:
         """The content of one object as it comes over the wire; a broken connection is taken up where it broke."""
         from minio.error import MinioException, S3Error
         from urllib3.exceptions import HTTPError
 
-        key = f"{self._prefix}/{name}" if self._prefix else name
+        key = self._key(name)
         done, attempt = 0, 0
         while True:
             response = None
@@ -110,7 +148,7 @@ class BucketStore:
                     yield piece
                 return
             except S3Error as error:
-                if error.code in ("NoSuchKey", "NoSuchBucket"):
+                if error.code in _NOT_THERE:
                     raise MissingError(str(error)) from error
                 if error.code == "InvalidRange" and done:
                     return
@@ -123,6 +161,51 @@ class BucketStore:
                 if response is not None:
                     response.close()
                     response.release_conn()
+
+    def size(self, name: str) -> int:
+        """Bytes of one object.
+
+        Raises:
+            MissingError: There is no such object.
+            UnreachableError: The store cannot be asked.
+        """
+        return int(self._ask(lambda key: self._client.stat_object(self._bucket, key), name).size or 0)
+
+    def part(self, name: str, start: int, length: int) -> bytes:
+        """A part of one object.
+
+        Raises:
+            MissingError: There is no such object.
+            UnreachableError: The store cannot be asked.
+        """
+
+        def get(key: str) -> bytes:
+            response = self._client.get_object(self._bucket, key, offset=start, length=length)
+            try:
+                return bytes(response.read())
+            finally:
+                response.close()
+                response.release_conn()
+
+        return self._ask(get, name)
+
+    def _ask(self, question: Callable[[str], Answer], name: str) -> Answer:
+        from minio.error import MinioException, S3Error
+        from urllib3.exceptions import HTTPError
+
+        attempt = 0
+        while True:
+            try:
+                return question(self._key(name))
+            except S3Error as error:
+                if error.code in _NOT_THERE:
+                    raise MissingError(str(error)) from error
+                attempt = _again(attempt, error)
+            except (MinioException, HTTPError, OSError) as error:
+                attempt = _again(attempt, error)
+
+    def _key(self, name: str) -> str:
+        return f"{self._prefix}/{name}" if self._prefix else name
 
 
 class ServerStore:
@@ -217,3 +300,51 @@ def _again(attempt: int, error: Exception) -> int:
     if attempt + 1 >= _ATTEMPTS:
         raise UnreachableError(str(error)) from error
     return attempt + 1
+
+
+def random_access(store: Store, name: str) -> BinaryIO:
+    """A file of a store that can be read from any place, for formats that are read in parts.
+
+    Raises:
+        MissingError: There is no such file.
+        UnreachableError: The store cannot be asked, or not for parts of a file.
+    """
+    if isinstance(store, FolderStore):
+        try:
+            return (Path(store.root) / name).open("rb")
+        except FileNotFoundError as error:
+            raise MissingError(str(error)) from error
+    if isinstance(store, BucketStore):
+        return io.BufferedReader(_RemoteFile(store, name), CHUNK_BYTES)
+    raise UnreachableError(f"{store.root} cannot be read in parts.")
+
+
+class _RemoteFile(io.RawIOBase):
+    """An object of a bucket, read by ranges."""
+
+    def __init__(self, store: BucketStore, name: str) -> None:
+        self._store, self._name = store, name
+        self._size, self._position = store.size(name), 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = start + offset
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        length = min(len(buffer), self._size - self._position)
+        if length <= 0:
+            return 0
+        content = self._store.part(self._name, self._position, length)
+        buffer[: len(content)] = content
+        self._position += len(content)
+        return len(content)

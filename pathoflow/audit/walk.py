@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 from pathoflow.audit.hashing import hash_all
 from pathoflow.audit.kubeflow import check_kfp_run
@@ -16,12 +17,16 @@ from pathoflow.audit.report import AuditReport, Link, Output, Verdict
 from pathoflow.audit.runs import check_run, load_run, logged_manifest
 from pathoflow.audit.stores import MissingError, UnreachableError
 from pathoflow.audit.tags import check_tags
+from pathoflow.audit.trust import Trust, check_trust
 from pathoflow.audit.versions import Version, find_version
 from pathoflow.errors import SealError
-from pathoflow.lineage import LINEAGE_TAG, find_run, read_references
+from pathoflow.lineage import LINEAGE_TAG, read_references
 from pathoflow.references import Reference
 from pathoflow.sealing import Manifest
 from pathoflow.tracking import IDENTITY_TAG, REFERENCE_TAG
+
+if TYPE_CHECKING:
+    from pathoflow.registry.access import Registry
 
 
 def audit(
@@ -29,6 +34,7 @@ def audit(
     places: Places,
     *,
     with_md5: bool = False,
+    registry: Callable[[], Registry] | None = None,
     workers: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> AuditReport:
@@ -38,6 +44,8 @@ def audit(
         asked: `MODEL`, `MODEL@ALIAS` or `MODEL/VERSION`.
         places: The stores to look in.
         with_md5: Check DVC's own digest of each data file beside the manifest's SHA-256.
+        registry: Opens the registry, whose signatures and decision log are verified, too; without it, the report says
+            nothing of them.
         workers: Threads that hash; by default one for each core.
         progress: Is told of bytes as they are read, from several threads.
 
@@ -48,7 +56,7 @@ def audit(
         InputError: There is no such model, alias or version.
     """
     started, clock = datetime.now(UTC), time.perf_counter()
-    facts = {
+    facts: dict[str, Any] = {
         "asked": asked,
         "registry": places.tracking_uri,
         "started_at": started.isoformat(timespec="seconds"),
@@ -59,8 +67,8 @@ def audit(
         link = Link(
             subject="version", check="registry", verdict=Verdict.UNKNOWN, detail=str(error), where=places.tracking_uri
         )
-        nothing = {"aliases": (), "outputs": (), "edges": (), "tags": {}}
-        return AuditReport(model=asked, version="?", took_s=0.0, links=(link,), **facts, **nothing)
+        facts |= {"aliases": (), "outputs": (), "edges": (), "tags": {}}
+        return AuditReport(model=asked, version="?", took_s=time.perf_counter() - clock, links=(link,), **facts)
     walk = _Walk(version, places, with_md5=with_md5)
     walk.collect()
     found = hash_all(
@@ -72,6 +80,9 @@ def audit(
         output.judge(found)
     walk.check_version()
     names = walk.names()
+    model = walk.model
+    manifest = model.manifest if model else None
+    trust = check_trust(registry, version, manifest) if registry else Trust(Links("registry"))
     outputs = [
         Output(
             name=names[output.identity],
@@ -87,10 +98,13 @@ def audit(
         version=version.number,
         aliases=version.aliases,
         took_s=time.perf_counter() - clock,
-        links=tuple(walk.links(names)),
+        links=tuple(walk.registry.found + trust.links.found + walk.links(names)),
         outputs=tuple(outputs),
         edges=tuple(walk.edges(names)),
         tags=version.tags,
+        gates=tuple(trust.gates),
+        approvals=tuple(trust.approvals),
+        history=tuple(trust.history),
         **facts,
     )
 
@@ -100,12 +114,14 @@ class _Walk:
 
     Attributes:
         outputs: By identity.
+        model: The version's own model, once the version was checked.
         registry: Links about the version's record itself.
     """
 
     def __init__(self, version: Version, places: Places, *, with_md5: bool) -> None:
         self.version, self.places, self._with_md5 = version, places, with_md5
         self.outputs: dict[str, StoredOutput] = {}
+        self.model: StoredOutput | None = None
         self.registry = Links("version")
         self._history = History(places.repository)
         self._references = self._recorded_references()
@@ -150,8 +166,12 @@ class _Walk:
         """Where an output lies: by the version's own record, or by the run that published it."""
         if identity in self._references:
             return self._references[identity]
-        run = find_run(self.places.client, identity)
-        links.unknown("reference", f"{identity} is not in the version's lineage", f"{self.version.label}")
+        links.unknown("reference", f"{identity} is not in the version's lineage", self.version.label)
+        try:
+            run = self.places.find_run(identity)
+        except (MissingError, UnreachableError) as error:
+            links.unknown("run", f"cannot be looked up: {error}", identity)
+            run = None
         if run:
             return Reference.model_validate_json(run.data.tags[REFERENCE_TAG])
         return Reference(stage=stage, kind="data", identity=identity)
@@ -185,7 +205,7 @@ class _Walk:
         """What the registry says of the version, against what was reached."""
         version, links = self.version, self.registry
         links.equal("status", version.status, "READY", version.label, told_by="a finished registration")
-        model = self._model()
+        model = self.model = self._model()
         check_tags(version, model.manifest if model else None, list(self.outputs.values()), links)
         check_kfp_run(version, self.places, links)
 
@@ -231,8 +251,8 @@ class _Walk:
         ]
 
     def links(self, names: dict[str, str]) -> list[Link]:
-        """Every link, those of the registry first."""
-        found = list(self.registry.found)
+        """Every link of the outputs."""
+        found: list[Link] = []
         for identity, output in self.outputs.items():
             found += [link.model_copy(update={"subject": names[identity]}) for link in output.links.found]
         return found

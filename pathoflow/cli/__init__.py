@@ -152,6 +152,80 @@ def audit(
     raise typer.Exit(run_audit(options))
 
 
+@app.command()
+def lineage(
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="A pair_id, source_id, book, image's SHA-256, shard (STAGE/PATH), stage, identity or version.",
+            metavar="DATASET|MODEL",
+        ),
+    ],
+    forward: Annotated[
+        bool, typer.Option("--forward", help="Show what stands on it instead of what it was made from.")
+    ] = False,
+    workdir: Annotated[
+        Path | None, typer.Option(help="A local run. Default: the services of the environment.", metavar="DIR")
+    ] = None,
+    index: Annotated[Path | None, typer.Option(help="Where the index is kept.", metavar="DIR")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show what a model was made from, or which models were trained on a book, shard, image or pair.
+
+    Examples:
+    - `pathoflow lineage bench_primer --forward --workdir runs/demo`
+    - `pathoflow lineage patho-r1.prod@champion`
+    """
+    from pathoflow.cli.lineage import show_lineage
+
+    raise typer.Exit(show_lineage(what, workdir, index, ahead=forward, as_json=json))
+
+
+@app.command()
+def reproduce(
+    version: Annotated[str, typer.Argument(help="The version to repeat.", metavar="MODEL/VERSION")],
+    workdir: Annotated[Path, typer.Option(help="Gets the repeated run; must be new.", metavar="DIR")],
+    from_: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", help="Local run that the version is in. Default: the services of the environment.", metavar="DIR"
+        ),
+    ] = None,
+    sources: Annotated[
+        Path | None, typer.Option(help="Folder with the files from outside, if they moved.", metavar="DIR")
+    ] = None,
+    code: Annotated[
+        Path | None, typer.Option(help="Clone that has the recorded commit. Default: this one.", metavar="DIR")
+    ] = None,
+) -> None:
+    """Run a version's pipeline again as it was recorded, and tell what came out the same; exit 1 if something differs.
+
+    Example: `pathoflow reproduce patho-r1-smoke.dev/1 --from runs/demo --workdir runs/again`
+    """
+    from pathoflow.cli.reproduce import repeat
+
+    raise typer.Exit(repeat(version, workdir, from_, sources, code))
+
+
+@app.command()
+def gc(
+    workdir: Annotated[
+        Path | None, typer.Option(help="A local run. Default: the services of the environment.", metavar="DIR")
+    ] = None,
+    older_than: Annotated[float, typer.Option(min=0, help="Keep what is younger.", metavar="DAYS")] = 7.0,
+    delete: Annotated[bool, typer.Option("--delete", help="Remove it; without this, it is only shown.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="List every item.")] = False,
+    backend_store_uri: Annotated[
+        str | None,
+        typer.Option(help="MLflow's database, which `mlflow gc` needs to remove a server's runs for good."),
+    ] = None,
+) -> None:
+    """Show, and with --delete remove, runs, data and checkpoints that no registered version needs."""
+    from pathoflow.cli.gc import collect_garbage
+
+    raise typer.Exit(collect_garbage(workdir, older_than, backend_store_uri, delete=delete, every=all_))
+
+
 @app.command(name="compile")
 def compile_(
     recipe: RecipeOption = "smoke",

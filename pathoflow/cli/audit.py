@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -14,7 +15,9 @@ from rich.tree import Tree
 
 from pathoflow.audit import AuditReport, Link, Places, Verdict, audit
 from pathoflow.code import REPOSITORY
+from pathoflow.errors import ConfigError
 from pathoflow.files import write_atomically
+from pathoflow.registry.access import Registry
 
 _WIDE = 400
 _LOOKS = {
@@ -57,11 +60,14 @@ def run_audit(options: AuditOptions) -> int:
     """Audits, prints the verdicts, writes the files asked for and returns 0, 1 or 2 for PASS, FAIL or UNKNOWN.
 
     Raises:
+        ConfigError: A statement is wanted and no key given.
         InputError: There is no such version or work directory.
         SignatureError: The key cannot be used.
     """
     # A server that is away is a verdict; waiting minutes for it helps nobody.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    if options.attest is not None and options.key is None:
+        raise ConfigError("--attest needs --key FILE, the private key that signs the statement.")
     repository = options.code or REPOSITORY
     if options.workdir:
         places = Places.of_workdir(options.workdir, sources=options.sources, repository=repository)
@@ -114,7 +120,12 @@ def _audit_visibly(options: AuditOptions, places: Places) -> AuditReport:
                 progress.advance(task, num_bytes)
 
         watched = advance if console.is_terminal else None
-        return audit(options.asked, places, with_md5=options.with_md5, progress=watched)
+        registry = partial(_open_registry, options.workdir)
+        return audit(options.asked, places, with_md5=options.with_md5, registry=registry, progress=watched)
+
+
+def _open_registry(workdir: Path | None) -> Registry:
+    return Registry.of_workdir(workdir) if workdir else Registry.from_environment()
 
 
 def _write(report: AuditReport, options: AuditOptions) -> None:
@@ -128,6 +139,15 @@ def _write(report: AuditReport, options: AuditOptions) -> None:
         from pathoflow.audit.dossier import render
 
         write_atomically(options.html, render(report))
+    if options.bom is not None:
+        from pathoflow.audit.bom import bill_of_materials
+
+        write_atomically(options.bom, bill_of_materials(report))
+    if options.attest is not None and options.key is not None:
+        from pathoflow.audit.attestation import attest
+        from pathoflow.signing import KeyFile
+
+        write_atomically(options.attest, attest(report, KeyFile.load(options.key)) + b"\n")
 
 
 def _sentence(link: Link) -> str:

@@ -1,0 +1,193 @@
+"""Who stands behind a version: the signature over its files, the decision log, and the approvals in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pathoflow.audit.links import Links
+from pathoflow.audit.report import Step
+from pathoflow.audit.versions import Version
+from pathoflow.errors import InputError, PathoflowError, RegistryError, SignatureError
+from pathoflow.sealing import Manifest
+from pathoflow.tracking import IDENTITY_TAG
+
+if TYPE_CHECKING:
+    from pathoflow.registry.access import Registry
+    from pathoflow.registry.decisions import Entry
+
+
+@dataclass
+class Trust:
+    """What the registry's signed records say of a version.
+
+    Attributes:
+        links: What was checked.
+        gates: The answers of the gates of its promotion, as they were logged.
+        approvals: Approvals of its weights, with whether they count now.
+        history: Every decision about it.
+    """
+
+    links: Links = field(default_factory=lambda: Links("registry"))
+    gates: list[dict[str, Any]] = field(default_factory=list)
+    approvals: list[dict[str, Any]] = field(default_factory=list)
+    history: list[Step] = field(default_factory=list)
+
+
+def check_trust(open_registry: Callable[[], Registry], version: Version, manifest: Manifest | None) -> Trust:
+    """Verifies the signature over the model's files, and the decision log as a whole.
+
+    Args:
+        open_registry: Opens the registry; its settings may be missing or wrong.
+        version: The version.
+        manifest: The model's manifest, if a sound copy was found.
+    """
+    trust = Trust()
+    try:
+        registry = open_registry()
+        trusted = registry.trusted
+    except PathoflowError as error:
+        trust.links.unknown("keys", str(error), "the registry's settings")
+        return trust
+    throwaway = [key.name for key in trusted.every if key.is_throwaway]
+    names = ", ".join(key.name for key in trusted.every)
+    warning = " A throw-away key made them: they prove that nothing changed, not who made it." if throwaway else ""
+    trust.links.passed("keys", f"trusted: {names}.{warning}", str(registry.trusted_folder))
+    _check_signature(registry, manifest, trust.links)
+    entries = _check_log(registry, trust.links)
+    _tell_history(entries, version, trust)
+    _check_decisions(entries, version, trust.links)
+    if manifest is not None:
+        _tell_approvals(registry, entries, version, manifest, trust)
+    return trust
+
+
+def _check_signature(registry: Registry, manifest: Manifest | None, links: Links) -> None:
+    from pathoflow.registry.verification import verify_signature
+
+    where = registry.objects.url
+    if manifest is None:
+        links.unknown("signature", "the model's manifest, which is signed, is not known", where)
+        return
+    prefix = f"signatures/{manifest.identity.removeprefix('sha256:')}/"
+    try:
+        if not registry.objects.list(prefix):
+            links.unknown("signature", f"nobody signed {manifest.identity}", f"{where}/{prefix}")
+            return
+        signed = verify_signature(registry, manifest)
+    except SignatureError as error:
+        links.failed("signature", str(error), f"{where}/{prefix}")
+    except (RegistryError, OSError) as error:
+        links.unknown("signature", str(error), f"{where}/{prefix}")
+    else:
+        links.passed("signature", f"{len(signed.files)} files, by {signed.signer.name}", f"{where}/{prefix}")
+
+
+def _check_log(registry: Registry, links: Links) -> list[Entry]:
+    where = f"{registry.objects.url}/log"
+    try:
+        report = registry.log.verify()
+    except (PathoflowError, OSError) as error:
+        links.unknown("decision log", str(error), where)
+        return []
+    for problem in report.problems:
+        # A log that was cut short is a record that is gone; any other sign is one of a change.
+        if "cut short" in problem or "is missing" in problem:
+            links.unknown("decision log", problem, where)
+        else:
+            links.failed("decision log", problem, where)
+    if not report.entries and not report.problems:
+        links.unknown("decision log", "is empty", where)
+    elif not report.problems:
+        notes = f" {' '.join(report.notes)}" if report.notes else ""
+        links.passed("decision log", f"{len(report.entries)} entries, one chain.{notes}", where)
+    return report.entries
+
+
+def _concerns(entry: Entry, version: Version) -> bool:
+    """Whether an entry is about a version, or about the same model in an earlier stage."""
+    from pathoflow.registry.names import split
+
+    details, identity = entry.details, version.tags.get(IDENTITY_TAG)
+    same_model = entry.model == split(version.name)[0]
+    return same_model and (
+        details.get("identity") == identity
+        or version.label in (details.get("version"), details.get("from"))
+        or version.source == f"models:/{details.get('version')}"
+    )
+
+
+def _tell_history(entries: list[Entry], version: Version, trust: Trust) -> None:
+    for entry in entries:
+        if not _concerns(entry, version):
+            continue
+        details = entry.details
+        words = [str(details[name]) for name in ("version", "from", "to", "reason") if details.get(name)]
+        trust.history.append(
+            Step(
+                at=entry.at,
+                who=f"{entry.actor} (key {entry.signer.name})",
+                what=entry.action,
+                detail=" → ".join(words),
+            )
+        )
+        if gates := details.get("gates"):
+            trust.gates = [gate for gate in gates if isinstance(gate, Mapping)]
+
+
+def _check_decisions(entries: list[Entry], version: Version, links: Links) -> None:
+    """The log says of every version how it came to be, and of every stage which version is its champion."""
+    if not entries:
+        return
+    made = [
+        entry
+        for entry in entries
+        if entry.action in ("register", "promote") and entry.details.get("version") == version.label
+    ]
+    where = f"log, {version.label}"
+    identity = version.tags.get(IDENTITY_TAG)
+    if not made:
+        links.unknown("decision", "no entry of the log tells how this version came to be", where)
+    else:
+        links.equal(
+            "decision",
+            identity,
+            str(made[-1].details.get("identity")),
+            f"{version.label}, tag {IDENTITY_TAG}",
+            told_by=f"entry {made[-1].seq} of the log",
+        )
+    states = [entry.details["after"] for entry in entries if version.name in entry.details.get("after", {})]
+    if not states:
+        return
+    champion = states[-1][version.name].get("champion")
+    is_champion = str(champion) == version.number
+    if ("champion" in version.aliases) != is_champion:
+        said = f"{version.name}/{champion}" if champion else "nobody"
+        links.failed("alias", f"the log names {said} as the champion", f"{version.name}@champion")
+    elif is_champion:
+        links.passed("alias", "is the champion, as the log says", f"{version.name}@champion")
+
+
+def _tell_approvals(
+    registry: Registry, entries: list[Entry], version: Version, manifest: Manifest, trust: Trust
+) -> None:
+    from pathoflow.registry.approvals import judge
+    from pathoflow.registry.names import split
+    from pathoflow.registry.verification import weights_digest
+
+    model, weights = split(version.name)[0], weights_digest(manifest)
+    try:
+        counting, refused = judge(
+            entries, registry.trusted, model=model, stage="prod", weights=weights, identity=manifest.identity
+        )
+    except (PathoflowError, InputError) as error:
+        trust.links.unknown("approvals", str(error), "log")
+        return
+    for approval in counting:
+        state = f"counts until {approval.expires_at}"
+        trust.approvals.append({"by": approval.approver, "at": approval.at, "state": state})
+    about_others = "is for other weights"
+    trust.approvals += [
+        {"by": "", "at": "", "state": reason} for reason in refused if not reason.endswith(about_others)
+    ]

@@ -1,0 +1,108 @@
+"""The clean-up takes what no version needs, and nothing else; where that is not known, it takes nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+
+import pytest
+
+from pathoflow.audit import Places, Verdict, audit
+from pathoflow.audit.gc import clean, plan
+from pathoflow.audit.outputs import object_name
+from pathoflow.errors import BusyError, InputError
+from pathoflow.workdir import WorkDir
+from tests.lineage.registered import MODEL, commit_of, make_books, make_repository, run_pipeline
+from tests.pathoflow.audit.tampering import client, reference
+
+
+@pytest.fixture(scope="module")
+def used(tmp_path_factory, empty_store):
+    """A work directory whose first version was deleted, so that only its second one is registered."""
+    root = tmp_path_factory.mktemp("gc")
+    workdir = WorkDir(root / "work")
+    workdir.create()
+    workdir.mlflow.mkdir()
+    shutil.copyfile(empty_store, workdir.mlflow / "mlflow.db")
+    books, commit = make_books(root), commit_of(repository := make_repository(root))
+    run_pipeline(workdir, books, commit)
+    first = {stage: reference(workdir, stage) for stage in ("corpus", "rl", "textbook_pairs")}
+    run_pipeline(workdir, books, commit, corpus={"heldout_every": 3})
+    (workdir.state / "scratch" / "rl" / "0123").mkdir(parents=True)
+    (workdir.state / "scratch" / "rl" / "0123" / "checkpoint").write_bytes(b"x" * 1000)
+    places = Places.of_workdir(workdir.root, repository=repository)
+    return places, first
+
+
+def names(wanted) -> set[str]:
+    return {item.name for item in wanted.items}
+
+
+def test_what_a_version_needs_is_never_in_the_plan(used):
+    places, first = used
+    # The first registration's own output is in no lineage.
+    of_first = {reference.run_id for reference in first.values()}
+    assert not of_first & names(plan(places, 0))
+    assert len(plan(places, 0).items) < 8
+    assert plan(places, 7).items == []
+    client(places.workdir).delete_model_version(MODEL, "1")
+    wanted = plan(places, 0)
+    assert {item.kind for item in wanted.items} == {"checkpoint", "DVC object", "MLflow run"}
+    assert {first["corpus"].run_id, first["rl"].run_id} <= names(wanted)
+    assert object_name(str(first["corpus"].dvc_md5)) in names(wanted)
+    # Both versions were made from the same pairs.
+    assert object_name(str(first["textbook_pairs"].dvc_md5)) not in names(wanted)
+    assert first["textbook_pairs"].run_id not in names(wanted)
+
+
+def test_a_version_without_lineage_stops_everything(used):
+    places, _ = used
+    mlflow = client(places.workdir)
+    mlflow.create_registered_model("by hand")
+    mlflow.create_model_version("by hand", "/tmp")
+    before = sorted(path for path in places.workdir.root.rglob("*") if path.suffix != ".lock")
+    with pytest.raises(InputError, match="by hand/1 has no readable lineage"):
+        clean(places, plan(places, 0), 0)
+    assert sorted(path for path in places.workdir.root.rglob("*") if path.suffix != ".lock") == before
+    mlflow.delete_registered_model("by hand")
+
+
+def test_a_needed_run_in_the_waste_bin_stops_everything(used):
+    places, _ = used
+    run_id = str(reference(places.workdir, "rl").run_id)
+    client(places.workdir).delete_run(run_id)
+    with pytest.raises(InputError, match=f"restore --run-id {run_id}"):
+        clean(places, plan(places, 0), 0)
+    client(places.workdir).restore_run(run_id)
+
+
+def test_a_run_in_progress_stops_everything(used):
+    places, _ = used
+    with places.workdir.lock(), pytest.raises(BusyError):
+        clean(places, plan(places, 0), 0)
+
+
+def test_a_copied_work_directory_is_not_cleaned_where_it_was_made(used, tmp_path):
+    places, _ = used
+    copy = shutil.copytree(places.workdir.root, tmp_path / "copy")
+    elsewhere = Places.of_workdir(copy)
+    with pytest.raises(InputError, match="was made at"):
+        clean(elsewhere, plan(elsewhere, 0), 0)
+
+
+def test_the_clean_up_frees_the_rest_and_the_version_stays_whole(used):
+    """The last test of this module: it removes what the others look at."""
+    places, first = used
+    wanted = plan(places, 0)
+    assert first["rl"].run_id in names(wanted)
+    # What changed since the plan is left alone.
+    os.utime(places.workdir.dvc / "remote" / object_name(str(first["corpus"].dvc_md5)), times=(time.time() + 60,) * 2)
+    clean(places, wanted, 0)
+    assert (places.workdir.dvc / "remote" / object_name(str(first["corpus"].dvc_md5))).exists()
+    assert plan(places, 0).items == []
+    assert not (places.workdir.mlflow / "artifacts" / str(first["rl"].run_id)).exists()
+    assert not (places.workdir.state / "scratch" / "rl" / "0123").exists()
+    report = audit(f"{MODEL}/2", places)
+    assert [link.detail for link in report.problems] == []
+    assert report.verdict is Verdict.PASS

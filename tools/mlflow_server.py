@@ -1,7 +1,8 @@
 """Starts MLflow as a team would run it: PostgreSQL, logins, checked host names, no pickle, no job execution.
 
-`make mlflow-up`, or `python -m tools.mlflow_server --dir runs/mlflow-server`: it needs Debian's `postgresql` package, and
-ends both servers on Ctrl-C. The data stay in the directory; so does the administrator's password, in `admin.password`.
+`make mlflow-up`, or `python -m tools.mlflow_server --dir runs/mlflow-server`: it needs Debian's `postgresql` package,
+and ends both servers on Ctrl-C. The data stay in the directory, with the administrator's password in
+`admin.password`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pathoflow.errors import InputError
-from pathoflow.files import write_atomically
 from pathoflow.processes import die_with_parent
 
 ADMIN = "admin"
@@ -70,6 +70,8 @@ def postgres(directory: Path) -> Iterator[str]:
         raise InputError("PostgreSQL is not installed. On Debian: apt-get install postgresql.")
     user = "postgres" if os.geteuid() == 0 else None
     directory.mkdir(parents=True, exist_ok=True)
+    # PostgreSQL trusts whoever reaches its socket, so that nobody else may.
+    directory.chmod(0o700)
     if user:
         account = pwd.getpwnam(user)
         for path in (directory, *directory.rglob("*")):
@@ -82,7 +84,7 @@ def postgres(directory: Path) -> Iterator[str]:
         command = [str(programs / "postgres"), "-D", str(data), "-k", str(sockets), "-c", "listen_addresses="]
         server = _start(command, log, user=user, environment=dict(os.environ))
     try:
-        _wait(lambda: (sockets / ".s.PGSQL.5432").exists(), server, directory / "postgres.log")
+        _wait((sockets / ".s.PGSQL.5432").exists, server, directory / "postgres.log")
         _create_databases(str(sockets))
         yield f"postgresql+psycopg2://mlflow@/mlflow?host={sockets}"
     finally:
@@ -180,7 +182,9 @@ def _secret(path: Path) -> str:
     return path.read_text()
 
 
-def _start(command: list[str], log: object, *, user: str | None, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+def _start(
+    command: list[str], log: object, *, user: str | None, environment: dict[str, str]
+) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         command,
         user=user,

@@ -288,7 +288,11 @@ class DecisionLog:
             return Head(0, NOTHING, {})
         try:
             where = f"{HEAD_KEY} in {self.objects.url}"
-            said = verify_statement(content, self._trusted.registrars, HEAD, where).predicate
+            keys = (*self._trusted.registrars, *(key for key, _ in self._trusted.retired))
+            statement = verify_statement(content, keys, HEAD, where)
+            said = statement.predicate
+            if not self._trusted.may_sign(statement.signer, int(said["seq"])):
+                raise SignatureError(f"{where} was signed by {statement.signer.name} after that key was retired.")
             return Head(int(said["seq"]), str(said["digest"]), dict(said["states"]))
         except (SignatureError, KeyError, TypeError, ValueError) as error:
             raise RegistryError(
@@ -313,7 +317,10 @@ class DecisionLog:
         where = f"{_key(seq)} in {self.objects.url}"
         if not content:
             raise SignatureError(f"{where} is empty.")
-        statement = verify_statement(content, self._trusted.every, DECISION, where)
+        keys = (*self._trusted.every, *(key for key, _ in self._trusted.retired))
+        statement = verify_statement(content, keys, DECISION, where)
+        if not self._trusted.may_sign(statement.signer, seq):
+            raise SignatureError(f"{where} was signed by {statement.signer.name} after that key was retired.")
         said = statement.predicate
         try:
             entry = Entry(

@@ -76,12 +76,16 @@ def test_expired_revoked_and_untrusted_approvals_do_not_count(staged, monkeypatc
     with pytest.raises(RefusedError, match="was revoked before"):
         approvals.revoke(staged.registry(), given.id, "")
     approvals.approve(staged.registry(staged.bob), "toy/2", "prod", 1, "")
-    trusted = staged.workdir.root / "keys" / "trusted" / "approvers"
-    (trusted / "bob.pub").rename(trusted / "bob.was")
-    with pytest.raises(Exception, match="not trusted"):
-        staged.promote("toy/2", "prod")
-    (trusted / "bob.was").rename(trusted / "bob.pub")
-    staged.promote("toy/2", "prod")
+    trusted = staged.workdir.root / "keys" / "trusted"
+    TrustedKeys.retire(trusted, "bob", staged.registry().log.head().seq)
+    refused(staged, "not trusted for it")
+    assert staged.registry().log.verify().problems == []
+    with pytest.raises(SignatureError, match="is not trusted"):
+        approvals.approve(staged.registry(staged.bob), "toy/2", "prod", 1, "")
+    # A retired key whose holder goes on writing to the store.
+    [path] = (trusted / "retired").iterdir()
+    path.rename(trusted / "retired" / "bob.until-3.pub")
+    assert "after that key was retired" in staged.registry().log.verify().problems[0]
 
 
 def test_a_clock_that_was_turned_back_revives_nothing(staged, monkeypatch):

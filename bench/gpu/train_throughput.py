@@ -300,7 +300,7 @@ def _trl(
     # As with the engine: what comes before the warm-up's end, data workers' start included, does not count.
     seconds = clock.ends[-1] - clock.ends[options.warm_up_steps - 1]
     measured = len(clock.ends) - options.warm_up_steps
-    return statistics.fmean(lengths) * samples_per_step * measured / seconds
+    return float(statistics.fmean(lengths) * samples_per_step * measured / seconds)
 
 
 class _StepEnds(TrainerCallback):  # type: ignore[misc]

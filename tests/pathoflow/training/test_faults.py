@@ -99,14 +99,14 @@ def wait_for_a_save(attempt: Attempt) -> None:
         time.sleep(0.002)
 
 
-# Half of the time goes into saving, so that many kills fall into it.
-KILLED = {"save_every_steps": 1, "num_extra": 1_000_000}
+# Half of the time goes into saving, and there are steps left after the last kill.
+KILLED = {"save_every_steps": 1, "num_extra": 1_000_000, "max_steps": 150}
 
 
 @pytest.fixture(scope="module")
 def whole_with_ballast(tmp_path_factory):
     where = tmp_path_factory.mktemp("ballast") / "run"
-    assert Attempt(where, **KILLED, max_steps=60).end() == 0
+    assert Attempt(where, **KILLED).end() == 0
     return outcome(where)
 
 
@@ -114,10 +114,8 @@ def whole_with_ballast(tmp_path_factory):
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("background", [False, True])
 def test_thirty_kills(tmp_path, whole_with_ballast, background):
-    kill_at_random(
-        tmp_path / "run", 15, seed=int(background), **KILLED, max_steps=60, background_checkpoints=background
-    )
-    last = Attempt(tmp_path / "run", **KILLED, max_steps=60, background_checkpoints=background)
+    kill_at_random(tmp_path / "run", 15, seed=int(background), **KILLED, background_checkpoints=background)
+    last = Attempt(tmp_path / "run", **KILLED, background_checkpoints=background)
     assert last.end() == 0, last.words()
     assert outcome(tmp_path / "run") == whole_with_ballast
 

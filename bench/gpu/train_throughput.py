@@ -206,6 +206,7 @@ def _engine(
     config = SftConfig(
         freeze_vision_tower=not options.learn_vision_tower,
         batch_size_per_process=options.samples_per_step,
+        max_length_tokens=options.pack_tokens,
         pack_tokens=options.pack_tokens,
         bf16=options.device == "cuda",
         gradient_checkpointing=not options.no_gradient_checkpointing,
@@ -275,7 +276,10 @@ def _trl(
     if not options.learn_vision_tower:
         for weight in set(model.model.visual.parameters()) - set(model.model.visual.merger.parameters()):
             weight.requires_grad_(False)
-    rows = rows[: options.samples_per_step * max(1, options.steps // 3)]
+    passes = max(1, options.samples_per_step // options.against_trl)
+    samples_per_step = passes * options.against_trl
+    num_steps = max(options.warm_up_steps + 2, options.steps // 2)
+    rows = rows[: samples_per_step * num_steps]
     lengths = [length for length, _ in Encoder(processor).measure([_sample(row, processor) for row in rows])]
     trainer = trl_trainer(
         rows,
@@ -283,22 +287,32 @@ def _trl(
         model,
         folder / "trl",
         per_device_train_batch_size=options.against_trl,
-        gradient_accumulation_steps=max(1, options.samples_per_step // options.against_trl),
+        gradient_accumulation_steps=passes,
         bf16=options.device == "cuda",
         activation_checkpointing=not options.no_gradient_checkpointing,
         dataloader_num_workers=options.data_workers,
         use_liger_kernel=options.liger,
         use_cpu=options.device == "cpu",
     )
-    seconds = []
-    for _ in range(2):
-        started = time.perf_counter()
-        trainer.train()
+    clock = _StepEnds()
+    trainer.add_callback(clock)
+    trainer.train()
+    # As with the engine: what comes before the warm-up's end, data workers' start included, does not count.
+    seconds = clock.ends[-1] - clock.ends[options.warm_up_steps - 1]
+    measured = len(clock.ends) - options.warm_up_steps
+    return float(statistics.fmean(lengths) * samples_per_step * measured / seconds)
+
+
+class _StepEnds(TrainerCallback):  # type: ignore[misc]
+    """Notes when each step ends."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - started)
-    # The second turn has warm kernels.
-    return sum(lengths) / statistics.fmean(seconds[1:])
+        self.ends.append(time.perf_counter())
 
 
 def _show(options: argparse.Namespace, result: dict[str, Any]) -> None:

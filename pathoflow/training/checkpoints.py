@@ -26,14 +26,14 @@ from pathoflow.files import sha256_of_file, sync_directory, sync_file, sync_tree
 MARKER = "complete.json"
 ORIGIN = "origin.json"
 PREFIX = "checkpoint-"
-_SAVING = ".saving-"
+SAVING = ".saving-"
 _RANK = ".rank-"
 _POLL_S = 0.02
 
 
 def staging_of(directory: Path, step: int) -> Path:
     """Where the processes write the files of a checkpoint that is not complete yet."""
-    return directory / f"{_SAVING}{step}"
+    return directory / f"{SAVING}{step}"
 
 
 def list_files(staging: Path, rank: int, files: list[Path]) -> None:
@@ -77,7 +77,7 @@ def complete(staging: Path, origin: Mapping[str, Any], keep: int) -> Path:
             digests[path] = sha256_of_file(staging / path)
     sync_tree(staging)
     directory = staging.parent
-    checkpoint = directory / f"{PREFIX}{staging.name.removeprefix(_SAVING)}"
+    checkpoint = directory / f"{PREFIX}{staging.name.removeprefix(SAVING)}"
     shutil.rmtree(checkpoint, ignore_errors=True)
     staging.rename(checkpoint)
     sync_directory(directory)
@@ -100,7 +100,7 @@ def is_complete(checkpoint: Path) -> bool:
 
 def newest_complete(directory: Path) -> Path | None:
     """The checkpoint to resume from, after deleting all that a kill left half-written, and what is damaged."""
-    for leftover in directory.glob(f"{_SAVING}*"):
+    for leftover in directory.glob(f"{SAVING}*"):
         shutil.rmtree(leftover)
     for checkpoint in sorted(directory.glob(f"{PREFIX}*"), key=step_of, reverse=True):
         if is_complete(checkpoint):

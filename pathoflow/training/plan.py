@@ -73,7 +73,7 @@ def num_steps(num_samples: int, samples_per_step: int, max_steps: int | None) ->
 
 
 def shuffled_passes(
-    numbers: Sequence[int],
+    numbers: Sequence[int] | npt.NDArray[np.int64],
     num_wanted: int,
     seed: int,
     groups: npt.NDArray[np.int64] | None = None,

@@ -52,11 +52,11 @@ def stop(*_):
     raise Preempted("asked to stop")
 
 signal.signal(signal.SIGTERM, stop)
-where, values = Path(sys.argv[1]), json.loads(sys.argv[2])
+where, cut, values = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
 # As the runner of stages does: each attempt begins with an empty output and the scratch of the one before.
-shutil.rmtree(where / "cut" / "output", ignore_errors=True)
+shutil.rmtree(cut / "output", ignore_errors=True)
 try:
-    run(CptConfig(**values), corpus=where / "corpus", reasoning_data=where / "reasoning", out=new_output(where / "cut"))
+    run(CptConfig(**values), corpus=where / "corpus", reasoning_data=where / "reasoning", out=new_output(cut))
 except PathoflowError as error:
     sys.exit(error.exit_code)
 """
@@ -81,10 +81,11 @@ def finished(data):
     return out
 
 
-def start(data: Path) -> subprocess.Popen[bytes]:
+def start(data: Path, cut: Path, values: dict[str, object]) -> subprocess.Popen[bytes]:
     root = str(Path(__file__).parents[4])
     environment = os.environ | {"PYTHONPATH": root}
-    return subprocess.Popen([sys.executable, "-c", PROGRAM, str(data), json.dumps(VALUES)], env=environment, cwd=root)
+    command = [sys.executable, "-c", PROGRAM, str(data), str(cut), json.dumps(values)]
+    return subprocess.Popen(command, env=environment, cwd=root)
 
 
 def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
@@ -95,8 +96,8 @@ def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.02)
 
 
-def workers(data: Path) -> list[psutil.Process]:
-    job = str(data / "cut" / "scratch" / "job.json")
+def workers(cut: Path) -> list[psutil.Process]:
+    job = str(cut / "scratch" / "job.json")
     return [process for process in psutil.process_iter(["cmdline"]) if job in (process.info["cmdline"] or [])]
 
 
@@ -121,29 +122,44 @@ def test_the_first_samples_are_shown_with_what_is_learned(finished):
     assert '<mark class=heavy title="weight 5">' in page
 
 
-def test_killed_and_preempted_runs_resume_to_the_same_weights(data, finished):
-    checkpoints = data / "cut" / "scratch" / "checkpoints"
-    killed = start(data)
+def interrupt(data: Path, cut: Path, values: dict[str, object]) -> None:
+    """Runs the stage to its end through a kill, what a kill in a save leaves behind, and a stop."""
+    checkpoints = cut / "scratch" / "checkpoints"
+    killed = start(data, cut, values)
     wait_for(checkpoints / "checkpoint-40" / "complete.json", killed)
     killed.kill()
     killed.wait()
-    _, alive = psutil.wait_procs(workers(data), timeout=10)
+    _, alive = psutil.wait_procs(workers(cut), timeout=10)
     assert not alive, "workers outlived the stage"
     # What a kill in the middle of a save leaves behind: the highest number, and half of its files.
     (checkpoints / "checkpoint-999").mkdir()
     (checkpoints / "checkpoint-999" / "model.safetensors").write_bytes(b"half")
 
-    preempted = start(data)
+    preempted = start(data, cut, values)
     wait_for(checkpoints / "checkpoint-80" / "complete.json", preempted)
     preempted.send_signal(signal.SIGTERM)
     assert preempted.wait(timeout=60) == Preempted.exit_code
-    assert not workers(data)
+    assert not workers(cut)
     assert not (checkpoints / "checkpoint-999").exists()
 
-    assert start(data).wait(timeout=120) == 0
-    assert contents(data / "cut" / "output") == contents(finished.path)
-    resumed = read_series(data / "cut" / "scratch" / "report")["loss"]
+    assert start(data, cut, values).wait(timeout=120) == 0
+
+
+def test_killed_and_preempted_runs_resume_to_the_same_weights(data, finished, tmp_path):
+    interrupt(data, tmp_path, VALUES)
+    assert contents(tmp_path / "output") == contents(finished.path)
+    resumed = read_series(tmp_path / "scratch" / "report")["loss"]
     assert resumed == read_series(finished.directory)["loss"]
+
+
+@pytest.mark.slow
+def test_so_do_two_processes_with_data_workers_that_save_in_the_background(data, tmp_path):
+    values = VALUES | {"num_processes": 2, "batch_size_per_process": 2, "data_workers": 1}
+    out = new_output(tmp_path / "whole")
+    run(CptConfig(**values), corpus=data / "corpus", reasoning_data=data / "reasoning", out=out)
+    interrupt(data, tmp_path / "cut", values | {"background_checkpoints": True})
+    assert contents(tmp_path / "cut" / "output") == contents(out.path)
+    assert read_series(tmp_path / "cut" / "scratch" / "report")["loss"] == read_series(out.directory)["loss"]
 
 
 def test_a_corpus_without_a_usable_pair_is_an_input_error(tmp_path, data):

@@ -134,7 +134,9 @@ class PageReader:
     ) -> list[tuple[CaptionBlock, list[Box]]]:
         """The captions of a page, each with the pictures that belong to it."""
         # A chart has its caption too, which must not go to the photograph beside it.
-        others = [picture.box for picture in sheet.pictures if picture.rejected]
+        others = [
+            picture.box for picture in sheet.pictures if picture.rejected and picture.rejected not in _NO_PICTURES
+        ]
         pictures = [*boxes, *others]
         reach = self.config.max_caption_distance * sheet.rendering.size[1]
         numbered = find_captions(lines, sheet.regions)

@@ -19,6 +19,7 @@ from pathoflow.images import UnreadableImage, decode
 
 _IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp"})
 _NAME_COLUMNS = ("pair_id", "mcq_id", "image_id", "image_path", "item_id")
+_IMAGE_KEYS = frozenset({"img", "image", "image_path", "img_path", "image_name", "images"})
 _WILDCARDS = frozenset("*?[")
 
 
@@ -66,7 +67,8 @@ def read_evaluation_set(path: Path, *, min_name_characters: int, max_pixels: int
     """Reads a set, whatever its shape.
 
     Args:
-        path: A folder of Parquet files, of PathMMU or of images; one Parquet or zip file; or a list of names.
+        path: A folder of Parquet files, of JSON files that name images (PathMMU, MedXpertQA), or of images; one
+            Parquet, JSON or zip file; or a list of names.
         min_name_characters: Shorter names are left out.
         max_pixels: Largest image that is decoded.
 
@@ -89,7 +91,7 @@ def read_evaluation_set(path: Path, *, min_name_characters: int, max_pixels: int
     if not (found.names or found.patterns or found.files):
         raise InputError(
             f"The evaluation set {path} holds nothing that pairs could be compared with. It must be a folder of "
-            "Parquet files, of PathMMU or of images, a Parquet or zip file, or a .txt with names."
+            "Parquet files, of JSON that names images, or of images, a Parquet, JSON or zip file, or a .txt with names."
         )
     return found
 
@@ -110,12 +112,16 @@ def _read_list(path: Path, found: EvaluationSet, min_name_characters: int) -> No
 
 
 def _listed_names(path: Path) -> Iterator[str]:
-    """The images that PathMMU's `data.json` and its like name, whether the files are there or not."""
-    for listing in sorted(path.rglob("*.json")) if path.is_dir() else []:
-        if listing.name == "manifest.json":
+    """The images that PathMMU's `data.json`, MedXpertQA's `*.jsonl` and the like name, whether there or not."""
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    for listing in files:
+        if listing.suffix not in (".json", ".jsonl") or listing.name == "manifest.json":
             continue
+        text = listing.read_text(encoding="utf-8-sig", errors="replace")
         try:
-            yield from _images_named_in(json.loads(listing.read_text(encoding="utf-8-sig")))
+            for document in text.splitlines() if listing.suffix == ".jsonl" else [text]:
+                if document.strip():
+                    yield from _images_named_in(json.loads(document))
         except (ValueError, RecursionError) as error:
             raise InputError(f"{listing} is no JSON: {error}. Restore it, or take it out of the folder.") from error
 
@@ -123,9 +129,9 @@ def _listed_names(path: Path) -> Iterator[str]:
 def _images_named_in(value: Any) -> Iterator[str]:
     if isinstance(value, dict):
         for key, part in value.items():
-            if key in ("img", "image", "image_path", "img_path", "image_name") and isinstance(part, str):
-                yield part
-            else:
+            if key in _IMAGE_KEYS:
+                yield from (name for name in (part if isinstance(part, list) else [part]) if isinstance(name, str))
+            if isinstance(part, dict | list):
                 yield from _images_named_in(part)
     elif isinstance(value, list):
         for part in value:

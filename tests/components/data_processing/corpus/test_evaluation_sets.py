@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from pathlib import Path
 
 import pytest
 from PIL import ImageEnhance
@@ -15,6 +16,8 @@ from pathoflow.errors import ConfigError, InputError
 from pathoflow.images import encode_jpeg, encode_png
 from pathoflow.schemas import MCQ, ShardWriter
 from tests.pairs import new_output, pair, picture, rows_of, write_pairs
+
+FORMATS = Path(__file__).parents[4].parent / "shared" / "real" / "formats"
 
 
 def run_on(tmp_path, rows, *sets):
@@ -68,6 +71,35 @@ def test_pathmmu_goes_by_the_names_of_its_images_and_arch_books_by_a_pattern(tmp
     assert {row["source_id"] for row in rows_of(out.path / "train")} == {"1"}
     assert report["pathmmu"]["dropped"] == {"name": 2, "similar_image": 1}
     assert report["arch_books.txt"]["dropped"] == {"pattern": 1}
+
+
+@pytest.mark.skipif(not FORMATS.is_dir(), reason="the real records lie beside the repository on some machines only")
+def test_the_published_questions_of_pathmmu_and_medxpertqa_give_their_names(tmp_path):
+    """Shape: the first records of PathMMU's SocialPath and of MedXpertQA-MM as published."""
+    social, medical = FORMATS / "pathmmu_socialpath_sample.json", FORMATS / "medxpertqa_mm_sample.jsonl"
+    asked = json.loads(social.read_text())["val"][0]["img"]
+    shown = json.loads(medical.read_text().splitlines()[0])["images"][0]["image_path"]
+    rows = [
+        pair(asked.removesuffix(".jpg"), "Asked about in PathMMU."),
+        pair(shown, "Shown in MedXpertQA."),
+        pair("other", "Unlike any."),
+    ]
+    for number, sets in enumerate(([social, medical], [FORMATS])):
+        out, report = run_on(tmp_path / str(number), rows, *sets)
+        assert {row["source_id"] for row in rows_of(out.path / "train")} == {"other"}
+        assert {name: report[name]["dropped"]["name"] for name in report} == (
+            {"formats": 2} if len(sets) == 1 else {social.name: 1, medical.name: 1}
+        )
+
+
+def test_files_that_name_images_are_read_alone_and_one_document_to_a_line(tmp_path):
+    listing = tmp_path / "questions.jsonl"
+    listing.write_text('{"id": "MM-0", "images": ["MM-0-first.jpeg", "MM-0-second.jpeg"]}\n\n{"image": {"img": "x"}}\n')
+    found = read_evaluation_set(listing, min_name_characters=8, max_pixels=10**6)
+    assert {"MM-0-first", "MM-0-second"} < found.names
+    listing.write_text('{"images": ["MM-0-first.jpeg"]}\n{"images": ["MM-1')
+    with pytest.raises(InputError, match=r"questions\.jsonl is no JSON"):
+        read_evaluation_set(listing, min_name_characters=8, max_pixels=10**6)
 
 
 def test_a_sealed_set_of_questions_and_a_zip_file_are_read(tmp_path):

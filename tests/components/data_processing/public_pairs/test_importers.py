@@ -130,6 +130,12 @@ def test_json_that_is_cut_gives_its_records_before_the_cut(pathgen, tmp_path, sh
     assert "Fetch it again" in bad["detail"]
 
 
+def test_json_may_begin_with_a_byte_order_mark(pathgen, tmp_path):
+    pathgen.write_bytes(b"\xef\xbb\xbf" + pathgen.read_bytes())
+    out = run_pathgen(pathgen, tmp_path)
+    assert (out.num_out, out.quarantined) == (3, {})
+
+
 @pytest.mark.skipif(not FORMATS.is_dir(), reason="the real records lie beside the repository on some machines only")
 def test_the_published_records_of_pathgen_are_read(tmp_path):
     """Shape: the first records of PathGen-1.6M as published; empty slides of the real ones' size stand in for them."""

@@ -52,6 +52,12 @@ def test_good_rows_become_pairs_and_unknown_columns_are_ignored(folder, tmp_path
     assert (out.num_in, out.num_out, out.metrics["num_pairs"]) == (2, 2, 2)
 
 
+def test_a_byte_order_mark_before_the_first_column_is_no_part_of_its_name(folder, tmp_path):
+    table = write_table(folder.parent / "t.csv", [row("good_1.jpg")], "utf-8-sig")
+    assert table.read_bytes().startswith(b"\xef\xbb\xbfcaption")
+    assert run_on(table, tmp_path).num_out == 1
+
+
 def test_each_kind_of_bad_row_is_set_aside_with_its_reason(folder, tmp_path):
     good = encode_jpeg(picture(3))
     (folder / "empty.jpg").write_bytes(b"")

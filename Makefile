@@ -9,7 +9,7 @@ TORCH_INDEX ?=
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help setup demo test test-slow lint format types golden docs bench repro clean
+.PHONY: help setup demo mlflow-up test test-slow lint format types golden docs bench repro clean
 
 help:  ## Lists the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,6 +28,9 @@ $(STAMP): constraints.txt pyproject.toml
 
 demo: setup  ## Runs the smoke recipe: the whole pipeline with tiny models on this machine
 	$(BIN)/pathoflow run --recipe smoke --workdir runs/demo
+
+mlflow-up: setup  ## Starts MLflow on PostgreSQL with logins, hardened (needs Debian's postgresql; Ctrl-C ends it)
+	$(BIN)/python -m tools.mlflow_server
 
 test: setup  ## Runs every test but the slow ones
 	@# Fault tests send real signals to real processes and can miss on a loaded machine: what failed gets one more try, alone.

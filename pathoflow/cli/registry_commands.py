@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -65,6 +66,17 @@ def promote(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Ask the gates and print their verdicts only.")] = False,
     workdir: WorkdirOption = None,
     key: KeyOption = None,
+    sources: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with the books and archives from outside, where they are not at the recorded path.",
+            metavar="DIR",
+        ),
+    ] = None,
+    code: Annotated[
+        Path | None,
+        typer.Option(help="Clone in which the recorded commits are looked up. Default: this one.", metavar="DIR"),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Make a version the champion of the next stage, if every gate passes.
@@ -76,7 +88,9 @@ def promote(
     from pathoflow.cli.registry import promote_version
 
     recipe = gates or os.environ.get("PATHOFLOW_GATES") or _recipe_of(workdir)
-    raise typer.Exit(promote_version(_registry(workdir, key), version, to.value, recipe, dry_run=dry_run, as_json=json))
+    opened = _registry(workdir, key)
+    opened = replace(opened, sources=sources, code=code or opened.code)
+    raise typer.Exit(promote_version(opened, version, to.value, recipe, dry_run=dry_run, as_json=json))
 
 
 def approve(
@@ -217,6 +231,20 @@ def keys_trust(
     key = PublicKey.load(public)
     TrustedKeys.add(folder, role.value, key)
     typer.echo(f"{key.name} ({key.kind}, {key.fingerprint}) is trusted as {role.value} in {folder}")
+
+
+@keys.command(name="retire")
+def keys_retire(
+    name: Annotated[str, typer.Argument(help="The name of a trusted key.", metavar="NAME")],
+    workdir: WorkdirOption = None,
+) -> None:
+    """Take a trusted key out of use: what it signed so far stays readable, nothing newer counts."""
+    from pathoflow.signing import TrustedKeys
+
+    opened = _registry(workdir, None)
+    seq = opened.log.head().seq
+    TrustedKeys.retire(opened.trusted_folder, name, seq)
+    typer.echo(f"{name} counts no more after entry {seq} of the log. Its approvals and model signatures count no more.")
 
 
 def add_to(app: typer.Typer) -> None:

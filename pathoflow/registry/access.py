@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pathoflow.code import REPOSITORY
 from pathoflow.errors import ConfigError, InputError, RegistryError, SignatureError
 from pathoflow.objects import ObjectStore, open_store
 from pathoflow.registry.decisions import Anchor, DecisionLog
@@ -42,6 +43,8 @@ class Registry:
         key_path: The private key of whoever is at work; commands that only read need none.
         actor: Who is at work.
         workdir: The work directory of a local registry.
+        sources: Where an audit looks for files from outside that are not at their recorded path.
+        code: The clone in which an audit looks recorded commits up.
     """
 
     tracking_uri: str
@@ -50,6 +53,8 @@ class Registry:
     key_path: Path | None
     actor: str
     workdir: WorkDir | None = None
+    sources: Path | None = None
+    code: Path = REPOSITORY
 
     @classmethod
     def from_environment(cls, key: Path | None = None) -> Registry:
@@ -139,12 +144,16 @@ class Registry:
         return key
 
     def require_key(self) -> None:
-        """Makes sure that there is a key to sign with, before anything is begun that takes long or leaves a trace.
+        """Makes sure that there is a registrar's key, before anything is begun that takes long or leaves a trace.
 
         Raises:
             SignatureError: There is none that will do.
         """
-        assert self.key is not None
+        if self.trusted.role_of(self.key.public) != "registrar":
+            raise SignatureError(
+                f"{self.key_path} is an approver's key, and approvers move nothing. Use a registrar's: --key or "
+                f"{KEY_VARIABLE}."
+            )
 
     @property
     def log(self) -> DecisionLog:
@@ -157,8 +166,9 @@ class Registry:
         from pathoflow.audit import Places
 
         if self.workdir is not None:
-            return Places.of_workdir(self.workdir.root)
-        return Places(self.tracking_uri, dvc_remote=os.environ.get("PATHOFLOW_DVC_REMOTE") or None)
+            return Places.of_workdir(self.workdir.root, sources=self.sources, repository=self.code)
+        remote = os.environ.get("PATHOFLOW_DVC_REMOTE") or None
+        return Places(self.tracking_uri, dvc_remote=remote, sources=self.sources, repository=self.code)
 
 
 class _Anchors:

@@ -1,9 +1,9 @@
 """The decision log: every registration, promotion, refusal, approval and rollback, in a chain that shows any change.
 
 Each entry is an object of its own, `log/<number>.json`: a statement signed by whoever decided, which names the digest
-of the entry before it. `log-head.json`, signed too, names the last entry, and so do the anchors, which another service
-keeps. An edited, missing, moved or foreign entry breaks a signature or the chain; a shortened log falls short of the
-head or of an anchor.
+of the entry before it. `log-head.json`, signed by a registrar, names the last entry that a registrar wrote, and the
+anchors, which another service keeps, name the last one. An edited, missing, moved or foreign entry breaks a signature
+or the chain; a shortened log falls short of the head or of an anchor.
 """
 
 from __future__ import annotations
@@ -122,6 +122,7 @@ class DecisionLog:
 
         Raises:
             RegistryError: The log's end was changed, or the store cannot be reached.
+            SignatureError: The key may not decide this.
         """
         with self.objects.lock("log", _WAIT_S) as check:
             head = self.head()
@@ -137,16 +138,18 @@ class DecisionLog:
                 "details": dict(details),
             }
             content = sign_statement(DECISION, {}, predicate, key)
+            entry = self._entry(seq, content)
             check()
             if not self.objects.put_if_absent(_key(seq), content):
                 raise RegistryError(
                     f"{_key(seq)} in {self.objects.url} was written by somebody else meanwhile. Run the command again."
                 )
-            digest = hashlib.sha256(content).hexdigest()
-            states = dict(head.states) | dict(details.get("after", {}))
-            self._write_head(Head(seq, digest, states), key)
-            self._anchors.write(model, seq, digest)
-        return self._entry(seq, content)
+            # The head says where every model stands, which is the registrars' to say.
+            if self._trusted.role_of(key.public) == "registrar":
+                states = dict(head.states) | dict(details.get("after", {}))
+                self._write_head(Head(seq, entry.digest, states), key)
+            self._anchors.write(model, seq, entry.digest)
+        return entry
 
     def head(self) -> Head:
         """The last entry; where a killed writer left the noted head behind, it is read on from there.
@@ -251,7 +254,7 @@ class DecisionLog:
                 f"The head names another entry {noted.seq} than the one that is there: it was replaced, or the log was "
                 "forked."
             )
-        elif noted.seq < last:
+        elif any(entry.seq > noted.seq and entry.action not in _APPROVERS_MAY for entry in report.entries):
             report.notes.append(
                 f"The head names entry {noted.seq} of {last}: a writer was killed, or an older head was put back; "
                 "the next entry sets it right."
@@ -284,7 +287,12 @@ class DecisionLog:
         if content is None:
             return Head(0, NOTHING, {})
         try:
-            said = verify_statement(content, self._trusted.every, HEAD, f"{HEAD_KEY} in {self.objects.url}").predicate
+            where = f"{HEAD_KEY} in {self.objects.url}"
+            keys = (*self._trusted.registrars, *(key for key, _ in self._trusted.retired))
+            statement = verify_statement(content, keys, HEAD, where)
+            said = statement.predicate
+            if not self._trusted.may_sign(statement.signer, int(said["seq"])):
+                raise SignatureError(f"{where} was signed by {statement.signer.name} after that key was retired.")
             return Head(int(said["seq"]), str(said["digest"]), dict(said["states"]))
         except (SignatureError, KeyError, TypeError, ValueError) as error:
             raise RegistryError(
@@ -309,7 +317,10 @@ class DecisionLog:
         where = f"{_key(seq)} in {self.objects.url}"
         if not content:
             raise SignatureError(f"{where} is empty.")
-        statement = verify_statement(content, self._trusted.every, DECISION, where)
+        keys = (*self._trusted.every, *(key for key, _ in self._trusted.retired))
+        statement = verify_statement(content, keys, DECISION, where)
+        if not self._trusted.may_sign(statement.signer, seq):
+            raise SignatureError(f"{where} was signed by {statement.signer.name} after that key was retired.")
         said = statement.predicate
         try:
             entry = Entry(

@@ -130,16 +130,19 @@ class KeyFile:
 class TrustedKeys:
     """The public keys whose signatures count, by role.
 
-    Registrars sign manifests, records and log entries; approvers sign approvals and nothing else.
+    Registrars sign manifests, records and log entries; approvers sign approvals and nothing else. A key that is no
+    longer used lies in `retired/` as `<name>.until-<number>.pub`: what it signed up to that entry of the decision log
+    stays readable, and nothing newer counts.
     """
 
     folder: Path
     registrars: tuple[PublicKey, ...]
     approvers: tuple[PublicKey, ...]
+    retired: tuple[tuple[PublicKey, int], ...] = ()
 
     @classmethod
     def load(cls, folder: Path) -> TrustedKeys:
-        """Reads `registrars/*.pub` and `approvers/*.pub` below `folder`.
+        """Reads `registrars/*.pub`, `approvers/*.pub` and `retired/*.pub` below `folder`.
 
         Raises:
             SignatureError: There is no registrar's key, a key cannot be read, or one key or name has both roles.
@@ -157,7 +160,12 @@ class TrustedKeys:
                         f"{approver.name} in {folder} is both registrar and approver. Whoever registers models must "
                         "not approve them: take one of the two files away."
                     )
-        return cls(folder, found["registrar"], found["approver"])
+        retired = tuple(_retired(key) for key in _keys_in(folder / "retired"))
+        in_use = {key.fingerprint for key in (*found["registrar"], *found["approver"])}
+        for key, _ in retired:
+            if key.fingerprint in in_use:
+                raise SignatureError(f"The key {key.name} in {folder} is retired and in use. Take one file away.")
+        return cls(folder, found["registrar"], found["approver"], retired)
 
     @property
     def every(self) -> tuple[PublicKey, ...]:
@@ -169,6 +177,27 @@ class TrustedKeys:
         if any(key.fingerprint == other.fingerprint for other in self.registrars):
             return "registrar"
         return "approver" if any(key.fingerprint == other.fingerprint for other in self.approvers) else None
+
+    def may_sign(self, key: PublicKey, seq: int) -> bool:
+        """Whether a key may have signed the entry of the decision log with this number."""
+        return self.role_of(key) is not None or any(
+            key.fingerprint == other.fingerprint and seq <= until for other, until in self.retired
+        )
+
+    @staticmethod
+    def retire(folder: Path, name: str, seq: int) -> None:
+        """Takes a trusted key out of use: nothing that it signs after entry `seq` of the decision log counts.
+
+        Raises:
+            InputError: No trusted key has that name.
+        """
+        for place in _FOLDERS.values():
+            path = folder / place / f"{name}.pub"
+            if path.is_file():
+                (folder / "retired").mkdir(exist_ok=True)
+                path.rename(folder / "retired" / f"{name}.until-{seq}.pub")
+                return
+        raise InputError(f"{folder} has no key {name!r} in use.")
 
     @staticmethod
     def add(folder: Path, role: Role, key: PublicKey) -> None:
@@ -239,3 +268,10 @@ def _public(key: Any, name: str, path: Path) -> PublicKey:
 def _keys_in(folder: Path) -> Iterator[PublicKey]:
     for path in sorted(folder.glob("*.pub")):
         yield PublicKey.load(path)
+
+
+def _retired(key: PublicKey) -> tuple[PublicKey, int]:
+    name, mark, number = key.name.rpartition(".until-")
+    if not mark or not number.isdigit():
+        raise SignatureError(f"The retired key {key.name}.pub must be called <name>.until-<number of a log entry>.pub.")
+    return PublicKey(name, key.kind, key.pem), int(number)

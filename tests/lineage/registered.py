@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -53,13 +54,16 @@ def commit_of(repository: Path) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def run_pipeline(workdir: WorkDir, books: Path, commit: str, **values: dict) -> None:
+def run_pipeline(
+    workdir: WorkDir, books: Path, commit: str, *, environment: Mapping[str, str] | None = None, **values: dict
+) -> None:
     """Runs every stage in this process, as `execute` does for the pipeline, the register stage last.
 
     Args:
         workdir: With an MLflow store.
         books: The sources.
         commit: What the stages record as their code.
+        environment: Services other than those below the work directory.
         values: Values of the stages' configurations, by stage.
     """
     paths = tuple(sorted(books.iterdir()))
@@ -77,6 +81,8 @@ def run_pipeline(workdir: WorkDir, books: Path, commit: str, **values: dict) -> 
             # Set first, so that what the stages set is taken back.
             patch.setenv(name, "")
             patch.delenv(name)
+        for name, value in (environment or {}).items():
+            patch.setenv(name, value)
         services = Services.from_environment(workdir)
         for config in configs:
             execute(config, {name: workdir.output(name) for name in config.inputs}, workdir, services)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from pathoflow.registry import promotion, verification
+from pathoflow.registry import promotion
 from pathoflow.registry.access import Registry
 from pathoflow.registry.policy import Gates, load_gates
 from pathoflow.signing import KeyFile, PublicKey, TrustedKeys, make_key
@@ -31,9 +31,10 @@ class Case:
     alice: Path
     bob: Path
     gates: Gates
+    repository: Path
 
     def registry(self, key: Path | None = None) -> Registry:
-        return Registry.of_workdir(self.workdir.root, key)
+        return replace(Registry.of_workdir(self.workdir.root, key), code=self.repository)
 
     def promote(self, asked: str, stage: str = "staging", **options) -> promotion.Outcome:
         return promotion.promote(self.registry(), asked, stage, self.gates, **options)
@@ -65,14 +66,13 @@ def case(original, tmp_path, clean_environment, monkeypatch) -> Case:
     for name in [name for name in os.environ if name.startswith("PATHOFLOW_") and name != "PATHOFLOW_CODE_COMMIT"]:
         monkeypatch.delenv(name)
     shutil.copytree(original / "work", tmp_path / "work")
-
-    def audited(asked, places, **options):
-        places.repository = original / "repository"
-        return verification_audit(asked, places, **options)
-
-    verification_audit = verification.audit
-    monkeypatch.setattr(verification, "audit", audited)
-    return Case(WorkDir(tmp_path / "work"), original / "alice.key", original / "bob.key", load_gates("smoke"))
+    return Case(
+        WorkDir(tmp_path / "work"),
+        original / "alice.key",
+        original / "bob.key",
+        load_gates("smoke"),
+        original / "repository",
+    )
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import multiprocessing
 import pytest
 
 from pathoflow.config import canonical_json
-from pathoflow.errors import RegistryError
+from pathoflow.errors import RegistryError, SignatureError
 from pathoflow.objects import LocalStore, open_store
 from pathoflow.registry.decisions import Anchor, DecisionLog
 from pathoflow.signing import PublicKey, TrustedKeys, make_key
@@ -141,6 +141,7 @@ def test_a_fork_shows_by_the_note_elsewhere(log, keys, tmp_path):
 
 
 def test_strangers_and_approvers_cannot_decide(log, keys):
+    roles = ((keys["alice"].public,), ())
     with_stranger = DecisionLog(
         log.objects, TrustedKeys(log._trusted.folder, (keys["mallory"].public,), ()), log._anchors
     )
@@ -153,8 +154,16 @@ def test_strangers_and_approvers_cannot_decide(log, keys):
     log.objects.delete(key_of(6))
     log.append(keys["alice"], "alice", "approve", "m", {})
     assert problems(log) == ""
-    log.append(keys["alice"], "alice", "promote", "m", {})
-    assert "alice is an approver and may not promote" in problems(log)
+    with pytest.raises(SignatureError, match="alice is an approver and may not promote"):
+        log.append(keys["alice"], "alice", "promote", "m", {})
+    # Nor by writing to the store herself, with an entry or a head of her own.
+    hers = DecisionLog(LocalStore(log.objects.root.parent / "h"), TrustedKeys(log._trusted.folder, *roles), Notes())
+    hers.append(keys["alice"], "alice", "promote", "m", {"after": {"m.prod": {"champion": 1, "line": [1]}}})
+    log.objects.put(key_of(7), hers.objects.get(key_of(1)))
+    assert "is an approver and may not promote" in problems(log) or "another order" in problems(log)
+    log.objects.put("log-head.json", hers.objects.get("log-head.json"))
+    with pytest.raises(RegistryError, match="head of the decision log was changed"):
+        log.head()
 
 
 def test_other_objects_in_the_log_show(log):

@@ -1,0 +1,231 @@
+"""The registry on a team's services: MLflow over HTTP on PostgreSQL, artifacts, data and log on S3, faults on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from pathoflow.code import REPOSITORY
+from pathoflow.objects import s3 as s3_module
+from pathoflow.registry.access import Registry
+from pathoflow.registry.aliases import StageState, aliases_of
+from pathoflow.registry.intents import unfinished
+from pathoflow.signing import PublicKey, TrustedKeys, make_key
+from pathoflow.workdir import WorkDir
+from tests.lineage.registered import commit_of, make_books, make_repository, run_pipeline
+from tests.s3_server import Fault
+from tests.services import team_services
+
+GATES = """
+staging:
+  thresholds: {accuracy_rl: {at_least: 0.5}}
+  no_regression: {margin: 0.08}
+prod:
+  thresholds: {accuracy_rl: {at_least: 0.5}}
+  no_regression: {margin: 0.08}
+  num_approvals: 1
+"""
+
+
+class Team:
+    """The services, with two registered versions, and a command line that uses them."""
+
+    def __init__(self, services, root: Path) -> None:
+        self.services, self.root = services, root
+        self.registrar = make_key(root / "registrar.key", "ec")
+        alice = make_key(root / "alice.key", "ed25519")
+        TrustedKeys.add(services.root / "trusted", "registrar", self.registrar.public)
+        TrustedKeys.add(services.root / "trusted", "approver", PublicKey("alice", "ed25519", alice.public.pem))
+        (root / "gates.yaml").write_text(GATES)
+        self.repository, books = make_repository(root), make_books(root)
+        for number, values in enumerate(({"accuracy": 0.6}, {"accuracy": 0.7}), 1):
+            workdir = WorkDir(root / f"work{number}")
+            workdir.create()
+            run_pipeline(
+                workdir,
+                books,
+                commit_of(self.repository),
+                environment=self.environment,
+                rl={"num_bytes": 64 * number},
+                vqa_benchmarks=values,
+                register={"signing": "key"},
+            )
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            **self.services.environment,
+            "PATHOFLOW_SIGNING_KEY": str(self.registrar.path),
+            "PATHOFLOW_GATES": str(self.root / "gates.yaml"),
+            "PATHOFLOW_ACTOR": "bert",
+        }
+
+    def run(self, *arguments: str, timeout_s: float = 200, **environment: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", "from pathoflow.cli import main; main()", *arguments]
+        command += ["--code", str(self.repository)] if arguments[0] == "promote" else []
+        return subprocess.run(
+            command,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY), **self.environment, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout_s,
+        )
+
+
+@pytest.fixture(scope="module")
+def team(tmp_path_factory):
+    with team_services(conditional=True) as services:
+        yield Team(services, tmp_path_factory.mktemp("team"))
+
+
+@pytest.fixture
+def registry(team, monkeypatch) -> Registry:
+    for name, value in team.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(s3_module, "_FIRST_PAUSE_S", 0.01)
+    return Registry.from_environment()
+
+
+@pytest.fixture(autouse=True)
+def no_faults(team):
+    yield
+    team.services.s3.faults.clear()
+
+
+def agree(registry: Registry) -> None:
+    assert registry.log.verify().problems == []
+    for name, state in registry.log.head().states.items():
+        wanted = StageState.read(state)
+        assert aliases_of(registry.client, name) == (wanted.champion, wanted.previous), name
+
+
+def test_from_registration_to_prod_by_the_command_line(team, registry):
+    done = team.run("promote", "toy/1", "--to", "staging", "--dry-run", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout)["verdict"] == "PASS"
+    assert aliases_of(registry.client, "toy.staging") == (None, None)
+    done = team.run("promote", "toy/1", "--to", "staging")
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = team.run("promote", "toy/1", "--to", "prod")
+    assert done.returncode == 9, done.stdout + done.stderr
+    assert "0 of 1" in done.stdout
+    done = team.run("approve", "toy/1", "--key", str(team.root / "alice.key"), "--comment", "read the dossier")
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = team.run("promote", "toy/1", "--to", "prod")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "toy.prod/1 is served" in done.stdout
+    agree(registry)
+    done = team.run("registry")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for words in ("toy.prod", "champion", "bert", "promote"):
+        assert words in done.stdout
+    done = team.run("log", "verify")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "If-None-Match" in done.stdout
+    target = team.root / "served"
+    done = team.run("fetch", "toy.prod@champion", "--out", str(target))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (target / "model" / "weights.bin").stat().st_size == 64
+
+
+def test_tampered_bytes_are_served_to_nobody(team, registry):
+    """MLflow hands them out without a word; fetch does not, and neither does a promotion pass."""
+    stored = [path for path in (team.services.s3.folder / "registry" / "mlflow").rglob("weights.bin")]
+    [weights] = [path for path in stored if path.stat().st_size == 128]
+    good = weights.read_bytes()
+    try:
+        weights.write_bytes(bytes([good[0] ^ 1]) + good[1:])
+        done = team.run("fetch", "toy.dev/2", "--out", str(team.root / "tampered"))
+        assert done.returncode == 8, done.stdout + done.stderr
+        assert "weights.bin was changed" in done.stderr
+        assert not list(team.root.glob("*tampered*"))
+        done = team.run("promote", "toy/2", "--to", "staging")
+        assert done.returncode == 9, done.stdout + done.stderr
+        assert "weights.bin was changed" in done.stdout
+    finally:
+        weights.write_bytes(good)
+    agree(registry)
+
+
+def test_the_store_fails_in_the_middle_of_a_promotion(team, registry):
+    """For good: the command says so, nothing half done counts, and the next one repairs."""
+    before = aliases_of(registry.client, "toy.staging")
+    for kind, text in (("503", "log-head"), ("reset", "log/0000"), ("wrong", "intents/")):
+        method = "GET" if kind == "wrong" else "PUT"
+        team.services.s3.faults.append(Fault(kind, method, text, count=100))
+        done = team.run("promote", "toy/2", "--to", "staging")
+        assert done.returncode == 10, (kind, done.stdout, done.stderr)
+        assert "tries" in done.stderr
+        assert "Traceback" not in done.stderr
+        team.services.s3.faults.clear()
+        done = team.run("registry", "--repair")
+        assert done.returncode == 0, done.stdout + done.stderr
+        agree(registry)
+        assert unfinished(registry, "toy") is None
+        if aliases_of(registry.client, "toy.staging") != before:
+            assert team.run("rollback", "toy", "--stage", "staging").returncode == 0
+            agree(registry)
+
+
+def test_passing_faults_are_got_over(team, registry):
+    team.services.s3.faults += [Fault(kind, "*", "registry/", count=1) for kind in ("503", "reset", "slow", "wrong")]
+    done = team.run("promote", "toy/2", "--to", "staging")
+    assert done.returncode == 0, done.stdout + done.stderr
+    agree(registry)
+
+
+def test_mlflow_goes_away(team, registry):
+    done = team.run("registry", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    assert done.returncode == 10, done.stdout + done.stderr
+    assert "MLflow at http://127.0.0.1:9" in done.stderr
+    done = team.run("registry", MLFLOW_TRACKING_PASSWORD="wrong")
+    assert done.returncode == 10
+    assert "Check user and password" in done.stderr
+    for name in ("PATHOFLOW_REGISTRY", "PATHOFLOW_TRUSTED_KEYS"):
+        done = team.run("registry", **{name: ""})
+        assert done.returncode == 2
+        assert f"{name} is not set" in done.stderr
+
+
+def test_the_server_is_hardened(team):
+    url = team.services.mlflow.url
+
+    def asked(host: str, login: bool) -> int:
+        import base64
+
+        mlflow = team.services.mlflow
+        request = urllib.request.Request(f"{url}/api/2.0/mlflow/registered-models/search", headers={"Host": host})
+        if login:
+            secret = base64.b64encode(f"{mlflow.username}:{mlflow.password}".encode()).decode()
+            request.add_header("Authorization", f"Basic {secret}")
+        try:
+            return urllib.request.urlopen(request).status
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    right = url.removeprefix("http://")
+    assert asked(right, login=True) == 200
+    assert asked(right, login=False) == 401
+    assert asked("evil.example:5000", login=True) == 403
+    assert (team.services.root / "mlflow" / "admin.password").stat().st_mode & 0o077 == 0
+    # A user without permissions sees nothing.
+    from mlflow.server import get_app_client
+
+    admin = {"MLFLOW_TRACKING_USERNAME": team.services.mlflow.username}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (team.services.mlflow.environment | admin).items():
+            patch.setenv(name, value)
+        get_app_client("basic-auth", url).create_user("guest", "guest-password-1")
+        patch.setenv("MLFLOW_TRACKING_USERNAME", "guest")
+        patch.setenv("MLFLOW_TRACKING_PASSWORD", "guest-password-1")
+        from mlflow import MlflowClient
+
+        assert list(MlflowClient(url).search_registered_models()) == []

@@ -17,7 +17,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ClassVar
@@ -27,6 +26,7 @@ import pyarrow as pa
 
 from bench.report import Figure, conclude
 from pathoflow.audit import Places, Verdict, audit
+from pathoflow.audit.fingerprints import Buckets
 from pathoflow.audit.forward import forward
 from pathoflow.audit.index import IndexedFile, IndexedOutput, IndexedVersion, LineageIndex, add_ids
 from pathoflow.config import OutputKind, StageConfig
@@ -209,7 +209,7 @@ def _lineage(folder: Path, num_versions: int, num_pairs: int) -> list[Figure]:
     }
     figures = []
     for what, asked in questions.items():
-        took_s, num_found = _time(lambda asked=asked: len(forward(LineageIndex.load(folder), asked).versions))
+        took_s, num_found = _time(folder, asked)
         print(f"{what} ({asked}): {num_found} versions in {took_s:.2f} s")
         figures.append(
             Figure(
@@ -223,12 +223,12 @@ def _lineage(folder: Path, num_versions: int, num_pairs: int) -> list[Figure]:
     return figures
 
 
-def _time(ask: Callable[[], int]) -> tuple[float, int]:
+def _time(folder: Path, asked: str) -> tuple[float, int]:
     """The slowest of three answers, the index being loaded anew for each, and how many versions were found."""
     slowest, found = 0.0, 0
     for _ in range(3):
         started = time.perf_counter()
-        found = ask()
+        found = len(forward(LineageIndex.load(folder), asked).versions)
         slowest = max(slowest, time.perf_counter() - started)
     return slowest, found
 
@@ -268,9 +268,9 @@ def _add_output(
     return identity
 
 
-def _add_shard(index: LineageIndex, buckets: object, identity: str, path: str, table: pa.Table) -> None:
+def _add_shard(index: LineageIndex, buckets: Buckets, identity: str, path: str, table: pa.Table) -> None:
     sha256 = hashlib.sha256(f"{identity}/{path}".encode()).hexdigest()
-    number = add_ids(index, buckets, sha256, table)  # type: ignore[arg-type]
+    number = add_ids(index, buckets, sha256, table)
     index.outputs[identity].files.append(IndexedFile(path, sha256, number))
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 import time
 
 import pytest
@@ -106,3 +108,16 @@ def test_the_clean_up_frees_the_rest_and_the_version_stays_whole(used):
     report = audit(f"{MODEL}/2", places)
     assert [link.detail for link in report.problems] == []
     assert report.verdict is Verdict.PASS
+
+
+def test_mlflows_own_clean_up_of_a_champion_is_detected(used):
+    """Really the last test of this module: nothing is left after it."""
+    places, _ = used
+    run_id = str(reference(places.workdir, "rl").run_id)
+    client(places.workdir).delete_run(run_id)
+    command = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", places.tracking_uri]
+    subprocess.run([*command, "--tracking-uri", places.tracking_uri], check=True, capture_output=True)
+    assert client(places.workdir).get_model_version(MODEL, "2").status == "READY"
+    report = audit(f"{MODEL}/2", places)
+    assert report.verdict is Verdict.UNKNOWN
+    assert any(link.subject == "rl" and run_id in link.where + link.detail for link in report.problems)

@@ -100,10 +100,14 @@ def reproduce(report: AuditReport, commit: str, places: Places, workdir: Path, l
         log: Gets what the run prints.
 
     Raises:
-        StageError: The run did not finish.
+        InputError: The commit cannot be checked out, or is of another repository.
+        StageError: The run did not get anywhere.
     """
     workdir.mkdir(parents=True, exist_ok=True)
     with _checked_out(places.repository, commit, workdir.with_name(f"{workdir.name}.code")) as code:
+        if not (code / "pathoflow" / "cli").is_dir():
+            # Python would take the installed code instead, and repeat something else.
+            raise InputError(f"Commit {commit} of {places.repository} holds no pathoflow. Name its clone with --code.")
         recipe = _write_recipe(report.outputs, code, places.sources, workdir / "recipe")
         command = [sys.executable, "-c", _RUN, "run", "--recipe", str(recipe), "--workdir", str(workdir)]
         with log.open("ab") as output:

@@ -27,6 +27,8 @@ _MAX_FLAT_PANELS = 0.75
 _TONE_WINDOW_PX = 5
 _MAX_TONE = 0.65
 _MAX_INK_TONES = 0.45
+_FEW_INK_TONES = 0.4
+_MIN_LOOSE_INK = 0.6
 _MIN_TEXTURED = 0.2
 _SHARP_SCATTER = 24.0
 _ABOVE_NOISE = 2.5
@@ -61,8 +63,10 @@ def what_graphic(pixels: Pixels, ink: Mask, page_width: int) -> str:
         return "logo" if small else "decoration" if oblong else "line_art"
     panels = flat <= _MAX_FLAT_PANELS and filled_between_gutters(ink) >= _MAX_GRAPHIC_INK
     like_photograph = flat <= _MIN_FLAT_GRAPHIC or filled >= _MAX_GRAPHIC_INK or panels
-    loose = filled < _MAX_GRAPHIC_INK and not panels
-    filled_in = filled_in or (loose and ink_tones(pixels, ink) > _MAX_INK_TONES)
+    if filled < _MAX_GRAPHIC_INK and not panels:
+        tones = ink_tones(pixels, ink)
+        filled_in = filled_in or tones > _MAX_INK_TONES
+        like_photograph = like_photograph or (filled >= _MIN_LOOSE_INK and tones < _FEW_INK_TONES)
     if filled >= _MIN_PHOTOGRAPH_INK and like_photograph and not filled_in:
         return ""
     return _what_drawing(pixels, small=small and flat > _MIN_FLAT_GRAPHIC)

@@ -26,6 +26,9 @@ _MAX_FLAT_PANELS = 0.75
 # No photograph is as much of one tone as what was drawn and filled, but for a dark field.
 _TONE_WINDOW_PX = 5
 _MAX_TONE = 0.65
+_MAX_INK_TONES = 0.45
+_FEW_INK_TONES = 0.4
+_MIN_LOOSE_INK = 0.6
 _MIN_TEXTURED = 0.2
 _SHARP_SCATTER = 24.0
 _ABOVE_NOISE = 2.5
@@ -60,6 +63,10 @@ def what_graphic(pixels: Pixels, ink: Mask, page_width: int) -> str:
         return "logo" if small else "decoration" if oblong else "line_art"
     panels = flat <= _MAX_FLAT_PANELS and filled_between_gutters(ink) >= _MAX_GRAPHIC_INK
     like_photograph = flat <= _MIN_FLAT_GRAPHIC or filled >= _MAX_GRAPHIC_INK or panels
+    if filled < _MAX_GRAPHIC_INK and not panels:
+        tones = ink_tones(pixels, ink)
+        filled_in = filled_in or tones > _MAX_INK_TONES
+        like_photograph = like_photograph or (filled >= _MIN_LOOSE_INK and tones < _FEW_INK_TONES)
     if filled >= _MIN_PHOTOGRAPH_INK and like_photograph and not filled_in:
         return ""
     return _what_drawing(pixels, small=small and flat > _MIN_FLAT_GRAPHIC)
@@ -93,9 +100,26 @@ def _is_filled_in(pixels: Pixels) -> bool:
 
 def tone_share(pixels: Pixels) -> float:
     """The share of a picture that has its most frequent grey level, give or take two: large where it was filled in."""
+    near = _tones(pixels, np.ones(pixels.shape[:2], dtype=bool))
+    return float(near.max())
+
+
+def ink_tones(pixels: Pixels, ink: Mask) -> float:
+    """The share of a picture's ink that has one of its two most frequent grey levels, give or take two each."""
+    if not ink.any():
+        return 0.0
+    near = _tones(pixels, ink)
+    first = int(near.argmax())
+    others = near.copy()
+    others[max(first - _TONE_WINDOW_PX + 1, 0) : first + _TONE_WINDOW_PX] = 0.0
+    return float(near[first] + others.max())
+
+
+def _tones(pixels: Pixels, mask: Mask) -> NDArray[np.float64]:
+    """For each grey level the share of the mask's pixels that have it, give or take two."""
     grey = cv2.blur(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), (_TONE_WINDOW_PX, _TONE_WINDOW_PX))
-    counts = np.bincount(grey.ravel(), minlength=256)
-    return float(np.convolve(counts, np.ones(5), mode="same").max() / grey.size)
+    counts = np.bincount(grey[mask], minlength=256)
+    return np.convolve(counts, np.ones(_TONE_WINDOW_PX), mode="same") / max(int(mask.sum()), 1)
 
 
 def flat_share(pixels: Pixels, ink: Mask) -> float:

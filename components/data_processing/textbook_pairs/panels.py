@@ -29,6 +29,7 @@ _MAX_PROMINENCE = 15.0
 _MIN_SEAM_STRENGTH = 5.0
 _AS_CLEAR = 0.5
 _CLEAR_SEAM = 10.0
+_AS_LARGE = 0.6
 # A seam that divides its picture evenly needs less to be seen.
 _EVEN_BONUS = 1.6
 _EVEN_TOLERANCE = 0.03
@@ -58,7 +59,9 @@ def find_panels(figure: Pixels, ink: Mask, num_expected: int, min_panel_px: int)
         panels, weakest = split, min(weakest, strength)
     if weakest < np.inf and len(panels) == num_expected:
         strength, split = _split_at_best_seam(figure, panels, min_panel_px)
-        if strength >= max(_AS_CLEAR * weakest, _CLEAR_SEAM):
+        parts, others = [box for box in split if box not in panels], [box for box in split if box in panels]
+        as_large = min(box.area for box in parts) >= _AS_LARGE * min(box.area for box in others)
+        if as_large and strength >= max(_AS_CLEAR * weakest, _CLEAR_SEAM):
             # One more is as clear as those that were cut: the caption does not tell of all panels.
             panels = split
     return reading_order(panels, lambda box: box, columns_first=False)

@@ -27,7 +27,7 @@ _NEXT = re.compile(rf"(?P<joint>{_AND})(?={NUMBER})")
 
 # A full stop ends a sentence unless it belongs to one of these or to an initial.
 _ABBREVIATION = re.compile(r"figs?|e\.g|i\.e|vs|cf|al|approx|ca|dr|no|st|etc|resp|refs?|eq")
-_BEFORE_A_NAME = re.compile(r"[A-Z].*|by|and|of|from|with|to|see|in|cf\.|&")
+_BEFORE_A_NAME = re.compile(r"[A-Z].*|.*,|by|and|of|from|with|to|see|in|cf\.|&")
 _STOP = re.compile(r"[。!?！？]+[”’\"')）]*|\.+(?=\s+[\"'(\[]*[A-Z0-9一-鿿①-⑳]|(?<=[a-z)\d.]\.)[A-Z][a-z])")
 
 

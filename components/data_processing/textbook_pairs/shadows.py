@@ -19,7 +19,8 @@ _MAX_TEXTURE = 0.14
 _MIN_STEP = 0.02
 _STEP_REACH = 3
 _DARKEST = 0.3
-_WORTH_IT = 0.93
+_WORTH_IT = 0.9
+_SHADED = 0.98
 _SPREAD = 12.0
 # Where no paper is near, full light is taken for granted.
 _FAINT = np.float32(1e-4)
@@ -31,7 +32,7 @@ def evenly_lit(page: Pixels) -> Pixels:
     A shadow is paper, of the paper's own tint and without texture, that reaches the edge of the page. Light on the
     rest, pictures above all, is guessed from the paper around.
     """
-    light = _light(page)
+    light = _deep_only(_light(page))
     if light.min() >= _WORTH_IT:
         return page
     height, width = page.shape[:2]
@@ -59,6 +60,15 @@ def _light(page: Pixels) -> NDArray[np.float32]:
     light = np.where(paper, level, around / (_spread(known) + _FAINT)) / full
     smooth = cv2.GaussianBlur(light.astype(np.float32), (0, 0), 2.0)
     return np.asarray(np.clip(smooth, _DARKEST, 1.0), dtype=np.float32)
+
+
+def _deep_only(light: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The light without shadows that are nowhere deep: the pale grounds of pictures, for the most part."""
+    num_parts, parts = cv2.connectedComponents((light < _SHADED).astype(np.uint8))
+    deep = np.zeros(num_parts, dtype=bool)
+    deep[parts[light < _WORTH_IT]] = True
+    deep[0] = False
+    return np.where(deep[parts], light, np.float32(1.0))
 
 
 def _steps(level: NDArray[np.float32]) -> NDArray[np.bool_]:

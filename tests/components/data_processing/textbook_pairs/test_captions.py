@@ -77,6 +77,11 @@ def test_no_text_breaks_the_parser(text: str) -> None:
         ("Fig. 9 Upper lobe. The left and right lung.", Caption("9", "Upper lobe. The left and right lung")),
         ("Fig. 2 Title. A. One. C. Three.", Caption("2", "Title. A. One. C. Three")),
         ("Fig 1. Deficiency of vitamin A. HE, x100", Caption("1", "Deficiency of vitamin A. HE, x100")),
+        # As bad scans are read: without the space behind the number, and with another dash in it.
+        ("Fig. 4-21Lipoma. Whole.", Caption("4-21", "Lipoma. Whole")),
+        ("Figure 3.27Lipoma of the arm", Caption("3.27", "Lipoma of the arm")),
+        ("图28一23乳腺 A.导管；B.腺泡", Caption("28-23", "乳腺", {"A": "导管", "B": "腺泡"})),
+        ("图5 脂肪瘤1.导管；2.腺泡", Caption("5", "脂肪瘤", {"1": "导管", "2": "腺泡"})),
     ],
 )
 def test_captions_of_real_shapes(text: str, expected: Caption) -> None:

@@ -10,10 +10,17 @@ from components.data_processing.textbook_pairs.pages import Pixels, Rendering
 SIDE_BY_SIDE = [Box(20, 20, 120, 120), Box(140, 20, 240, 120)]
 
 
-def cut(boxes: list[Box], parts: dict[str, str], letters: str = "") -> CutFigure:
-    """Cuts a figure of plain panels; `letters` are what is read in them, one after the other."""
+def cut(boxes: list[Box], parts: dict[str, str], letters: str = "", bridge: Box | None = None) -> CutFigure:
+    """Cuts a figure of plain panels; `letters` are what is read in them, one after the other.
+
+    A `bridge` of the panels' colour makes one of those it lies between.
+    """
     page = np.full((300, 300, 3), 250, dtype=np.uint8)
     ink = np.zeros((300, 300), dtype=bool)
+    if bridge:
+        x0, y0, x1, y1 = bridge.whole()
+        page[y0:y1, x0:x1] = (180, 120, 160)
+        ink[y0:y1, x0:x1] = True
     for box in boxes:
         x0, y0, x1, y1 = box.whole()
         page[y0:y1, x0:x1] = (180, 120, 160)
@@ -51,3 +58,13 @@ def test_left_and_right_are_panels_by_their_place() -> None:
     stacked = [Box(20, 20, 120, 120), Box(20, 140, 120, 240)]
     assert cut(stacked, {"top": "one", "bottom": "two"}).names == ["top", "bottom"]
     assert cut(stacked, {"left": "one", "right": "two"}).kept_whole == "the panels do not stand left and right"
+
+
+def test_a_cut_that_cannot_be_seen_is_made_where_labels_on_both_sides_say_so() -> None:
+    boxes = [Box(x, y, x + 100, y + 100) for y in (20, 140) for x in (20, 140)]
+    bridge, parts = Box(120, 140, 140, 240), dict.fromkeys("ABCD", "part")
+    # The labels are read to find the cut, and again to name the panels.
+    figure = cut(boxes, parts, "ABCD" * 2, bridge)
+    assert (figure.boxes, figure.names, figure.kept_whole) == (boxes, list("ABCD"), "")
+    for letters in ("ABC", "ABCC"):
+        assert cut(boxes, parts, letters, bridge).kept_whole == "3 panels, 4 parts of the caption"

@@ -87,3 +87,27 @@ def test_a_title_without_number_is_a_caption_only_where_the_layout_says_so() -> 
     assert find_titles(page, [], [], [picture], 80) == []
     assert find_titles(page, regions, [], [picture, Box(100, 240, 300, 390)], 80) == []
     assert find_titles(lines((100, 210, 300, "Table 3. Ages")), regions, [], [picture], 80) == []
+    left, right = Box(100, 50, 195, 200), Box(205, 50, 300, 200)
+    assert find_titles(page, regions, [], [left, right], 80) == []
+    page = lines((100, 210, 300, "Lipoma. (A) Whole. (B) Cut."))
+    ((_, matched),) = find_titles(page, regions, [], [left, right], 80)
+    assert matched == [left, right]
+
+
+def test_captions_side_by_side_keep_their_own_lines() -> None:
+    page = lines(
+        (100, 300, 290, "Fig. 1. Lipoma of the"),
+        (310, 306, 500, "Fig. 2. Naevus of the"),
+        (100, 326, 290, "arm with thin"),
+        (310, 330, 500, "back with pigment"),
+        (100, 352, 160, "septa."),
+        (310, 354, 400, "and nests."),
+    )
+    titles = {block.caption.number: block.caption.title for block in find_captions(page, [])}
+    assert titles == {"1": "Lipoma of the arm with thin septa", "2": "Naevus of the back with pigment and nests"}
+
+
+def test_a_picture_far_from_a_figure_that_has_no_panels_is_none_of_it() -> None:
+    page = lines((100, 20, 300, "Fig. 1. Lipoma"))
+    near, far = Box(100, 50, 300, 200), Box(100, 250, 300, 400)
+    assert match(find_captions(page, []), [near, far], page, 94) == [[near]]

@@ -89,6 +89,13 @@ def test_a_panel_that_falls_apart_is_joined_to_what_the_caption_tells_of() -> No
     assert [tuple(map(round, box)) for box in found] == [(5, 5, 105, 105), (125, 5, 225, 105)]
 
 
+def test_panels_that_a_caption_does_not_tell_of_are_not_joined_to_others() -> None:
+    panels = grid([80, 80, 80], [70], 8)
+    assert len(find_panels(*picture(panels, 1), 2, min_panel_px=15)) == 3
+    touching = [Box(5, 5, 95, 85), Box(95, 5, 185, 85), Box(185, 5, 275, 85)]
+    assert len(find_panels(*picture(touching, 3), 2, min_panel_px=15)) == 3
+
+
 @given(st.integers(0, 10_000))
 def test_xy_cut_loses_no_ink(seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -161,3 +161,33 @@ def test_panels_on_plain_cloth_are_photographs() -> None:
     figure = page[60:260, 20:400]
     assert 0.5 < flat_share(figure, _ink(figure)) < 0.8
     assert what_graphic(figure, _ink(figure), 840) == ""
+
+
+def test_a_figure_that_the_layout_sees_in_dust_is_none() -> None:
+    page = paper()
+    for x, y in np.random.default_rng(4).integers(250, 590, (80, 2)).tolist():
+        page[y : y + 2, x % 400 : x % 400 + 2] = 60
+    regions = [Region("figure", Box(20, 240, 400, 590), 0.9)]
+    assert find_pictures(page, find_ink(page), regions, 56) == []
+    # A drawing there is looked at.
+    page[300:400, 100:103] = page[397:400, 100:220] = 40
+    assert [picture.rejected for picture in find_pictures(page, find_ink(page), regions, 56)] == ["line_art"]
+
+
+def test_a_shadow_around_a_corner_does_not_swallow_the_picture_in_it() -> None:
+    page = paper()
+    page[:, :25] = page[:25, :] = 120
+    page[100:250, 80:300] = np.random.default_rng(5).integers(60, 180, (150, 220, 3))
+    found = [picture.box for picture in find_pictures(page, find_ink(page), [], 56) if not picture.rejected]
+    assert [box.iou(Box(80, 100, 300, 250)) > 0.95 for box in found] == [True]
+
+
+def test_boxes_filled_with_one_colour_are_drawn() -> None:
+    box = np.full((120, 160, 3), (250, 220, 170), dtype=np.uint8)
+    box[:3] = box[-3:] = 40
+    box[:, :3] = box[:, -3:] = 40
+    box[50:64, 30:110:6] = 40
+    assert what_graphic(box, _ink(box), 840) in ("line_art", "logo")
+    ornament = np.full((40, 300, 3), (130, 90, 160), dtype=np.uint8)
+    ornament[30:, :100] = (60, 150, 90)
+    assert what_graphic(ornament, _ink(ornament), 840) == "decoration"

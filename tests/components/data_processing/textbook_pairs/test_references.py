@@ -56,6 +56,14 @@ def test_a_space_that_the_reading_lost_does_not_join_sentences() -> None:
     ]
 
 
+def test_a_letter_ends_a_sentence_where_it_begins_no_name() -> None:
+    assert split_sentences("Acini of phenotype B. On microscopy, J. Doe and A. Roe differ.. Ducts.") == [
+        "Acini of phenotype B.",
+        "On microscopy, J. Doe and A. Roe differ..",
+        "Ducts.",
+    ]
+
+
 def test_a_figure_without_number_has_no_references() -> None:
     assert references_to(["See Fig. 3."], "", None) == []
 

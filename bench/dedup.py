@@ -293,10 +293,10 @@ def _writing(folder: Path, mib: int) -> list[Figure]:
         sync_tree(copies)
 
     def ready() -> None:
-        for path in (shards, copies):
-            shutil.rmtree(path, ignore_errors=True)
         for path in (bucket, *original.iterdir()):
             sha256_of_file(path)
+        for path in (shards, copies):
+            shutil.rmtree(path, ignore_errors=True)
 
     write()
     shards.rename(original)

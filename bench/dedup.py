@@ -284,8 +284,8 @@ def _writing(folder: Path, mib: int) -> list[Figure]:
         with pa.memory_map(str(bucket)) as file, ipc.open_stream(file) as reader:
             table = reader.read_all()
         with ShardWriter(shards, CORPUS, shard_bytes=256 * 2**20) as writer:
-            for pairs in rearranged(table, order):
-                writer.write_table(pairs)
+            for pairs, num_bytes in rearranged(table, order):
+                writer.write_table(pairs, num_bytes)
         sync_tree(shards)
 
     def copy() -> None:
@@ -293,10 +293,10 @@ def _writing(folder: Path, mib: int) -> list[Figure]:
         sync_tree(copies)
 
     def ready() -> None:
-        for path in (shards, copies):
-            shutil.rmtree(path, ignore_errors=True)
         for path in (bucket, *original.iterdir()):
             sha256_of_file(path)
+        for path in (shards, copies):
+            shutil.rmtree(path, ignore_errors=True)
 
     write()
     shards.rename(original)

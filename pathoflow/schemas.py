@@ -156,8 +156,12 @@ class ShardWriter:
         if self._pending_bytes >= self._room():
             self._flush()
 
-    def write_table(self, table: pa.Table) -> None:
+    def write_table(self, table: pa.Table, num_bytes: NDArray[np.int64] | None = None) -> None:
         """Appends many rows without making Python objects of them; the shards are those that `write` would make.
+
+        Args:
+            table: The rows.
+            num_bytes: `payload_bytes` of each of them, where it is known already.
 
         Raises:
             ValueError: The table's columns are not the schema's.
@@ -166,7 +170,7 @@ class ShardWriter:
             raise ValueError(f"{self.directory.name} has the columns {', '.join(self.schema.names)}")
         self._rows_to_table()
         self.num_rows += len(table)
-        ends = np.cumsum(_payloads(table))
+        ends = np.cumsum(payload_bytes(table) if num_bytes is None else num_bytes)
         start, before = 0, 0
         while start < len(table):
             stop = int(np.searchsorted(ends, before + self._room() - self._pending_bytes)) + 1
@@ -273,10 +277,13 @@ def _leaves(path: str, kind: pa.DataType) -> Iterator[tuple[str, pa.DataType]]:
         yield path, kind
 
 
-def _payloads(values: pa.Table | pa.ChunkedArray | pa.Array) -> NDArray[np.int64]:
-    """`_payload_bytes` of each row, a column at a time."""
-    if isinstance(values, pa.Table):
-        return sum((_payloads(column) for column in values.columns), np.zeros(len(values), np.int64))
+def payload_bytes(table: pa.Table) -> NDArray[np.int64]:
+    """Bytes of text and images in each row, as shards and row groups count them."""
+    return sum((_payloads(column) for column in table.columns), np.zeros(len(table), np.int64))
+
+
+def _payloads(values: pa.ChunkedArray | pa.Array) -> NDArray[np.int64]:
+    """`_payload_bytes` of each value of a column."""
     return np.where(np.asarray(pc.is_valid(values)), _payloads_of_valid(values), _OTHER_BYTES)
 
 

@@ -74,8 +74,8 @@ class CorpusConfig(StageConfig):
     evaluation_sets: tuple[Path, ...] = Field(
         default=(),
         description="Data sets that models are scored on; no pair may repeat their images or bear their names. Each "
-        "is a folder of Parquet files, of PathMMU (`data.json`, `images/`) or of images, or a `.txt` with a name "
-        "or a glob pattern over `<source>/<source_id>` a line.",
+        "is a folder of Parquet files, of JSON that names images (PathMMU, MedXpertQA) or of images, one such file or "
+        "a zip file, or a `.txt` with a name or a glob pattern over `<source>/<source_id>` a line.",
     )
     evaluation_bits: int = Field(
         default=6,

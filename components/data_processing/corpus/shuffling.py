@@ -23,7 +23,7 @@ from components.data_processing.corpus.duplicates import numbers, places_in_orde
 from components.data_processing.corpus.joins import Integers
 from components.data_processing.corpus.splits import SPLITS, Split
 from components.data_processing.corpus.survey import batches
-from pathoflow.schemas import CORPUS, PAIRS
+from pathoflow.schemas import CORPUS, PAIRS, payload_bytes
 
 _PLACE = "place"
 _DEALT = CORPUS.append(pa.field(_PLACE, pa.int64()))
@@ -33,10 +33,11 @@ _CHANGED = ("caption", "language")
 
 
 class Stretch(NamedTuple):
-    """Consecutive pairs of the final order, all of one split."""
+    """Consecutive pairs of the final order, all of one split, and how large each of them is."""
 
     split: Split
     pairs: pa.Table
+    num_bytes: NDArray[np.int64]
 
 
 @dataclass
@@ -105,8 +106,8 @@ def shuffled(
         path.unlink()
 
 
-def rearranged(pairs: pa.Table, order: Integers) -> Iterator[pa.Table]:
-    """The pairs in another order, some megabytes at a time.
+def rearranged(pairs: pa.Table, order: Integers) -> Iterator[tuple[pa.Table, NDArray[np.int64]]]:
+    """The pairs in another order with their sizes, some megabytes at a time.
 
     Images are named slice by slice where they lie, and copied only by whoever writes them; small ones, which cost less
     to copy than to name, are gathered. Arrow's own `take` copies all images of the bucket first, and fresh memory for
@@ -116,7 +117,8 @@ def rearranged(pairs: pa.Table, order: Integers) -> Iterator[pa.Table]:
     images = pairs["image"].chunks
     starts = np.cumsum([0, *(len(chunk) for chunk in images)])
     place = pairs.schema.get_field_index("image")
-    mean_bytes = max(pairs.nbytes // max(len(pairs), 1), 1)
+    num_bytes = payload_bytes(pairs)
+    mean_bytes = max(int(num_bytes.sum()) // max(len(pairs), 1), 1)
     step = max(1, _STEP_BYTES // mean_bytes)
     for start in range(0, len(order), step):
         rows = order[start : start + step]
@@ -124,7 +126,8 @@ def rearranged(pairs: pa.Table, order: Integers) -> Iterator[pa.Table]:
         within = rows - starts[chunks]
         slices = [images[chunk].slice(row, 1) for chunk, row in zip(chunks.tolist(), within.tolist(), strict=True)]
         gathered = pa.chunked_array(slices if mean_bytes >= _WORTH_A_CHUNK_BYTES else [pa.concat_arrays(slices)])
-        yield plain.take(pa.array(rows)).add_column(place, pairs.schema.field("image"), gathered)
+        table = plain.take(pa.array(rows)).add_column(place, pairs.schema.field("image"), gathered)
+        yield table, num_bytes[rows]
 
 
 def _in_order(table: pa.Table, plan: Plan) -> Iterator[Stretch]:
@@ -133,8 +136,8 @@ def _in_order(table: pa.Table, plan: Plan) -> Iterator[Stretch]:
     order = np.argsort(places)
     splits = plan.splits[places[order]]
     for number in np.unique(splits).tolist():
-        for pairs in rearranged(table.drop_columns([_PLACE]), order[splits == number]):
-            yield Stretch(SPLITS[number], pairs)
+        for pairs, num_bytes in rearranged(table.drop_columns([_PLACE]), order[splits == number]):
+            yield Stretch(SPLITS[number], pairs, num_bytes)
 
 
 def _placed(survey: pa.Table, plan: Plan, shards: Sequence[Path], seen: Callable[[int], None]) -> Iterator[pa.Table]:

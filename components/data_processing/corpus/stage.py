@@ -109,7 +109,7 @@ def _write(
             out.progress(len(survey) + num_read, 2 * len(survey), "pairs")
 
         for stretch in shuffled(survey, plan, shards, out.scratch / "buckets", seen):
-            writers[stretch.split].write_table(stretch.pairs)
+            writers[stretch.split].write_table(stretch.pairs, stretch.num_bytes)
             if config.webdataset:
                 tars[stretch.split].write_table(stretch.pairs)
             facts.show(stretch.pairs)

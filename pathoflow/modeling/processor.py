@@ -48,6 +48,9 @@ class Qwen2_5_VLProcessor(stock.Qwen2_5_VLProcessor):  # type: ignore[misc]  # n
             if key not in self._processed:
                 self._processed[key] = before.get(key) or self.image_processor([image], **options)
         parts = [self._processed[digests[id(image)], how] for image in flat]
+        if len(self._processed) == len(flat):
+            # Nothing was given twice, and will hardly be given again: large batches would fill the memory.
+            self._processed = {}
         processed = {name: torch.cat([part[name] for part in parts]) for name in ("pixel_values", "image_grid_thw")}
         return processed, [self.replace_image_token(processed, number, **options) for number in range(len(flat))]
 

@@ -65,7 +65,7 @@ def test_a_stop_before_training_began_is_resumable_too(tmp_path):
 
 
 def kill_at_random(where: Path, kills: int, seed: int, **values) -> list[int]:
-    """Kills a run so often at random moments, every third time while it saves.
+    """Kills a run so often at random moments: by turns of its whole course, between steps, and while it saves.
 
     Returns:
         The steps of the checkpoints that it could go on from.
@@ -75,11 +75,10 @@ def kill_at_random(where: Path, kills: int, seed: int, **values) -> list[int]:
     for number in range(kills):
         attempt = Attempt(where, **values)
         attempt.wait_for("started-0")
-        if number % 3 == 2:
-            wait_for_a_save(attempt)
-            time.sleep(generator.uniform(0.0, 0.05))
-        else:
-            time.sleep(generator.uniform(0.0, 3.0))
+        if wait := (None, wait_for_a_step, wait_for_a_save)[number % 3]:
+            wait(attempt)
+        # On a busy machine the first seconds see no step, and on an idle one a save takes no longer than the last.
+        time.sleep(generator.uniform(0.0, (3.0, 1.0, 0.05)[number % 3]))
         processes = attempt.processes() if attempt.stage.poll() is None else []
         attempt.stage.kill()
         attempt.end()
@@ -92,6 +91,12 @@ def kill_at_random(where: Path, kills: int, seed: int, **values) -> list[int]:
     print(f"{num_torn} of {kills} kills left a checkpoint half-written; could go on from steps {steps}")
     assert num_torn or kills < 3
     return steps
+
+
+def wait_for_a_step(attempt: Attempt) -> None:
+    progress, began = attempt.where / "scratch" / "report" / "progress.json", time.time()
+    while attempt.stage.poll() is None and not (progress.exists() and progress.stat().st_mtime > began):
+        time.sleep(0.005)
 
 
 def wait_for_a_save(attempt: Attempt) -> None:

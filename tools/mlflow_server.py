@@ -18,7 +18,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -190,7 +190,7 @@ def _start(
         user=user,
         env=environment,
         cwd="/",
-        stdout=log,  # type: ignore[arg-type]
+        stdout=log,
         stderr=subprocess.STDOUT,
         # Neither outlives this process, however it ends.
         preexec_fn=die_with_parent,  # noqa: PLW1509
@@ -198,12 +198,12 @@ def _start(
     )
 
 
-def _wait(ready: object, process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait(ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + _START_S
-    while not ready():  # type: ignore[operator]
+    while not ready():
         if process.poll() is not None or time.monotonic() > deadline:
             tail = log.read_text(errors="replace")[-2000:]
-            raise InputError(f"{process.args} did not start. The end of {log}:\n{tail}")
+            raise InputError(f"A server did not start. The end of {log}:\n{tail}")
         time.sleep(0.05)
 
 

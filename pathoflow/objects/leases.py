@@ -169,7 +169,7 @@ def _owner_is_gone(content: bytes) -> bool:
         owner = json.loads(content)
         if owner["host"] != _host():
             return False
-        return psutil.Process(owner["pid"]).create_time() != owner["started"]
+        return bool(psutil.Process(owner["pid"]).create_time() != owner["started"])
     except psutil.NoSuchProcess:
         return True
     except (KeyError, TypeError, ValueError):

@@ -68,7 +68,7 @@ def promote(registry: Registry, asked: str, stage: Stage, gates: Gates) -> Outco
     version = judgement.version
     model, _ = split(version.name)
     name = registered(model, stage)
-    details = {
+    details: dict[str, Any] = {
         "from": version.label,
         "to": stage,
         "identity": version.tags.get(IDENTITY_TAG),

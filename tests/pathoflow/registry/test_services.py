@@ -1,18 +1,19 @@
-"""The registry on a team's services: MLflow over HTTP on PostgreSQL, artifacts, data and log on S3, faults on the way."""
+"""The registry on a team's services: MLflow over HTTP on PostgreSQL, all bytes and the log on S3, faults on the way."""
 
 from __future__ import annotations
 
+import base64
 import json
-import os
-import subprocess
-import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+from typer.testing import CliRunner
 
-from pathoflow.code import REPOSITORY
+from pathoflow.cli import app
+from pathoflow.errors import PathoflowError
 from pathoflow.objects import s3 as s3_module
 from pathoflow.registry.access import Registry
 from pathoflow.registry.aliases import StageState, aliases_of
@@ -67,17 +68,23 @@ class Team:
             "PATHOFLOW_ACTOR": "bert",
         }
 
-    def run(self, *arguments: str, timeout_s: float = 200, **environment: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", "from pathoflow.cli import main; main()", *arguments]
-        command += ["--code", str(self.repository)] if arguments[0] == "promote" else []
-        return subprocess.run(
-            command,
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY), **self.environment, **environment},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=timeout_s,
-        )
+    def run(self, *arguments: str, **environment: str) -> Done:
+        """A command in this process, since each new one would import for seconds, and how it ended."""
+        command = [*arguments, *(["--code", str(self.repository)] if arguments[0] == "promote" else [])]
+        result = CliRunner().invoke(app, command, env={**self.environment, **environment})
+        error = result.exception
+        if isinstance(error, PathoflowError):
+            return Done(error.exit_code, result.stdout, str(error))
+        assert error is None or isinstance(error, SystemExit), result.exc_info
+        return Done(result.exit_code, result.stdout, result.stderr)
+
+
+class Done(NamedTuple):
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +145,7 @@ def test_from_registration_to_prod_by_the_command_line(team, registry):
 
 def test_tampered_bytes_are_served_to_nobody(team, registry):
     """MLflow hands them out without a word; fetch does not, and neither does a promotion pass."""
-    stored = [path for path in (team.services.s3.folder / "registry" / "mlflow").rglob("weights.bin")]
+    stored = (team.services.s3.folder / "registry" / "mlflow").rglob("weights.bin")
     [weights] = [path for path in stored if path.stat().st_size == 128]
     good = weights.read_bytes()
     try:
@@ -164,7 +171,6 @@ def test_the_store_fails_in_the_middle_of_a_promotion(team, registry):
         done = team.run("promote", "toy/2", "--to", "staging")
         assert done.returncode == 10, (kind, done.stdout, done.stderr)
         assert "tries" in done.stderr
-        assert "Traceback" not in done.stderr
         team.services.s3.faults.clear()
         done = team.run("registry", "--repair")
         assert done.returncode == 0, done.stdout + done.stderr
@@ -199,8 +205,6 @@ def test_the_server_is_hardened(team):
     url = team.services.mlflow.url
 
     def asked(host: str, login: bool) -> int:
-        import base64
-
         mlflow = team.services.mlflow
         request = urllib.request.Request(f"{url}/api/2.0/mlflow/registered-models/search", headers={"Host": host})
         if login:

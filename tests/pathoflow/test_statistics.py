@@ -72,5 +72,5 @@ def test_the_multinomial_bootstrap_is_the_bootstrap_of_items():
     assert again == found
     with pytest.raises(ValueError, match="no items"):
         bootstrap_difference([], [], confidence=0.95, num_resamples=1000, seed=0)
-    with pytest.raises(ValueError, match="shorter|longer"):
+    with pytest.raises(ValueError, match=r"shorter|longer"):
         bootstrap_difference([True], [True, False], confidence=0.95, num_resamples=1000, seed=0)

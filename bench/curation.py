@@ -27,7 +27,8 @@ _NUM_WORKERS = 2
 _LINES = 36
 _ALL_PAGES = 5
 """With a figure within so many pages of every page, the text of every page is read."""
-# With a figure on every fifth page, three pages in five are such a page or its neighbour: 5/3 is the most.
+# The bar of the issue is 3 for a book one page in five of which has a figure. With one on every fifth page, three
+# pages in five are such a page or its neighbour, whose text must be read: 5/3 is the most, and this bar is our own.
 _EVEN_GOAL = 1.4
 
 
@@ -39,7 +40,7 @@ class _Sizes(NamedTuple):
     sparse_lines: int
 
 
-_FULL = _Sizes(num_pages=40, rounds=1, few=50, many=500, sparse_lines=6)
+_FULL = _Sizes(num_pages=120, rounds=1, few=50, many=500, sparse_lines=6)
 _QUICK = _Sizes(num_pages=5, rounds=1, few=4, many=12, sparse_lines=4)
 
 
@@ -78,7 +79,7 @@ def _time(folder: Path, sizes: _Sizes) -> list[Figure]:
                 goal,
                 higher_is_better=True,
             )
-            for where, runs, goal in (("in one run", needed, 3.0), ("spread evenly", spread, _EVEN_GOAL))
+            for where, runs, goal in (("in one run", needed, 3.0), ("spread evenly, at most 1.67", spread, _EVEN_GOAL))
         ),
     ]
 

@@ -65,7 +65,8 @@ def what_graphic(pixels: Pixels, ink: Mask, page_width: int) -> str:
     like_photograph = flat <= _MIN_FLAT_GRAPHIC or filled >= _MAX_GRAPHIC_INK or panels
     if filled < _MAX_GRAPHIC_INK and not panels:
         tones = ink_tones(pixels, ink)
-        filled_in = filled_in or tones > _MAX_INK_TONES
+        sharp = filled < _MIN_LOOSE_INK and _sharpness(_scatter(pixels)) > _SHARP_SCATTER
+        filled_in = filled_in or sharp or tones > _MAX_INK_TONES
         like_photograph = like_photograph or (filled >= _MIN_LOOSE_INK and tones < _FEW_INK_TONES)
     if filled >= _MIN_PHOTOGRAPH_INK and like_photograph and not filled_in:
         return ""
@@ -90,12 +91,22 @@ def filled_between_gutters(ink: Mask) -> float:
 
 def _is_filled_in(pixels: Pixels) -> bool:
     """Whether most of a picture is of one tone, and the rest is little or as sharp as letters and lines are."""
-    scatter = _scatter(pixels)
-    # Where it is flat, a picture scatters as much as its scanner does.
-    textured = scatter >= max(_FLAT_SCATTER, _ABOVE_NOISE * float(np.percentile(scatter, 20)))
     if tone_share(pixels) <= _MAX_TONE:
         return False
-    return float(textured.mean()) < _MIN_TEXTURED or float(np.median(scatter[textured])) > _SHARP_SCATTER
+    scatter = _scatter(pixels)
+    textured = float((scatter >= _textured_from(scatter)).mean())
+    return textured < _MIN_TEXTURED or _sharpness(scatter) > _SHARP_SCATTER
+
+
+def _sharpness(scatter: NDArray[np.float32]) -> float:
+    """How much grey levels differ where a picture is not flat: letters and lines are sharper than tissue."""
+    textured = scatter[scatter >= _textured_from(scatter)]
+    return float(np.median(textured)) if textured.size else 0.0
+
+
+def _textured_from(scatter: NDArray[np.float32]) -> float:
+    """The scatter of what is not flat: where it is flat, a picture scatters as much as its scanner does."""
+    return max(_FLAT_SCATTER, _ABOVE_NOISE * float(np.percentile(scatter, 20)))
 
 
 def tone_share(pixels: Pixels) -> float:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, Self, TypeVar
 
@@ -27,6 +29,8 @@ Kind = Literal["figures", "text", "mentions"]
 R = TypeVar("R", bound=Record)
 
 _JOBS_AHEAD = 4
+# Asking for it anew costs a page about 10 ms.
+_PAGES_PER_TRIM = 4
 
 
 def key_of(at: int) -> str:
@@ -145,9 +149,11 @@ class PagePool:
         return self._executor
 
 
-class _Worker(NamedTuple):
+@dataclass
+class _Worker:
     reader: PageReader
     store: PageStore
+    num_pages: int = 0
 
 
 _worker: _Worker | PathoflowError | None = None
@@ -173,7 +179,7 @@ def _do(job: Job) -> None:
     assert _worker is not None
     if isinstance(_worker, PathoflowError):
         raise _worker
-    reader, store = _worker
+    reader, store = _worker.reader, _worker.store
     record: Record
     crops: dict[str, bytes] = {}
     try:
@@ -192,3 +198,13 @@ def _do(job: Job) -> None:
         # One page that the libraries stumble over must not end a run over thousands.
         record = BadPage(reason="unexpected_error", detail=f"{type(error).__name__}: {error}")
     store.save(job, record, crops)
+    _worker.num_pages += 1
+    if _worker.num_pages % _PAGES_PER_TRIM == 0:
+        _give_memory_back()
+
+
+def _give_memory_back() -> None:
+    """Returns freed memory to the system: of tensors of ever new sizes the allocator keeps ever more."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

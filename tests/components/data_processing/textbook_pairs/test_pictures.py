@@ -176,7 +176,7 @@ def test_a_figure_that_the_layout_sees_in_dust_is_none() -> None:
 
 def test_a_shadow_around_a_corner_does_not_swallow_the_picture_in_it() -> None:
     page = paper()
-    page[:, :25] = page[:25, :] = 120
+    page[:, :25] = page[:25, :] = 40
     page[100:250, 80:300] = np.random.default_rng(5).integers(60, 180, (150, 220, 3))
     found = [picture.box for picture in find_pictures(page, find_ink(page), [], 56) if not picture.rejected]
     assert [box.iou(Box(80, 100, 300, 250)) > 0.95 for box in found] == [True]

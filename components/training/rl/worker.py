@@ -22,6 +22,7 @@ from components.training.rl.dev import DevSelection
 from components.training.rl.history import HISTORY_FILE, KEPT_MODELS
 from components.training.rl.questions import Question
 from components.training.rl.rewards import rewards_of, think_answer_consistent
+from components.training.rl.seeing import SeenOnce
 from pathoflow.files import write_atomically
 from pathoflow.modeling.checkpoint import load_model, load_processor
 from pathoflow.modeling.learning import freeze
@@ -69,6 +70,7 @@ def main(job: Job, state: PartialState) -> None:
     processor.tokenizer.padding_side = "left"
     model = load_model(start)
     freeze(model, config)
+    SeenOnce(model.model.visual)
     score_completions_alone(model.config.text_config.vocab_size)
     dev = DevSelection(
         [Question.of_row(row, config.prompt_style) for row in dev_rows],

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from pathoflow.errors import InputError
 from pathoflow.processes import die_with_parent
@@ -183,7 +184,7 @@ def _secret(path: Path) -> str:
 
 
 def _start(
-    command: list[str], log: object, *, user: str | None, environment: dict[str, str]
+    command: list[str], log: IO[bytes], *, user: str | None, environment: dict[str, str]
 ) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         command,

@@ -149,7 +149,8 @@ class Registry:
         Raises:
             SignatureError: There is none that will do.
         """
-        if self.trusted.role_of(self.key.public) != "registrar":
+        key = self.key
+        if self.trusted.role_of(key.public) != "registrar":
             raise SignatureError(
                 f"{self.key_path} is an approver's key, and approvers move nothing. Use a registrar's: --key or "
                 f"{KEY_VARIABLE}."

@@ -168,14 +168,13 @@ def _fingerprint(registry: Registry, version: Version) -> str:
         if isinstance(file.store, FolderStore):
             found = Path(file.store.root, file.name).stat()
             files[path] += [found.st_size, found.st_mtime_ns, found.st_ino]
-    parts = urlsplit(version.uri)
-    record = [version.name, version.number, version.tags, version.source, version.run_id, parts.path, files]
-    return digest_of([*record, output.identity, output.manifest.identity if output.manifest else None])
+    # Neither name nor number: a copy in the next stage has the same tags and the same bytes at the same place.
+    record = [version.tags, version.run_id, urlsplit(version.uri).path, files]
+    return digest_of([*record, output.manifest.identity if output.manifest else None])
 
 
 def _record_key(version: Version) -> str:
-    name = hashlib.sha256(version.name.encode()).hexdigest()[:24]
-    return f"verifications/{name}/{version.number}.json"
+    return f"verifications/{hashlib.sha256(version.tags.get(IDENTITY_TAG, '').encode()).hexdigest()}.json"
 
 
 def signatures_of(identity: str) -> str:

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pathoflow.statistics import compare_paired, proportion
+from pathoflow.statistics import bootstrap_difference, compare_paired, proportion
 
 
 @pytest.mark.parametrize(
@@ -54,3 +55,22 @@ def test_mcnemar_is_the_sign_test_on_the_items_that_differ(pairs):
 
 def test_equal_models_do_not_differ():
     assert compare_paired([True, False], [True, False]).p_value == 1.0
+
+
+def test_the_multinomial_bootstrap_is_the_bootstrap_of_items():
+    """The same interval as resampling the items one by one, up to the noise of the draws."""
+    chance = np.random.default_rng(1)
+    first, second = chance.random(200) < 0.6, chance.random(200) < 0.7
+    found = bootstrap_difference(first.tolist(), second.tolist(), confidence=0.95, num_resamples=40_000, seed=0)
+    differences = second.astype(int) - first.astype(int)
+    items = chance.integers(0, 200, size=(40_000, 200))
+    low, high = np.quantile(differences[items].mean(axis=1), [0.025, 0.975])
+    assert found.value == differences.mean()
+    assert math.isclose(found.low, low, abs_tol=0.011)
+    assert math.isclose(found.high, high, abs_tol=0.011)
+    again = bootstrap_difference(first.tolist(), second.tolist(), confidence=0.95, num_resamples=40_000, seed=0)
+    assert again == found
+    with pytest.raises(ValueError, match="no items"):
+        bootstrap_difference([], [], confidence=0.95, num_resamples=1000, seed=0)
+    with pytest.raises(ValueError, match=r"shorter|longer"):
+        bootstrap_difference([True], [True, False], confidence=0.95, num_resamples=1000, seed=0)

@@ -12,8 +12,12 @@ from pydantic import ValidationError
 
 from components.deployment.register.config import RegisterConfig
 from pathoflow.config import OutputKind, StageConfig
-from pathoflow.errors import StageError
+from pathoflow.errors import SignatureError, StageError
+from pathoflow.registry.access import Registry
+from pathoflow.registry.aliases import aliases_of
+from pathoflow.registry.verification import find_version, verified_manifest
 from pathoflow.sealing import Code, Counts, Manifest, read_manifest, seal, verify
+from pathoflow.signing import TrustedKeys, make_key
 from pathoflow.stage import execute
 from pathoflow.tracking import Tracker, download_model
 
@@ -178,3 +182,39 @@ def test_a_model_that_this_server_does_not_know_is_told(workdir, register, clien
     for words in (unknown.identity, workdir.tracking_uri, "Run the rl stage again"):
         assert words in str(error.value)
     assert client.search_registered_models() == []
+
+
+def test_the_version_is_signed_logged_and_the_champion_of_dev(workdir, register, client, make):
+    register()
+    registry = Registry.of_workdir(workdir.root)
+    version = find_version(registry, "patho-r1.dev@champion")
+    assert version.number == "1"
+    assert verified_manifest(registry, version, with_bytes=True) == read_manifest(workdir.output("rl"))
+    make(VqaBenchmarksConfig(), accuracy_rl=0.9)
+    register()
+    assert aliases_of(client, "patho-r1.dev") == (2, 1)
+    entries = registry.log.entries()
+    assert [entry.details["version"] for entry in entries] == ["patho-r1.dev/1", "patho-r1.dev/2"]
+    assert entries[1].details["evidence"]["vqa_benchmarks"] == read_manifest(workdir.output("vqa_benchmarks")).identity
+    assert registry.log.verify().problems == []
+    # Done again, nothing is signed or logged twice.
+    register()
+    assert len(registry.log.entries()) == 2
+    assert client.get_model_version("patho-r1.dev", "2").description.startswith("# patho-r1")
+
+
+def test_without_a_key_nothing_is_registered(workdir, register, client, monkeypatch, tmp_path):
+    for name in ("PATHOFLOW_SIGNING_KEY", "PATHOFLOW_TRUSTED_KEYS", "PATHOFLOW_REGISTRY"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(SignatureError, match="No key is given to sign with"):
+        register(signing="key")
+    monkeypatch.setenv("PATHOFLOW_SIGNING_KEY", str(tmp_path / "no.key"))
+    with pytest.raises(SignatureError, match="does not exist"):
+        register(signing="key")
+    assert client.search_registered_models() == []
+    key = make_key(tmp_path / "ours.key", "ec")
+    TrustedKeys.add(tmp_path / "trusted", "registrar", key.public)
+    monkeypatch.setenv("PATHOFLOW_SIGNING_KEY", str(key.path))
+    monkeypatch.setenv("PATHOFLOW_TRUSTED_KEYS", str(tmp_path / "trusted"))
+    register(signing="key")
+    assert Registry.from_environment().log.entries()[0].signer.name == "ours"

@@ -19,7 +19,16 @@ from pathoflow.files import write_atomically
 
 _FOLDER = Path(__file__).parent
 _RESULTS = _FOLDER / "results"
-BENCHMARKS = ("startup", "smoke_run", "curation", "curation_quality", "dedup", "train_throughput", "checkpoint")
+BENCHMARKS = (
+    "startup",
+    "smoke_run",
+    "curation",
+    "curation_quality",
+    "dedup",
+    "train_throughput",
+    "checkpoint",
+    "audit",
+)
 
 
 def main() -> None:

@@ -48,9 +48,18 @@ def _by_subject(report: AuditReport) -> list[tuple[str, list[Link]]]:
     return [(subject, report.of(subject)) for subject in report.subjects()]
 
 
-def _figures(report: AuditReport) -> list[tuple[str, str]]:
+def _figures(report: AuditReport) -> list[tuple[str, str, str]]:
+    """Name, value and, where it was measured, the interval of each figure that the version carries."""
     prefix = "metric."
-    return sorted((tag.removeprefix(prefix), value) for tag, value in report.tags.items() if tag.startswith(prefix))
+    found = {tag.removeprefix(prefix): value for tag, value in report.tags.items() if tag.startswith(prefix)}
+    bounds = {
+        name for name in found for end in ("_low", "_high") if name.removesuffix(end) in found and name.endswith(end)
+    }
+    return [
+        (name, value, f"{found[f'{name}_low']} – {found[f'{name}_high']}" if f"{name}_low" in bounds else "")
+        for name, value in sorted(found.items())
+        if name not in bounds
+    ]
 
 
 def _boxes(report: AuditReport) -> list[dict[str, Any]]:

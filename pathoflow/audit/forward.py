@@ -9,7 +9,9 @@ from enum import StrEnum
 from pathlib import PurePath, PurePosixPath
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from pathoflow.audit.fingerprints import fingerprints
 from pathoflow.audit.index import IndexedVersion, LineageIndex
@@ -139,12 +141,12 @@ def _pairs_of_book(index: LineageIndex, numbers: set[int], asked: str) -> set[st
     """The pairs whose source is a book or a place in it; none where the id is another."""
     pairs: set[str] = set()
     for number in numbers & index.booked:
-        table = pq.read_table(index.rows(number)) if index.rows(number).is_file() else None
-        if table is None:
+        if not index.rows(number).is_file():
             continue
-        for pair_id, source_id in zip(table["pair_id"].to_pylist(), table["source_id"].to_pylist(), strict=True):
-            if source_id and (source_id == asked or source_id.startswith(f"{asked}/")):
-                pairs.add(pair_id)
+        table = pq.read_table(index.rows(number))
+        places = table["source_id"]
+        inside = pc.or_(pc.equal(places, asked), pc.starts_with(places, f"{asked}/"))
+        pairs.update(table["pair_id"].filter(inside).to_pylist())
     return pairs
 
 
@@ -152,9 +154,16 @@ def _shards_with_pairs(index: LineageIndex, numbers: set[int], pairs: set[str]) 
     """Shards that hold some of the pairs and do not say which book those are from."""
     if not pairs:
         return set()
-    wanted = fingerprints(sorted(pairs))
+    wanted = np.sort(fingerprints(sorted(pairs)))
     others = set(index.numbers.values()) - index.booked - numbers
-    return {number for number in others if np.isin(index.pairs(number), wanted).any()}
+    return {number for number in others if _has_any(index.pairs(number), wanted)}
+
+
+def _has_any(have: NDArray[np.uint64], wanted: NDArray[np.uint64]) -> bool:
+    """Whether two sorted arrays share a value."""
+    places = np.searchsorted(have, wanted)
+    inside = places < len(have)
+    return bool((have[places[inside]] == wanted[inside]).any())
 
 
 def _trace_shards(index: LineageIndex, numbers: set[int], found: dict[str, Trace]) -> None:

@@ -23,10 +23,10 @@ class Layout:
 
 
 def layers(names: Sequence[str], edges: Iterable[tuple[str, str]]) -> dict[str, int]:
-    """The column of each box: one right of the rightmost that it was made from.
+    """The column of each box: one right of the rightmost that it was made from; what begins stands by its first use.
 
-    >>> layers(["c", "b", "a"], [("a", "b"), ("b", "c"), ("a", "c")])
-    {'c': 2, 'b': 1, 'a': 0}
+    >>> layers(["c", "b", "a", "source"], [("a", "b"), ("b", "c"), ("a", "c"), ("source", "c")])
+    {'c': 2, 'b': 1, 'a': 0, 'source': 1}
     """
     columns = dict.fromkeys(names, 0)
     known = [(source, target) for source, target in edges if source in columns and target in columns]
@@ -34,6 +34,8 @@ def layers(names: Sequence[str], edges: Iterable[tuple[str, str]]) -> dict[str, 
     for _ in names:
         for source, target in known:
             columns[target] = min(max(columns[target], columns[source] + 1), len(columns))
+    for begin in columns.keys() - {target for _, target in known}:
+        columns[begin] = max(min((columns[target] for source, target in known if source == begin), default=1) - 1, 0)
     return columns
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from pathoflow.audit.stores import MissingError, Store, UnreachableError
+
+_REMOTE_WORKERS = 4
 
 
 @dataclass(frozen=True)
@@ -54,27 +56,46 @@ class Found:
     error: str | None = None
 
 
-def hash_all(
-    files: Iterable[StoredFile], *, workers: int | None = None, progress: Callable[[int], None] | None = None
-) -> dict[tuple[str, str], Found]:
-    """Hashes every file once, the large ones first, and returns what was found by store and name.
+class Hasher:
+    """Hashes files in the background while others are still being listed; each place is read once.
 
     Args:
-        files: What to read. The same place may come several times.
-        workers: Threads; by default one for each core, and no fewer than four where a store is remote.
+        workers: Threads; by default one for each core, and no fewer than four where the first store is remote.
         progress: Is told of bytes as they are read, from several threads.
     """
-    unique: dict[tuple[str, str], StoredFile] = {}
-    for file in files:
-        known = unique.setdefault((file.store.root, file.name), file)
-        if file.md5 and not known.md5:
-            unique[file.store.root, file.name] = file
-    ordered = sorted(unique.values(), key=lambda file: -file.num_bytes)
-    remote = any("://" in file.store.root for file in ordered)
-    cores = os.cpu_count() or 1
-    with ThreadPoolExecutor(workers or (max(4, cores) if remote else cores)) as pool:
-        found = pool.map(lambda file: _hash(file, progress or (lambda _: None)), ordered)
-        return {(file.store.root, file.name): result for file, result in zip(ordered, found, strict=True)}
+
+    def __init__(self, workers: int | None = None, progress: Callable[[int], None] | None = None) -> None:
+        self._workers, self._progress = workers, progress or (lambda _: None)
+        self._pool: ThreadPoolExecutor | None = None
+        self._found: dict[tuple[str, str], Future[Found]] = {}
+
+    def __enter__(self) -> Hasher:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def add(self, files: Iterable[StoredFile]) -> None:
+        """Begins with these files, the large ones first."""
+        for file in sorted(files, key=lambda file: -file.num_bytes):
+            if self._pool is None:
+                cores = os.cpu_count() or 1
+                remote = "://" in file.store.root
+                self._pool = ThreadPoolExecutor(self._workers or (max(_REMOTE_WORKERS, cores) if remote else cores))
+            if (file.store.root, file.name) not in self._found:
+                self._found[file.store.root, file.name] = self._pool.submit(_hash, file, self._progress)
+
+    def found(self) -> dict[tuple[str, str], Found]:
+        """Waits for every file and returns what was found by store and name."""
+        return {place: future.result() for place, future in self._found.items()}
+
+
+def hash_all(files: Iterable[StoredFile]) -> dict[tuple[str, str], Found]:
+    """Hashes every file once and returns what was found by store and name."""
+    with Hasher() as hasher:
+        hasher.add(files)
+        return hasher.found()
 
 
 def _hash(file: StoredFile, progress: Callable[[int], None]) -> Found:

@@ -123,7 +123,7 @@ class LineageIndex:
         return found
 
     def rows(self, number: int) -> Path:
-        """The ids of a shard that says which book a pair is from, row by row."""
+        """The pairs of a shard and the book that each is from, kept where they come from no other shard."""
         return self.folder / "rows" / f"{number}.parquet"
 
     def pairs(self, number: int) -> NDArray[np.uint64]:
@@ -200,7 +200,8 @@ def _take_version(
     except (KeyError, SealError):
         index.problems.append(f"{version.label} has no lineage: what it was trained on is not known")
         return
-    for reference in references:
+    # The walk that collected them went from the model back: what others were made from comes last.
+    for reference in reversed(references):
         if reference.identity not in index.outputs:
             progress(f"{version.label}: {reference.stage}")
             _take_output(index, buckets, reference, places)
@@ -216,10 +217,12 @@ def _take_output(index: LineageIndex, buckets: Buckets, reference: Reference, pl
         told = "; ".join(f"{link.check} {link.detail}" for link in links.found if link.verdict != "PASS")
         index.problems.append(f"{reference.stage} {reference.identity}: {told}")
         return
+    inputs = [index.outputs[identity] for identity in output.manifest.inputs.values() if identity in index.outputs]
+    is_origin = not any(source.has_ids for source in inputs)
     for path, file in output.files.items():
         if path.endswith(".parquet") and reference.kind == "data" and file.sha256 not in index.numbers:
             try:
-                _take_shard(index, buckets, file)
+                _take_shard(index, buckets, file, is_origin=is_origin)
             except (MissingError, UnreachableError, OSError, pa.ArrowException) as error:
                 index.problems.append(f"{reference.stage} {reference.identity}: {path}: {error}")
     index.outputs[reference.identity] = IndexedOutput(
@@ -232,26 +235,35 @@ def _take_output(index: LineageIndex, buckets: Buckets, reference: Reference, pl
     )
 
 
-def _take_shard(index: LineageIndex, buckets: Buckets, file: StoredFile) -> None:
+def _take_shard(index: LineageIndex, buckets: Buckets, file: StoredFile, *, is_origin: bool) -> None:
     with random_access(file.store, file.name) as source:
         shard = pq.ParquetFile(source)
         columns = [name for name in ID_COLUMNS if name in shard.schema_arrow.names]
         if "pair_id" not in columns:
             return
         table = shard.read(columns=columns)
-    add_ids(index, buckets, file.sha256, table)
+    add_ids(index, buckets, file.sha256, table, is_origin=is_origin)
 
 
-def add_ids(index: LineageIndex, buckets: Buckets, sha256: str, table: pa.Table) -> int:
-    """Takes in the id columns of a shard and returns its number."""
+def add_ids(index: LineageIndex, buckets: Buckets, sha256: str, table: pa.Table, *, is_origin: bool) -> int:
+    """Takes in the id columns of a shard and returns its number.
+
+    Args:
+        index: Gets the number.
+        buckets: Get the fingerprints.
+        sha256: Of the shard.
+        table: Its id columns.
+        is_origin: Whether its pairs come from no other shard: then it is asked which pairs are from a book.
+    """
     number = len(index.numbers)
     buckets.add(number, np.concatenate(list(_terms(table))))
     if "source_id" in table.column_names:
         index.booked.add(number)
+    if "source_id" in table.column_names and is_origin:
         index.rows(number).parent.mkdir(parents=True, exist_ok=True)
         kept = table.select([name for name in ("pair_id", "source_id") if name in table.column_names])
         pq.write_table(kept, index.rows(number), compression="zstd")
-    else:
+    if "source_id" not in table.column_names:
         path = index.folder / "pairs" / f"{number}.npy"
         path.parent.mkdir(parents=True, exist_ok=True)
         np.save(path, np.unique(fingerprints(table["pair_id"])))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import io
 import re
 import subprocess
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path, PurePosixPath
 
@@ -32,9 +34,10 @@ class History:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.files = cache(self._files)
-        self.content = cache(self._content)
+        self.has = cache(self._has)
+        self.code_digests = cache(self._code_digests)
 
-    def has(self, commit: str) -> bool:
+    def _has(self, commit: str) -> bool:
         """Whether the commit is there."""
         return _git(self.folder, "cat-file", "-e", f"{commit}^{{commit}}") is not None
 
@@ -42,21 +45,33 @@ class History:
         listing = _git(self.folder, "ls-tree", "-r", "-z", "--name-only", commit) or b""
         return tuple(name for name in listing.decode(errors="surrogateescape").split("\0") if name)
 
-    def _content(self, commit: str, path: str) -> bytes | None:
-        return _git(self.folder, "cat-file", "blob", f"{commit}:{path}")
+    def contents(self, commit: str, paths: Sequence[str]) -> dict[str, bytes]:
+        """The content of files at a commit, by path; those that are not there are left out."""
+        asked = [path for path in paths if "\n" not in path]
+        questions = "".join(f"{commit}:{path}\n" for path in asked).encode(errors="surrogateescape")
+        answer = io.BytesIO(_git(self.folder, "cat-file", "--batch", stdin=questions) or b"")
+        found: dict[str, bytes] = {}
+        for path in asked:
+            kind, _, size = answer.readline().decode(errors="replace").strip().rpartition(" ")
+            if kind.endswith(" blob"):
+                found[path] = answer.read(int(size))
+                answer.read(1)
+        return found
 
-    def code_digests(self, commit: str, stage: str) -> list[str]:
+    def _code_digests(self, commit: str, stage: str) -> list[str]:
         """What `code_of` gives at a commit for each package that is called like the stage."""
         configs = [path for path in self.files(commit) if PurePosixPath(path).parts[-2:] == (stage, "config.py")]
         return [self._code_digest(commit, PurePosixPath(path)) for path in configs]
 
     def _code_digest(self, commit: str, config: PurePosixPath) -> str:
-        libraries = _libraries((self.content(commit, str(config)) or b"").decode())
+        source = self.contents(commit, [str(config)]).get(str(config), b"")
         digest = hashlib.sha256()
         inside = [PurePosixPath(path) for path in self.files(commit) if path.endswith(".py")]
-        for folder in (config.parent, *(PurePosixPath("pathoflow") / name for name in libraries)):
-            for path in sorted(path for path in inside if path.is_relative_to(folder)):
-                content = self.content(commit, str(path)) or b""
+        for folder in (config.parent, *(PurePosixPath("pathoflow") / name for name in _libraries(source.decode()))):
+            paths = sorted(path for path in inside if path.is_relative_to(folder))
+            contents = self.contents(commit, [str(path) for path in paths])
+            for path in paths:
+                content = contents.get(str(path), b"")
                 digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + content + b"\0")
         return f"sha256:{digest.hexdigest()}"
 
@@ -127,7 +142,7 @@ def check_sources(manifest: Manifest, history: History, folder: Path | None, lin
 
 def _check_committed(file: SealedFile, commit: str, history: History, links: Links) -> None:
     where = f"{file.path} at commit {commit}"
-    content = history.content(commit, file.path)
+    content = history.contents(commit, [file.path]).get(file.path)
     if content is None:
         links.unknown("source", "the commit has no such file", where)
     else:
@@ -170,9 +185,9 @@ def _libraries(source: str) -> tuple[str, ...]:
     return ()
 
 
-def _git(folder: Path, *arguments: str) -> bytes | None:
+def _git(folder: Path, *arguments: str, stdin: bytes = b"") -> bytes | None:
     try:
-        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, check=True)
+        done = subprocess.run(["git", "-C", str(folder), *arguments], input=stdin, capture_output=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
     return done.stdout

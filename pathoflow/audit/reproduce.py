@@ -100,10 +100,14 @@ def reproduce(report: AuditReport, commit: str, places: Places, workdir: Path, l
         log: Gets what the run prints.
 
     Raises:
-        StageError: The run did not finish.
+        InputError: The commit cannot be checked out, or is of another repository.
+        StageError: The run did not get anywhere.
     """
     workdir.mkdir(parents=True, exist_ok=True)
     with _checked_out(places.repository, commit, workdir.with_name(f"{workdir.name}.code")) as code:
+        if not (code / "pathoflow" / "cli").is_dir():
+            # Python would take the installed code instead, and repeat something else.
+            raise InputError(f"Commit {commit} of {places.repository} holds no pathoflow. Name its clone with --code.")
         recipe = _write_recipe(report.outputs, code, places.sources, workdir / "recipe")
         command = [sys.executable, "-c", _RUN, "run", "--recipe", str(recipe), "--workdir", str(workdir)]
         with log.open("ab") as output:
@@ -179,7 +183,8 @@ def _write_recipe(outputs: Sequence[Output], code: Path, sources: Path | None, f
     for stage, manifest in _manifests(outputs).items():
         external = {file.path.rstrip("/") for file in manifest.external_files}
         values = _placed(manifest.config, external, code, sources)
-        (folder / f"{stage}.yaml").write_text(yaml.safe_dump(values, allow_unicode=True))
+        # In the recorded order: what a stage draws from a mapping may depend on it.
+        (folder / f"{stage}.yaml").write_text(yaml.safe_dump(values, allow_unicode=True, sort_keys=False))
     return folder
 
 

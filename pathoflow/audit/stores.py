@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +13,8 @@ if TYPE_CHECKING:
     from minio import Minio
 
 CHUNK_BYTES = 2**20
-_ATTEMPTS = 3
+_ATTEMPTS = 4
+_PAUSE_S = 0.1
 _NOT_THERE = ("NoSuchKey", "NoSuchBucket", "NoSuchObject")
 
 Answer = TypeVar("Answer")
@@ -260,7 +260,9 @@ def open_store(uri: str, tracking_uri: str) -> Store:
     if parts.scheme in ("", "file"):
         return FolderStore(Path(unquote(parts.path) if parts.scheme else uri))
     if parts.scheme == "s3":
-        return BucketStore(uri, _s3_client())
+        from pathoflow.objects.s3 import connect
+
+        return BucketStore(uri, connect()[0])
     if parts.scheme in ("mlflow-artifacts", "http", "https"):
         return ServerStore(uri, tracking_uri)
     raise UnreachableError(f"No reader for {parts.scheme}://. Supported: folders, s3, mlflow-artifacts.")
@@ -281,24 +283,10 @@ def read(store: Store, name: str, limit_bytes: int = 512 * 2**20) -> bytes:
     return bytes(content)
 
 
-def _s3_client() -> Minio:
-    from minio import Minio
-    from minio.credentials import ChainedProvider, EnvAWSProvider, IamAwsProvider
-
-    names = ("MLFLOW_S3_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
-    endpoint = next(filter(None, map(os.environ.get, names)), "https://s3.amazonaws.com")
-    parts = urlsplit(endpoint)
-    return Minio(
-        endpoint=parts.netloc,
-        secure=parts.scheme == "https",
-        region=os.environ.get("AWS_DEFAULT_REGION", "us-east-1"),
-        credentials=ChainedProvider([EnvAWSProvider(), IamAwsProvider()]),
-    )
-
-
 def _again(attempt: int, error: Exception) -> int:
     if attempt + 1 >= _ATTEMPTS:
         raise UnreachableError(str(error)) from error
+    time.sleep(_PAUSE_S * 2**attempt)
     return attempt + 1
 
 

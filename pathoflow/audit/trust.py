@@ -133,7 +133,7 @@ def _tell_history(entries: list[Entry], version: Version, trust: Trust) -> None:
             )
         )
         if gates := details.get("gates"):
-            trust.gates = [gate for gate in gates if isinstance(gate, Mapping)]
+            trust.gates = [dict(gate) for gate in gates if isinstance(gate, Mapping)]
 
 
 def _check_decisions(entries: list[Entry], version: Version, links: Links) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from pathoflow.audit.hashing import hash_all
+from pathoflow.audit.hashing import Hasher
 from pathoflow.audit.kubeflow import check_kfp_run
 from pathoflow.audit.links import Links
 from pathoflow.audit.outputs import StoredOutput
@@ -69,13 +69,10 @@ def audit(
         )
         facts |= {"aliases": (), "outputs": (), "edges": (), "tags": {}}
         return AuditReport(model=asked, version="?", took_s=time.perf_counter() - clock, links=(link,), **facts)
-    walk = _Walk(version, places, with_md5=with_md5)
-    walk.collect()
-    found = hash_all(
-        (file for output in walk.outputs.values() for file in output.files.values()),
-        workers=workers,
-        progress=progress,
-    )
+    with Hasher(workers, progress) as hasher:
+        walk = _Walk(version, places, hasher, with_md5=with_md5)
+        walk.collect()
+        found = hasher.found()
     for output in walk.outputs.values():
         output.judge(found)
     walk.check_version()
@@ -118,8 +115,8 @@ class _Walk:
         registry: Links about the version's record itself.
     """
 
-    def __init__(self, version: Version, places: Places, *, with_md5: bool) -> None:
-        self.version, self.places, self._with_md5 = version, places, with_md5
+    def __init__(self, version: Version, places: Places, hasher: Hasher, *, with_md5: bool) -> None:
+        self.version, self.places, self._hasher, self._with_md5 = version, places, hasher, with_md5
         self.outputs: dict[str, StoredOutput] = {}
         self.model: StoredOutput | None = None
         self.registry = Links("version")
@@ -182,6 +179,7 @@ class _Walk:
         output = StoredOutput(stage, identity, self._reference(stage, identity, links), links)
         self.outputs[identity] = output
         output.open(self.places, with_md5=self._with_md5)
+        self._hasher.add(output.files.values())
         run = load_run(self.places, output.reference.run_id, links)
         copy = logged_manifest(self.places, run, identity, links) if run else None
         output.manifest = output.manifest or copy

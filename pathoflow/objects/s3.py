@@ -32,6 +32,21 @@ _ABSENT = ("NoSuchKey", "NoSuchObject")
 _FINAL = ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket", "InvalidBucketName")
 
 
+def connect() -> tuple[Minio, str]:
+    """Access to the S3 endpoint that the environment names, and its address."""
+    variables = ("AWS_ENDPOINT_URL_S3", "MLFLOW_S3_ENDPOINT_URL", "AWS_ENDPOINT_URL")
+    found = next((os.environ[name] for name in variables if os.environ.get(name)), "https://s3.amazonaws.com")
+    endpoint = urlsplit(found if "://" in found else f"https://{found}")
+    client = Minio(
+        endpoint.netloc,
+        credentials=ChainedProvider([EnvAWSProvider(), AWSConfigProvider(), IamAwsProvider()]),
+        secure=endpoint.scheme == "https",
+        region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
+        http_client=_pool(),
+    )
+    return client, endpoint.geturl()
+
+
 class S3Store:
     """Objects below a prefix of a bucket.
 
@@ -59,18 +74,9 @@ class S3Store:
         parts = urlsplit(url)
         if not parts.netloc:
             raise RegistryError(f"{url} names no bucket: write s3://bucket/prefix.")
-        variables = ("AWS_ENDPOINT_URL_S3", "MLFLOW_S3_ENDPOINT_URL", "AWS_ENDPOINT_URL")
-        found = next((os.environ[name] for name in variables if os.environ.get(name)), "https://s3.amazonaws.com")
-        endpoint = urlsplit(found if "://" in found else f"https://{found}")
-        client = Minio(
-            endpoint.netloc,
-            credentials=ChainedProvider([EnvAWSProvider(), AWSConfigProvider(), IamAwsProvider()]),
-            secure=endpoint.scheme == "https",
-            region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
-            http_client=_pool(),
-        )
+        client, endpoint = connect()
         prefix = parts.path.strip("/")
-        return cls(client, endpoint.geturl(), parts.netloc, f"{prefix}/" if prefix else "")
+        return cls(client, endpoint, parts.netloc, f"{prefix}/" if prefix else "")
 
     @property
     def url(self) -> str:

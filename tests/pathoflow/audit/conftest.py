@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from pathoflow.audit import AuditReport, Places, audit
+from pathoflow.registry.access import Registry
 from pathoflow.workdir import WorkDir
 from tests.lineage.registered import MODEL, commit_of, make_books, make_repository, run_pipeline
 
@@ -24,8 +26,9 @@ class Case:
     def places(self) -> Places:
         return Places.of_workdir(self.workdir.root, sources=self.books, repository=self.repository)
 
-    def audit(self, asked: str = MODEL, **options) -> AuditReport:
-        return audit(asked, self.places(), **options)
+    def audit(self, asked: str = MODEL, *, with_registry: bool = True, **options) -> AuditReport:
+        registry = partial(Registry.of_workdir, self.workdir.root) if with_registry else None
+        return audit(asked, self.places(), registry=registry, **options)
 
 
 @pytest.fixture(scope="session")

@@ -66,7 +66,7 @@ def test_the_command_writes_every_document_and_its_exit_code_is_the_verdict(case
     options = [word for name, path in files.items() for word in (f"--{name}", str(path))]
     done = command(case, *options, "--key", str(key.path), "--md5")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "toy.dev/1  PASS" in done.stdout
+    assert "toy.dev/1 (champion)  PASS" in done.stdout
     document = json.loads(files["json"].read_text())
     assert document["verdict"] == "PASS"
     assert document["num_bytes"] > 30_000

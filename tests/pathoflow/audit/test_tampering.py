@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from pathoflow.audit import Verdict
@@ -133,6 +135,52 @@ def test_a_file_added_after_the_seal_is_named(case):
     report = case.audit()
     [failure] = [link for link in report.links if link.verdict is Verdict.FAIL]
     assert (failure.where, failure.detail) == (str(path), "model/code.py was added after the seal")
+
+
+def registry_file(case, pattern: str):
+    [path] = (case.workdir.root / "registry").glob(pattern)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("what", "pattern"),
+    [("signature", "signatures/*/*"), ("decision log", "log/000000000001.json"), ("decision log", "log-head.json")],
+)
+def test_signed_records_count(case, what, pattern):
+    path = registry_file(case, pattern)
+    whole = path.read_bytes()
+    flip(path, at=len(whole) // 2)
+    report = case.audit()
+    assert report.verdict is Verdict.FAIL, report.problems
+    failures = [link for link in report.links if link.verdict is Verdict.FAIL]
+    assert any(link.check == what and path.name in link.detail + link.where for link in failures), failures
+    path.unlink()
+    report = case.audit()
+    if path.name == "log-head.json":
+        # The chain and its anchor in MLflow still hold; the next entry writes the head again.
+        assert report.verdict is Verdict.PASS
+    else:
+        assert report.verdict is Verdict.UNKNOWN, report.problems
+        assert any(link.check == what for link in report.problems), report.problems
+
+
+def test_without_trusted_keys_nothing_is_believed(case):
+    shutil.rmtree(case.workdir.root / "keys")
+    report = case.audit()
+    assert report.verdict is Verdict.UNKNOWN
+    assert [link.check for link in report.problems] == ["keys"]
+
+
+def test_an_alias_moved_behind_the_logs_back_is_named(case):
+    client(case.workdir).delete_registered_model_alias(MODEL, "champion")
+    report = case.audit()
+    assert report.verdict is Verdict.FAIL
+    assert [(link.check, link.where) for link in report.problems] == [("alias", f"{MODEL}@champion")]
+
+
+def test_the_history_is_told(case):
+    report = case.audit()
+    assert [(step.what, step.detail) for step in report.history] == [("register", f"{MODEL}/1")]
 
 
 def test_a_commit_that_the_repository_lacks_is_unknown_and_other_code_fails(case, original, tmp_path):

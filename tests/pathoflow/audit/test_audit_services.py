@@ -1,0 +1,128 @@
+"""The audit against a team's services: MLflow with logins over HTTP on PostgreSQL, all bytes on S3."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import psutil
+import pytest
+
+from pathoflow.audit import Places, Verdict, audit
+from pathoflow.audit.forward import Use, forward
+from pathoflow.audit.gc import plan
+from pathoflow.audit.index import update
+from pathoflow.registry.access import Registry
+from pathoflow.signing import TrustedKeys, make_key
+from pathoflow.workdir import WorkDir
+from tests.lineage.registered import MODEL, commit_of, make_books, make_repository, run_pipeline
+from tests.s3_server import Fault
+from tests.services import team_services
+
+
+@pytest.fixture(scope="module")
+def team(tmp_path_factory):
+    """The services with one registered version, and the repository of its code."""
+    root = tmp_path_factory.mktemp("audited")
+    with team_services() as services:
+        key = make_key(root / "registrar.key", "ec")
+        TrustedKeys.add(services.root / "trusted", "registrar", key.public)
+        environment = {**services.environment, "PATHOFLOW_SIGNING_KEY": str(key.path)}
+        repository, workdir = make_repository(root), WorkDir(root / "work")
+        workdir.create()
+        run_pipeline(
+            workdir,
+            make_books(root),
+            commit_of(repository),
+            environment=environment,
+            register={"signing": "key"},
+        )
+        yield services, environment, repository
+
+
+@pytest.fixture
+def places(team, monkeypatch) -> Places:
+    _, environment, repository = team
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return Places.from_environment(repository=repository)
+
+
+@pytest.fixture(autouse=True)
+def no_faults(team):
+    yield
+    team[0].s3.faults.clear()
+
+
+def run_audit(places: Places, **options):
+    return audit(MODEL, places, registry=Registry.from_environment, **options)
+
+
+def objects(team, name: str) -> list:
+    return [path for path in team[0].s3.folder.rglob(name) if path.is_file()]
+
+
+def test_a_whole_version_passes_and_a_changed_object_is_named(team, places):
+    report = run_audit(places, with_md5=True)
+    assert [f"{link.subject}: {link.check} {link.detail} {link.where}" for link in report.problems] == []
+    assert report.verdict is Verdict.PASS
+    weights = objects(team, "weights.bin")[-1]
+    good = weights.read_bytes()
+    try:
+        weights.write_bytes(bytes([good[0] ^ 1]) + good[1:])
+        report = run_audit(places)
+        assert report.verdict is Verdict.FAIL
+        [failure] = [link for link in report.problems if link.verdict is Verdict.FAIL]
+        assert failure.where.startswith("s3://")
+        assert failure.where.endswith("model/weights.bin")
+    finally:
+        weights.write_bytes(good)
+
+
+def test_a_broken_connection_is_taken_up_and_one_that_stays_broken_is_unknown(team, places):
+    team[0].s3.faults.append(Fault("reset", "GET", "weights.bin", count=1))
+    assert run_audit(places).verdict is Verdict.PASS
+    team[0].s3.faults.append(Fault("reset", "GET", "weights.bin", count=100))
+    report = run_audit(places)
+    assert report.verdict is Verdict.UNKNOWN
+    assert {link.check for link in report.problems} == {"bytes"}
+    team[0].s3.faults.clear()
+    team[0].s3.faults.append(Fault("503", "GET", "dvc", count=1000))
+    report = run_audit(places)
+    assert report.verdict is Verdict.UNKNOWN
+    assert {link.subject for link in report.problems} >= {"corpus", "textbook_pairs", "vqa_benchmarks"}
+
+
+def test_lineage_reads_the_ids_out_of_the_buckets_shards(places, tmp_path):
+    index = update(tmp_path / "index", places)
+    assert index.problems == []
+    answer = forward(index, "atlas")
+    assert [(version.label, use) for version, use in answer.versions] == [(f"{MODEL}/1", Use.TRAINED)]
+    assert answer.num_pairs == 5
+
+
+def test_the_clean_up_sees_the_buckets_objects(places):
+    wanted = plan(places, 0)
+    assert wanted.obstacles == []
+    assert {item.where for item in wanted.items if item.kind == "DVC object"} <= {str(places.dvc_remote)}
+    # Only the registration's own output and run stand on no version.
+    assert wanted.num_kept_runs >= 5
+    assert wanted.num_kept_objects >= 8
+    assert plan(places, 1).items == []
+
+
+def test_a_server_that_is_gone_is_unknown(team, places, monkeypatch):
+    """The last test of this module."""
+    whole = places.client.get_run
+
+    def stop_then_ask(run_id):
+        monkeypatch.setattr(places.client, "get_run", whole)
+        for child in psutil.Process().children(recursive=True):
+            if "mlflow" in " ".join(child.cmdline()) and "postgres" not in child.name():
+                child.kill()
+        return whole(run_id)
+
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    monkeypatch.setattr(places.client, "get_run", stop_then_ask)
+    report = audit(MODEL, places, registry=partial(Registry.from_environment))
+    assert report.verdict is Verdict.UNKNOWN
+    assert any(link.check == "run" and "cannot be looked up" in link.detail for link in report.problems)

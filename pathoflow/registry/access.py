@@ -88,6 +88,9 @@ class Registry:
         workdir = WorkDir(root)
         if not (workdir.mlflow / "mlflow.db").is_file():
             raise InputError(f"{root} has no MLflow store. Give the --workdir of a run.")
+        if key is None and local_key(workdir.root).is_file():
+            # A key of the environment belongs to the configured registry, and this one does not trust it.
+            key = local_key(workdir.root)
         local = cls._of(workdir.tracking_uri, workdir.root, key)
         return cls(
             local.tracking_uri,

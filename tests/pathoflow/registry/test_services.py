@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import signal
 import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
 import pytest
 from typer.testing import CliRunner
 
 from pathoflow.cli import app
 from pathoflow.errors import PathoflowError
 from pathoflow.objects import s3 as s3_module
+from pathoflow.registry import intents
 from pathoflow.registry.access import Registry
 from pathoflow.registry.aliases import StageState, aliases_of
 from pathoflow.registry.intents import unfinished
 from pathoflow.signing import PublicKey, TrustedKeys, make_key
 from pathoflow.workdir import WorkDir
 from tests.lineage.registered import commit_of, make_books, make_repository, run_pipeline
-from tests.s3_server import Fault
+from tests.s3_server import BUCKET, Fault
 from tests.services import team_services
+from tools.mlflow_server import mlflow_server
 
 GATES = """
 staging:
@@ -233,3 +238,34 @@ def test_the_server_is_hardened(team):
         from mlflow import MlflowClient
 
         assert list(MlflowClient(url).search_registered_models()) == []
+
+
+def test_mlflow_dies_in_the_middle_and_comes_back(team, registry, monkeypatch):
+    """The last test: the server that it ends with is another one."""
+    mlflow, root = team.services.mlflow, team.services.root
+    port = int(mlflow.url.rpartition(":")[2])
+    before = aliases_of(registry.client, "toy.staging")
+    real = intents.set_aliases
+
+    def killed(*arguments):
+        listening = [one for one in psutil.net_connections("tcp") if one.laddr.port == port and one.status == "LISTEN"]
+        os.killpg(os.getpgid(listening[0].pid), signal.SIGKILL)
+        real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(intents, "set_aliases", killed)
+        done = team.run("rollback", "toy", "--stage", "staging")
+    assert done.returncode == 10, done.stdout + done.stderr
+    assert "finished or taken back" in done.stderr
+    database = f"postgresql+psycopg2://mlflow@/mlflow?host={root / 'postgres'}"
+    with mlflow_server(root / "mlflow", database, port, f"s3://{BUCKET}/mlflow"):
+        done = team.run("registry")
+        assert done.returncode == 10
+        assert "was killed half-way" in done.stdout
+        done = team.run("registry", "--repair")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "was taken back" in done.stderr
+        assert aliases_of(registry.client, "toy.staging") == before
+        agree(registry)
+        assert team.run("rollback", "toy", "--stage", "staging").returncode == 0
+        agree(registry)

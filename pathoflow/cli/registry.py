@@ -29,6 +29,7 @@ _LOOKS = {
     Verdict.UNKNOWN: "[bold yellow]UNKNOWN[/]",
 }
 _WIDE = 200
+_MOVES = ("register", "promote", "rollback", "repair")
 
 
 def promote_version(registry: Registry, asked: str, stage: Stage, recipe: str, *, dry_run: bool, as_json: bool) -> int:
@@ -181,7 +182,7 @@ def _rows(registry: Registry, model: str, states: Mapping[str, Any], entries: Se
             found = registry.client.search_model_versions(name_filter(name), max_results=1000)
         for version in sorted(found, key=lambda version: int(version.version)):
             label = f"{name}/{version.version}"
-            told = [entry for entry in entries if entry.details.get("version") == label]
+            told = [entry for entry in entries if entry.details.get("version") == label and entry.action in _MOVES]
             number = int(version.version)
             metrics = {tag.removeprefix("metric."): value for tag, value in version.tags.items() if "metric." in tag}
             rows.append(

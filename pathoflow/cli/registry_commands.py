@@ -105,8 +105,8 @@ def approve(
     """Sign a version's weights with your approver's key, or take an approval back.
 
     Examples:
-    - `pathoflow approve patho-r1/1 --key alice.key --days 14 --comment "read the dossier"`
-    - `pathoflow approve --revoke 0123456789ab --key alice.key`
+    - `pathoflow approve patho-r1/1 --key approver.key --days 14 --comment "read the dossier"`
+    - `pathoflow approve --revoke 0123456789ab --key approver.key`
     """
     from pathoflow.cli.registry import approve_version, revoke_approval
 

@@ -28,8 +28,8 @@ class Case:
     """A local registry of its own, with the keys of its people."""
 
     workdir: WorkDir
-    alice: Path
-    bob: Path
+    approver: Path
+    second_approver: Path
     gates: Gates
     repository: Path
 
@@ -53,10 +53,10 @@ def original(tmp_path_factory, empty_store) -> Path:
     books, repository = make_books(root), make_repository(root)
     for values in VERSIONS:
         run_pipeline(workdir, books, commit_of(repository), **values)
-    for name in ("alice", "bob"):
+    for name in ("approver", "second_approver"):
         key = make_key(root / f"{name}.key", "ed25519")
         TrustedKeys.add(workdir.root / "keys" / "trusted", "approver", PublicKey(name, key.kind, key.public.pem))
-    make_key(root / "mallory.key", "ed25519")
+    make_key(root / "stranger.key", "ed25519")
     return root
 
 
@@ -68,14 +68,14 @@ def case(original, tmp_path, clean_environment, monkeypatch) -> Case:
     shutil.copytree(original / "work", tmp_path / "work")
     return Case(
         WorkDir(tmp_path / "work"),
-        original / "alice.key",
-        original / "bob.key",
+        original / "approver.key",
+        original / "second_approver.key",
         load_gates("smoke"),
         original / "repository",
     )
 
 
 @pytest.fixture
-def mallory(original) -> KeyFile:
+def stranger(original) -> KeyFile:
     """A key that nobody trusts."""
-    return KeyFile.load(original / "mallory.key")
+    return KeyFile.load(original / "stranger.key")

@@ -34,10 +34,10 @@ class Notes:
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory):
     root = tmp_path_factory.mktemp("keys")
-    made = {"registrar": make_key(root / "registrar.key", "ec"), "alice": make_key(root / "alice.key", "ed25519")}
-    made["mallory"] = make_key(root / "mallory.key", "ec")
+    made = {"registrar": make_key(root / "registrar.key", "ec"), "approver": make_key(root / "approver.key", "ed25519")}
+    made["stranger"] = make_key(root / "stranger.key", "ec")
     TrustedKeys.add(root / "trusted", "registrar", made["registrar"].public)
-    TrustedKeys.add(root / "trusted", "approver", PublicKey("alice", "ed25519", made["alice"].public.pem))
+    TrustedKeys.add(root / "trusted", "approver", PublicKey("approver", "ed25519", made["approver"].public.pem))
     return made | {"trusted": TrustedKeys.load(root / "trusted")}
 
 
@@ -141,24 +141,24 @@ def test_a_fork_shows_by_the_note_elsewhere(log, keys, tmp_path):
 
 
 def test_strangers_and_approvers_cannot_decide(log, keys):
-    roles = ((keys["alice"].public,), ())
+    roles = ((keys["approver"].public,), ())
     with_stranger = DecisionLog(
-        log.objects, TrustedKeys(log._trusted.folder, (keys["mallory"].public,), ()), log._anchors
+        log.objects, TrustedKeys(log._trusted.folder, (keys["stranger"].public,), ()), log._anchors
     )
     with pytest.raises(RegistryError, match="not trusted"):
-        with_stranger.append(keys["mallory"], "mallory", "promote", "m", {})
+        with_stranger.append(keys["stranger"], "stranger", "promote", "m", {})
     stranger = DecisionLog(LocalStore(log.objects.root.parent / "s"), with_stranger._trusted, Notes())
-    stranger.append(keys["mallory"], "mallory", "promote", "m", {})
+    stranger.append(keys["stranger"], "stranger", "promote", "m", {})
     log.objects.put(key_of(6), stranger.objects.get(key_of(1)))
     assert "key that is not trusted" in problems(log)
     log.objects.delete(key_of(6))
-    log.append(keys["alice"], "alice", "approve", "m", {})
+    log.append(keys["approver"], "approver", "approve", "m", {})
     assert problems(log) == ""
-    with pytest.raises(SignatureError, match="alice is an approver and may not promote"):
-        log.append(keys["alice"], "alice", "promote", "m", {})
+    with pytest.raises(SignatureError, match="approver is an approver and may not promote"):
+        log.append(keys["approver"], "approver", "promote", "m", {})
     # Nor by writing to the store herself, with an entry or a head of her own.
     hers = DecisionLog(LocalStore(log.objects.root.parent / "h"), TrustedKeys(log._trusted.folder, *roles), Notes())
-    hers.append(keys["alice"], "alice", "promote", "m", {"after": {"m.prod": {"champion": 1, "line": [1]}}})
+    hers.append(keys["approver"], "approver", "promote", "m", {"after": {"m.prod": {"champion": 1, "line": [1]}}})
     log.objects.put(key_of(7), hers.objects.get(key_of(1)))
     assert "is an approver and may not promote" in problems(log) or "another order" in problems(log)
     log.objects.put("log-head.json", hers.objects.get("log-head.json"))

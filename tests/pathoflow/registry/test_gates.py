@@ -180,6 +180,6 @@ def test_gates_that_will_not_do(tmp_path):
 
 
 def test_an_approvers_key_moves_nothing(case):
-    registry = replace(case.registry(case.alice))
+    registry = replace(case.registry(case.approver))
     with pytest.raises(SignatureError, match="approvers move nothing"):
         promotion.promote(registry, "toy/3", "staging", case.gates)

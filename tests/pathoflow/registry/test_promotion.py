@@ -19,7 +19,7 @@ def test_a_version_goes_from_dev_to_prod(case):
     assert aliases_of(registry.client, "toy.staging") == (1, None)
     with pytest.raises(RefusedError, match=r"FAIL approval: 0 of 1"):
         case.promote("toy/1", "prod")
-    approvals.approve(case.registry(case.alice), "toy/1", "prod", 1, "read it")
+    approvals.approve(case.registry(case.approver), "toy/1", "prod", 1, "read it")
     case.promote("toy/1", "prod")
     assert aliases_of(registry.client, "toy.prod") == (1, None)
     assert case.actions()[3:] == ["promote", "refuse", "approve", "promote"]

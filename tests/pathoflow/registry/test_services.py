@@ -46,9 +46,9 @@ class Team:
     def __init__(self, services, root: Path) -> None:
         self.services, self.root = services, root
         self.registrar = make_key(root / "registrar.key", "ec")
-        alice = make_key(root / "alice.key", "ed25519")
+        approver = make_key(root / "approver.key", "ed25519")
         TrustedKeys.add(services.root / "trusted", "registrar", self.registrar.public)
-        TrustedKeys.add(services.root / "trusted", "approver", PublicKey("alice", "ed25519", alice.public.pem))
+        TrustedKeys.add(services.root / "trusted", "approver", PublicKey("approver", "ed25519", approver.public.pem))
         (root / "gates.yaml").write_text(GATES)
         self.repository, books = make_repository(root), make_books(root)
         for number, values in enumerate(({"accuracy": 0.6}, {"accuracy": 0.7}), 1):
@@ -129,7 +129,7 @@ def test_from_registration_to_prod_by_the_command_line(team, registry):
     done = team.run("promote", "toy/1", "--to", "prod")
     assert done.returncode == 9, done.stdout + done.stderr
     assert "0 of 1" in done.stdout
-    done = team.run("approve", "toy/1", "--key", str(team.root / "alice.key"), "--comment", "read the dossier")
+    done = team.run("approve", "toy/1", "--key", str(team.root / "approver.key"), "--comment", "read the dossier")
     assert done.returncode == 0, done.stdout + done.stderr
     done = team.run("promote", "toy/1", "--to", "prod")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -33,7 +33,7 @@ def ec(tmp_path) -> KeyFile:
 
 @pytest.fixture
 def ed25519(tmp_path) -> KeyFile:
-    return make_key(tmp_path / "keys" / "alice.key", "ed25519")
+    return make_key(tmp_path / "keys" / "approver.key", "ed25519")
 
 
 @pytest.fixture
@@ -173,10 +173,10 @@ def test_trusted_keys_that_will_not_do(tmp_path, ec, ed25519, trusted):
     with pytest.raises(SignatureError, match="both registrar and approver"):
         TrustedKeys.load(trusted.folder)
     (trusted.folder / "approvers" / "other.pub").unlink()
-    (trusted.folder / "approvers" / "alice.pub").chmod(0o666)
+    (trusted.folder / "approvers" / "approver.pub").chmod(0o666)
     with pytest.raises(SignatureError, match="Everybody may write"):
         TrustedKeys.load(trusted.folder)
-    (trusted.folder / "approvers" / "alice.pub").write_text("no key")
-    (trusted.folder / "approvers" / "alice.pub").chmod(0o644)
+    (trusted.folder / "approvers" / "approver.pub").write_text("no key")
+    (trusted.folder / "approvers" / "approver.pub").chmod(0o644)
     with pytest.raises(SignatureError, match="no public key in PEM form"):
         TrustedKeys.load(trusted.folder)

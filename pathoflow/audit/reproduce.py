@@ -183,8 +183,7 @@ def _write_recipe(outputs: Sequence[Output], code: Path, sources: Path | None, f
     for stage, manifest in _manifests(outputs).items():
         external = {file.path.rstrip("/") for file in manifest.external_files}
         values = _placed(manifest.config, external, code, sources)
-        # In the recorded order: what a stage draws from a mapping may depend on it.
-        (folder / f"{stage}.yaml").write_text(yaml.safe_dump(values, allow_unicode=True, sort_keys=False))
+        (folder / f"{stage}.yaml").write_text(yaml.safe_dump(values, allow_unicode=True))
     return folder
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from pydantic import Field, field_validator
 
@@ -61,7 +61,8 @@ class ReasoningDataConfig(StageConfig):
     def _check_weights(cls, weights: dict[Task, float]) -> dict[Task, float]:
         if min(weights.values(), default=0.0) < 0 or sum(weights.values()) <= 0:
             raise ValueError("weights must be 0 or more, and one above 0")
-        return weights
+        # Samples are drawn in this order, and a recipe's order is no part of its digest.
+        return {task: weights[task] for task in get_args(Task) if task in weights}
 
     def external_files(self) -> list[Path]:
         """The lexicon."""

@@ -160,6 +160,16 @@ def test_a_missing_lexicon_names_key_and_file(tmp_path):
     assert ReasoningDataConfig(lexicon=LEXICON).external_files() == [LEXICON]
 
 
+def test_the_order_of_weights_in_a_recipe_changes_nothing(tmp_path):
+    weights = {"mcq": 0.5, "detailed_description": 0.3, "complex_reasoning": 0.2}
+    outputs = []
+    for name, order in (("one", list(weights)), ("other", sorted(weights))):
+        (tmp_path / name).mkdir()
+        rows = [case(number) for number in range(50)]
+        outputs.append(run_on(tmp_path / name, rows, task_weights={task: weights[task] for task in order}))
+    assert contents(outputs[0].path) == contents(outputs[1].path)
+
+
 @pytest.mark.parametrize("weights", [{"mcq": 0.0}, {"mcq": -1.0}, {}])
 def test_weights_must_leave_something_to_draw(weights):
     with pytest.raises(ValidationError, match="weights must be 0 or more, and one above 0"):

@@ -69,11 +69,13 @@ def test_an_input_that_is_not_in_the_pipeline_is_left_out(workdir, task):
 
 def test_forced_stages_run_and_kept_ones_hand_on_what_is_there(workdir, task):
     first = task(workdir, ToyConfig())
-    task(workdir, ToyConfig(), forced="toy,other")
+    made = task(workdir, ToyConfig(), forced="toy,other")
     assert workdir.read_state("toy").status == "done"
+    assert made.reference.identity == first.reference.identity
+    assert made.reference.run_id != first.reference.run_id
     kept = task(workdir, ToyConfig(text="not made"), kept="toy")
     assert workdir.read_state("toy").status == "unchanged"
-    assert kept.reference == first.reference
+    assert kept.reference == made.reference
     assert (workdir.output("toy") / "text.txt").read_text() == "hello"
 
 

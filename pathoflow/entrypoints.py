@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
@@ -85,6 +86,7 @@ def run_task(
                 parts=[_fetched(artifact, workdir, services) for artifact in parts or ()],
             )
     except BaseException as error:
+        _record(error, name, workdir)
         _exit_with(error, name, workdir)
     Path(output.path).write_text(reference.model_dump_json(exclude_none=True))
     output.metadata.update(reference.model_dump(exclude_none=True))
@@ -170,6 +172,15 @@ def _kept(config_type: type[StageConfig], workdir: WorkDir) -> Reference:
         )
     )
     return Reference.model_validate_json(path.read_bytes())
+
+
+def _record(error: BaseException, stage: str, workdir: WorkDir) -> None:
+    """Leaves the reason in the state of a stage that did not come so far as to do so itself."""
+    # A disk that is full is told by the error itself.
+    with suppress(OSError):
+        if workdir.read_state(stage).status == "waiting":
+            reason, code = explain(error, stage, workdir), exit_code_of(error)
+            workdir.write_state(StageState(stage, "failed", error=reason, exit_code=code))
 
 
 def _listed(variable: str) -> list[str]:

@@ -194,6 +194,7 @@ def test_mistakes_are_explained(tmp_path) -> None:
         (["--set", "stf.seed=1"], 2, "Did you mean sft?"),
         (["--books", str(tmp_path / "nowhere")], 3, "nowhere"),
         (["--only", "nothing"], 2, "nothing is no stage"),
+        (["--only", "sft"], 3, "has none of teaching_atlas"),
     ):
         done = pathoflow("run", "--workdir", str(tmp_path / "w"), *arguments)
         assert done.returncode == code, (arguments, done.stdout, done.stderr)

@@ -16,7 +16,7 @@ from types import FrameType
 from components import catalogue
 from pathoflow.cli.views import LiveView, print_summary
 from pathoflow.config import digest_of
-from pathoflow.errors import ConfigError, Preempted, StageError
+from pathoflow.errors import ConfigError, InputError, Preempted, StageError
 from pathoflow.files import write_atomically
 from pathoflow.recipe import Recipe, load_recipe
 from pathoflow.sharding import shard_names
@@ -92,6 +92,12 @@ def _plan(recipe: Recipe, options: RunOptions, workdir: WorkDir) -> RunRecord:
     elif options.from_stage:
         forced = {options.from_stage} | descendants(graph, options.from_stage)
         kept = ancestors(graph, options.from_stage)
+    if missing := [stage for stage in graph if stage in kept and not workdir.reference(stage).is_file()]:
+        option = "--only" if options.only else "--from"
+        raise InputError(
+            f"{option} {options.only or options.from_stage} goes on from the outputs of the stages before it, but "
+            f"{workdir.root} has none of {', '.join(missing)}. Run without {option} first."
+        )
     parts = {stage: shard_names(stage, recipe.compute[stage].shards) for stage in graph}
     forced |= {part for stage in forced for part in parts[stage]}
     run = RunRecord(

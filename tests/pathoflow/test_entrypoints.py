@@ -84,6 +84,9 @@ def test_a_kept_stage_without_output_is_told(workdir, task, capsys):
         task(workdir, ToyConfig(), kept="toy")
     assert ended.value.code == 4
     assert "toy has no sealed output" in capsys.readouterr().err
+    state = workdir.read_state("toy")
+    assert (state.status, state.exit_code) == ("failed", 4)
+    assert "toy has no sealed output" in state.error
 
 
 def test_a_crash_shows_its_traceback_and_a_users_error_does_not(workdir, task, capsys):

@@ -64,8 +64,10 @@ def postgres(directory: Path) -> Iterator[str]:
     Root hands the directory to the system's user `postgres`, since the server refuses to run as root.
 
     Raises:
-        InputError: PostgreSQL is not installed.
+        InputError: PostgreSQL is not installed, or cannot use the directory.
     """
+    # Its processes run elsewhere.
+    directory = directory.resolve()
     programs = postgres_programs()
     if programs is None:
         raise InputError("PostgreSQL is not installed. On Debian: apt-get install postgresql.")
@@ -77,17 +79,21 @@ def postgres(directory: Path) -> Iterator[str]:
         account = pwd.getpwnam(user)
         for path in (directory, *directory.rglob("*")):
             os.chown(path, account.pw_uid, account.pw_gid)
-    data, sockets = directory / "data", directory.resolve()
+    data = directory / "data"
     with (directory / "postgres.log").open("ab") as log:
         if not (data / "PG_VERSION").is_file():
             make = [str(programs / "initdb"), "-D", str(data), "-U", "mlflow", "-E", "UTF8", "--auth", "trust"]
-            subprocess.run(make, user=user, check=True, stdout=log, stderr=log, cwd="/")
-        command = [str(programs / "postgres"), "-D", str(data), "-k", str(sockets), "-c", "listen_addresses="]
+            if subprocess.run(make, user=user, check=False, stdout=log, stderr=log, cwd="/").returncode:
+                raise InputError(
+                    f"PostgreSQL cannot make a database in {data}; {log.name} says why. May its user "
+                    f"({user or 'you'}) enter the folders above? Another --dir helps if not."
+                )
+        command = [str(programs / "postgres"), "-D", str(data), "-k", str(directory), "-c", "listen_addresses="]
         server = _start(command, log, user=user, environment=dict(os.environ))
     try:
-        _wait((sockets / ".s.PGSQL.5432").exists, server, directory / "postgres.log")
-        _create_databases(str(sockets))
-        yield f"postgresql+psycopg2://mlflow@/mlflow?host={sockets}"
+        _wait(lambda: _accepts(str(directory)), server, directory / "postgres.log")
+        _create_databases(str(directory))
+        yield f"postgresql+psycopg2://mlflow@/mlflow?host={directory}"
     finally:
         # A fast shutdown: PostgreSQL's own word for it.
         _stop(server, signal.SIGINT)
@@ -160,6 +166,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         pass
     except InputError as error:
         sys.exit(f"error: {error}")
+
+
+def _accepts(sockets: str) -> bool:
+    """Whether PostgreSQL takes connections: its socket is there before it does."""
+    import psycopg2
+
+    try:
+        psycopg2.connect(host=sockets, user="mlflow", dbname="postgres").close()
+    except psycopg2.OperationalError:
+        return False
+    return True
 
 
 def _create_databases(sockets: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
 import os
 import signal
 import threading
@@ -34,13 +35,15 @@ def die_with_parent(parent: int | None = None) -> None:
 
     Args:
         parent: The parent's process id, if this process has it from the parent itself. Then a parent that died before
-            the call is noticed, too.
+            the call is noticed, too. A process that `multiprocessing` forked or spawned knows it without.
     """
     try:
         prctl = ctypes.CDLL(None).prctl
     except AttributeError:
         return
-    parent = parent or os.getppid()
+    if parent is None:
+        known = multiprocessing.parent_process()
+        parent = known.pid if known else os.getppid()
     prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)

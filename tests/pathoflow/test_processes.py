@@ -12,6 +12,8 @@ import time
 import psutil
 import pytest
 
+from pathoflow.processes import die_with_parent
+
 
 def python(code: str, *arguments: object, **options) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)]
@@ -70,6 +72,33 @@ def test_a_child_whose_parent_died_before_it_could_ask_dies_at_once():
     child = int(parent.stdout.readline())
     parent.wait()
     assert ends(child)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_worker_whose_parent_died_while_it_started_dies_at_once(method):
+    parent = python(
+        """
+        import multiprocessing, os, sys, time
+        from tests.pathoflow.test_processes import wait_for_another_parent
+        worker = multiprocessing.get_context(sys.argv[1]).Process(target=wait_for_another_parent, args=(os.getpid(),))
+        worker.start()
+        print(worker.pid, flush=True)
+        if sys.argv[1] == "spawn":
+            time.sleep(5)
+        os.kill(os.getpid(), 9)
+        """,
+        method,
+    )
+    worker = int(parent.stdout.readline())
+    parent.wait()
+    assert ends(worker)
+
+
+def wait_for_another_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.01)
+    die_with_parent()
+    time.sleep(60)
 
 
 def test_a_process_dies_with_one_that_is_not_its_parent():

@@ -76,7 +76,7 @@ def test_the_recorded_configurations_become_a_recipe(case, tmp_path):
     for output in report.outputs:
         assert output.manifest
         if output.stage != "textbook_pairs":
-            assert list(written[output.stage].items()) == list(output.manifest.config.items())
+            assert written[output.stage] == output.manifest.config
     assert written["register"]["model_name"]
     # Files from outside are taken from their recorded place as long as they are there.
     books = [Path(book) for book in written["textbook_pairs"]["books"]]

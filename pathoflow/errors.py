@@ -11,6 +11,7 @@ PathoflowError            exit 1   anything that stops a command
 ├── SignatureError        exit 8   a key cannot be used, or a signature does not hold
 ├── RefusedError          exit 9   a gate or an approval refuses what was asked of the registry
 ├── RegistryError         exit 10  the registry cannot be reached, or its records contradict each other
+├── ClusterError          exit 11  the cluster cannot be reached, refuses, or cannot run what was asked of it
 └── Preempted             exit 75  stopped on request after a checkpoint: run the same command again
 ```
 
@@ -78,6 +79,12 @@ class RegistryError(PathoflowError):
     """The registry or its object store cannot be reached, or its records contradict each other."""
 
     exit_code = 10
+
+
+class ClusterError(PathoflowError):
+    """The cluster cannot be reached, refuses what was asked, or cannot run it."""
+
+    exit_code = 11
 
 
 class Preempted(PathoflowError):

@@ -40,11 +40,18 @@ class Compute(BaseModel):
 
     cpu: str | None = Field(None, pattern=r"^\d+(\.\d+)?m?$", description="CPU request and limit, cores or millicores.")
     memory: str | None = Field(None, pattern=r"^\d+[KMGT]i?$", description="Memory request and limit, such as `64Gi`.")
+    nodes: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Nodes; above 1 the stage's pod starts a TrainJob with one pod on each and watches it.",
+    )
     gpus_per_node: int = Field(0, ge=0, le=16, description="GPUs of the pod; torchrun starts one process for each.")
     gpu_resource: str = Field("nvidia.com/gpu", description="Extended resource name of the GPUs.")
     shm: str | None = Field(None, pattern=r"^\d+[MG]i$", description="Size of /dev/shm, for NCCL and data workers.")
     node_selector: dict[str, str] = Field(default_factory=dict, description="Labels that the node must carry.")
     tolerations: tuple[Toleration, ...] = Field((), description="Taints that the pod accepts.")
+    queue: str | None = Field(None, description="Kueue LocalQueue of the stage; default: the cluster's.")
     deadline_s: int | None = Field(None, ge=60, description="Longest time that the stage may take, in seconds.")
     retries: int = Field(0, ge=0, le=10, description="How often a failed or preempted pod is started again.")
     shards: int = Field(

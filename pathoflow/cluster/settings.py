@@ -1,0 +1,92 @@
+"""What differs from cluster to cluster: one ConfigMap per overlay, which kustomize and the command line both read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pathoflow.errors import ConfigError
+
+PARAMETERS_FILE = "parameters.yaml"
+
+# Names that the manifests and the compiled pipelines agree on.
+RUNNER_ACCOUNT = "pathoflow-runner"
+"""Service account of the pipeline's pods; it may create TrainJobs."""
+TRAINER_ACCOUNT = "pathoflow-trainer"
+"""Service account of a TrainJob's pods; it may do nothing and mounts no token."""
+CHECKPOINTS_CLAIM = "pathoflow-checkpoints"
+"""Volume claim, read and written by many pods, that outlives every run."""
+CHECKPOINTS_PATH = "/checkpoints"
+"""Where pods mount it."""
+OBJECT_STORE_SECRET = "pathoflow-object-store"
+"""Holds `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`."""
+MLFLOW_SECRET = "pathoflow-mlflow"
+"""Holds `MLFLOW_TRACKING_USERNAME` and `MLFLOW_TRACKING_PASSWORD`."""
+HUB_SECRET = "pathoflow-hub"
+"""Holds `HF_TOKEN`; only needed for gated models."""
+TORCHRUN_RUNTIME = "pathoflow-torchrun"
+"""TrainingRuntime of CPT and SFT over several nodes."""
+ROLLOUT_RUNTIME = "pathoflow-rl"
+"""TrainingRuntime of RL over several nodes, with a vLLM server for the rollouts."""
+METRICS_PORT = 9464
+"""Port `metrics`, on which process 0 of a training tells Prometheus how it goes."""
+
+_IMAGE = r"^[a-z0-9][a-z0-9._/:-]*(@sha256:[0-9a-f]{64})?$"
+
+
+class Cluster(BaseModel):
+    """The parameters of one overlay.
+
+    They are the `data` of the ConfigMap `pathoflow-parameters` in the overlay's `parameters.yaml`: kustomize puts them
+    into the manifests, `pathoflow compile --cluster` into the pipeline.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    namespace: str = Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", description="Namespace of runs and services.")
+    cpu_image: str = Field(pattern=_IMAGE, description="Image of data, evaluation and report stages, and of MLflow.")
+    train_image: str = Field(pattern=_IMAGE, description="Image of stages with GPUs.")
+    rl_image: str = Field(pattern=_IMAGE, description="Image of RL and of its vLLM server.")
+    postgres_image: str = Field(pattern=_IMAGE, description="PostgreSQL, which holds MLflow's records.")
+    image_pull_secret: str = Field("", description="Secret with the registry's login; empty for a public registry.")
+    storage_class: str = Field(description="Storage class of PostgreSQL's volume.")
+    shared_storage_class: str = Field(description="Storage class of the checkpoints, which many pods mount at once.")
+    checkpoints_size: str = Field(pattern=r"^\d+[GT]i$", description="Size of the volume with checkpoints.")
+    object_store: str = Field(pattern=r"^https?://[^/]+$", description="S3 endpoint.")
+    data_bucket: str = Field(description="Bucket and prefix of DVC's remote.", pattern=r"^[a-z0-9][a-z0-9./-]+$")
+    model_bucket: str = Field(description="Bucket and prefix of MLflow's files.", pattern=r"^[a-z0-9][a-z0-9./-]+$")
+    mlflow: str = Field(pattern=r"^https?://[^/]+$", description="MLflow's address from inside the cluster.")
+    kfp: str = Field(pattern=r"^https?://[^/]+", description="Kubeflow Pipelines' address, for `pathoflow submit`.")
+    queue: str = Field("", description="Kueue LocalQueue that admits training; empty where there is no Kueue.")
+
+    @property
+    def dvc_remote(self) -> str:
+        """URL of DVC's remote."""
+        return f"s3://{self.data_bucket}"
+
+
+def load_cluster(place: Path) -> Cluster:
+    """Reads the parameters of an overlay.
+
+    Args:
+        place: The overlay's folder, or its `parameters.yaml`.
+
+    Raises:
+        ConfigError: There are none, or one is wrong; the message names it.
+    """
+    path = place / PARAMETERS_FILE if place.is_dir() else place
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path} is missing. Give an overlay, such as manifests/overlays/single-gpu.") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
+    if not isinstance(document, dict) or document.get("kind") != "ConfigMap":
+        raise ConfigError(f"{path} must be a ConfigMap with an overlay's parameters.")
+    try:
+        return Cluster.model_validate(document.get("data") or {})
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        raise ConfigError(f"{path}: {faults}") from error

@@ -33,6 +33,8 @@ ROLLOUT_RUNTIME = "pathoflow-rl"
 METRICS_PORT = 9464
 """Port `metrics`, on which process 0 of a training tells Prometheus how it goes."""
 
+_NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+_CIDR = r"^\d{1,3}(\.\d{1,3}){3}/\d{1,2}$"
 _IMAGE = r"^[a-z0-9][a-z0-9._/:-]*(@sha256:[0-9a-f]{64})?$"
 
 
@@ -45,7 +47,7 @@ class Cluster(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    namespace: str = Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", description="Namespace of runs and services.")
+    namespace: str = Field(pattern=_NAME, description="Namespace of runs and services.")
     cpu_image: str = Field(pattern=_IMAGE, description="Image of data, evaluation and report stages, and of MLflow.")
     train_image: str = Field(pattern=_IMAGE, description="Image of stages with GPUs.")
     rl_image: str = Field(pattern=_IMAGE, description="Image of RL and of its vLLM server.")
@@ -58,8 +60,19 @@ class Cluster(BaseModel):
     data_bucket: str = Field(description="Bucket and prefix of DVC's remote.", pattern=r"^[a-z0-9][a-z0-9./-]+$")
     model_bucket: str = Field(description="Bucket and prefix of MLflow's files.", pattern=r"^[a-z0-9][a-z0-9./-]+$")
     mlflow: str = Field(pattern=r"^https?://[^/]+$", description="MLflow's address from inside the cluster.")
+    mlflow_host: str = Field(
+        "", pattern=r"^[a-z0-9.-]*$", description="MLflow's host name for browsers; empty: by port-forward only."
+    )
     kfp: str = Field(pattern=r"^https?://[^/]+", description="Kubeflow Pipelines' address, for `pathoflow submit`.")
+    kfp_namespace: str = Field("kubeflow", pattern=_NAME, description="Namespace of Kubeflow Pipelines' services.")
+    monitoring_namespace: str = Field("monitoring", pattern=_NAME, description="Namespace of Prometheus.")
     queue: str = Field("", description="Kueue LocalQueue that admits training; empty where there is no Kueue.")
+    api_server_cidr: str = Field(
+        "10.0.0.0/8", pattern=_CIDR, description="Addresses of the Kubernetes API server, for the network policies."
+    )
+    object_store_cidr: str = Field(
+        "10.0.0.0/8", pattern=_CIDR, description="Addresses of the S3 endpoint, for the network policies."
+    )
 
     @property
     def dvc_remote(self) -> str:

@@ -37,7 +37,7 @@ COMPLETED_BY = f"checkpoints/{PREFIX}*/{MARKER}"
 _HISTORY_FILE = "metrics.json"
 _NAMESPACE = "pathoflow_training_"
 _LABELS = ("stage", "run_id", "model")
-# Prometheus asks at least once a minute by default.
+# Prometheus asks once a minute by default.
 _LAST_READING_S = 60.0
 _ANSWERED_S = 0.5
 
@@ -128,8 +128,9 @@ def kind_and_size(model: Any) -> str:
 def exposed(training: Training, *, until_exit: bool = False) -> Iterator[None]:
     """Answers Prometheus while the block trains, if `PATHOFLOW_METRICS_PORT` is set.
 
-    A port that cannot be had is told and changes nothing else. Numbers that are lost end a training at once; this
-    process then stays until Prometheus has read that, for a minute at most.
+    A port that cannot be had is told and changes nothing else. How a training ended would be lost with its process,
+    which therefore stays until that was read: twice the time between two readings if there were any, and up to a minute
+    after numbers were lost.
 
     Args:
         training: What is trained.
@@ -144,7 +145,7 @@ def exposed(training: Training, *, until_exit: bool = False) -> Iterator[None]:
     Reporter.watchers.append(metrics)
     try:
         yield
-        metrics.finished = True
+        metrics.finish()
     except NotANumberError:
         metrics.lose(_LAST_READING_S if server else 0.0)
         raise
@@ -159,14 +160,9 @@ def exposed(training: Training, *, until_exit: bool = False) -> Iterator[None]:
 
 
 class TrainingMetrics(Collector):
-    """The figures of a training in this process, for `prometheus_client`.
-
-    Attributes:
-        finished: Whether the training came to its end.
-    """
+    """The figures of a training in this process, for `prometheus_client`."""
 
     def __init__(self, training: Training) -> None:
-        self.finished = False
         self._training = training
         self._label_values = [training.stage, os.environ.get(RUN_ID, ""), training.model]
         self._values: dict[str, float] = {}
@@ -174,8 +170,10 @@ class TrainingMetrics(Collector):
         self._first: tuple[int, float] | None = None
         self._last = (0, 0.0)
         self._planned = 0
-        self._lost = False
+        self._finished = self._lost = False
         self._read = threading.Event()
+        self._read_at: float | None = None
+        self._interval_s = 0.0
         self._size_of: tuple[Path, int] | None = None
         history = training.scratch / _HISTORY_FILE
         self._history = json.loads(history.read_bytes()) if history.is_file() else {"starts": 0, "preemptions": 0}
@@ -202,28 +200,42 @@ class TrainingMetrics(Collector):
         self._count("preemptions")
 
     def lose(self, longest_s: float) -> None:
-        """Notes that the numbers are lost, and waits until that was read once."""
-        self._read.clear()
+        """Notes that the numbers are lost, and waits until that was read."""
         self._lost = True
+        self._await_reading(longest_s)
+
+    def finish(self) -> None:
+        """Notes that the training came to its end, and waits until that was read, if anybody reads."""
+        self._finished = True
+        self._await_reading(min(2 * self._interval_s, _LAST_READING_S))
+
+    def _await_reading(self, longest_s: float) -> None:
+        self._read.clear()
         if self._read.wait(longest_s):
             # The answer is on its way in another thread.
             time.sleep(_ANSWERED_S)
 
     def collect(self) -> Iterator[Metric]:
         """Everything that is known now."""
-        lost = self._lost
+        ended = self._finished or self._lost
         yield from self._curves()
         yield from self._progress()
         yield from self._checkpoints()
-        yield self._gauge("not_a_number", "1 once loss or gradients are no numbers any more, else 0.", float(lost))
-        yield self._gauge("finished", "1 once the training came to its end, else 0.", float(self.finished))
-        for name, count, meaning in (
-            ("restarts", self._history["starts"] - 1, "How often the training was started again."),
-            ("preemptions", self._history["preemptions"], "How often the training was asked to stop."),
-        ):
-            yield self._counter(name, meaning, count)
-        if lost:
+        yield from self._ends()
+        now = time.monotonic()
+        if self._read_at is not None:
+            self._interval_s = now - self._read_at
+        self._read_at = now
+        if ended:
             self._read.set()
+
+    def _ends(self) -> Iterator[Metric]:
+        meaning = "1 once loss or gradients are no numbers any more, else 0."
+        yield self._gauge("not_a_number", meaning, float(self._lost))
+        yield self._gauge("finished", "1 once the training came to its end, else 0.", float(self._finished))
+        restarts, preemptions = self._history["starts"] - 1, self._history["preemptions"]
+        yield self._counter("restarts", "How often the training was started again.", restarts)
+        yield self._counter("preemptions", "How often the training was asked to stop.", preemptions)
 
     def _curves(self) -> Iterator[Metric]:
         families: dict[str, GaugeMetricFamily] = {}

@@ -25,9 +25,6 @@ FOREIGN = {
     "kube_statefulset_status_replicas_ready": "kube-state-metrics",
     "kubelet_volume_stats_available_bytes": "kubelet",
     "kubelet_volume_stats_capacity_bytes": "kubelet",
-    "mlflow_http_request_total": "MLflow, see test_mlflow_metrics.py",
-    "mlflow_http_request_duration_seconds_sum": "MLflow",
-    "mlflow_http_request_duration_seconds_count": "MLflow",
     "process_cpu_seconds_total": "prometheus_client's ProcessCollector",
 }
 _NO_METRICS = {"and", "or", "unless", "bool", "by", "on", "ignoring", "group_left", "group_right", "without", "offset"}
@@ -162,47 +159,25 @@ OVERLAY = """
 apiVersion: kustomize.config.k8s.io/v1beta1
 kind: Kustomization
 namespace: ml
-resources: [there.yaml]
 components: [../component]
 """
-THERE = """
-apiVersion: v1
-kind: ConfigMap
-metadata: {name: pathoflow-parameters}
-data: {monitoring_namespace: prometheus}
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: pathoflow-mlflow}
-spec:
-  template:
-    spec:
-      containers:
-        - name: mlflow
-          args: ["--allowed-hosts=$(MLFLOW_ADDRESS)"]
-          env: [{name: MLFLOW_ADDRESS, value: "mlflow:5000"}]
-"""
 
 
-def test_the_component_renders_and_teaches_mlflow_to_answer_prometheus(tmp_path):
+def test_the_component_renders_and_hands_grafana_the_dashboard(tmp_path):
     if shutil.which("kubectl") is None:
         pytest.skip("kubectl is not installed (apt-get install kubernetes-client)")
     shutil.copytree(COMPONENT, tmp_path / "component")
     overlay = tmp_path / "overlay"
     overlay.mkdir()
     (overlay / "kustomization.yaml").write_text(OVERLAY)
-    (overlay / "there.yaml").write_text(THERE)
     done = subprocess.run(["kubectl", "kustomize", overlay], capture_output=True, text=True, check=True)
     made = {(thing["kind"], thing["metadata"]["name"]): thing for thing in yaml.safe_load_all(done.stdout)}
-    (source,) = made["NetworkPolicy", "allow-metrics-of-mlflow"]["spec"]["ingress"][0]["from"]
-    assert source["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "prometheus"}
+    assert made.keys() == {
+        ("ConfigMap", "pathoflow-dashboard"),
+        ("PodMonitor", "pathoflow-training"),
+        ("PrometheusRule", "pathoflow"),
+    }
+    assert {thing["metadata"]["namespace"] for thing in made.values()} == {"ml"}
     shown = made["ConfigMap", "pathoflow-dashboard"]
     assert shown["metadata"]["labels"]["grafana_dashboard"] == "1"
     assert json.loads(shown["data"]["pathoflow.json"]) == dashboard()
-    (container,) = made["Deployment", "pathoflow-mlflow"]["spec"]["template"]["spec"]["containers"]
-    assert container["args"][1:] == [
-        "--expose-prometheus=/tmp/prometheus",
-        "--allowed-hosts=$(MLFLOW_ADDRESS),$(MLFLOW_PUBLIC_HOST),$(POD_IP):5000,localhost:5000,127.0.0.1:5000",
-    ]
-    assert [variable["name"] for variable in container["env"]] == ["POD_IP", "MLFLOW_ADDRESS"]
-    assert {kind for kind, _ in made} >= {"PodMonitor", "ServiceMonitor", "PrometheusRule"}

@@ -103,13 +103,12 @@ def test_a_training_tells_how_it_goes_and_counts_on_after_a_kill(tmp_path, port)
     assert second.end(60) == Preempted.exit_code, second.words()
     assert read(port) is None
 
-    third = Attempt(where, **steps)
-    counted = wait_until(third, port, "step", again["step"] + 1)
-    assert (counted["restarts_total"], counted["preemptions_total"]) == (2, 1)
-    assert counted["step"] > again["step"]
-    last = wait_until(third, port, "finished", 1)
-    assert last["step"] == 120
-    assert third.end() == 0, third.words()
+    assert json.loads((where / "scratch" / "metrics.json").read_text()) == {"starts": 2, "preemptions": 1}
+    count = TrainingMetrics(training(where / "scratch")).collect()
+    assert {sample.name: sample.value for family in count for sample in family.samples}.items() >= {
+        "pathoflow_training_restarts_total": 2,
+        "pathoflow_training_preemptions_total": 1,
+    }.items()
 
 
 def agrees_with_series(values: dict[str, float], where: Path) -> None:
@@ -186,6 +185,18 @@ def test_nobody_waits_for_a_reader_that_never_came(tmp_path, port):
     with exposed(training(tmp_path)):
         pass
     assert time.monotonic() - began < 1
+
+
+def test_whoever_has_been_read_stays_until_its_end_was_read(tmp_path, port):
+    readings = []
+    reader = threading.Timer(1.2, lambda: readings.append(read(port)))
+    with exposed(training(tmp_path)):
+        assert read(port)["finished"] == 0
+        time.sleep(1)
+        assert read(port)["finished"] == 0
+        reader.start()
+    reader.join()
+    assert readings[0]["finished"] == 1
 
 
 def test_whoever_lost_its_numbers_waits_for_the_next_reading(tmp_path, port):

@@ -104,7 +104,7 @@ class Relabeling(Strict):
 
 
 class Endpoint(Strict):
-    port: str
+    port: str | None = None
     path: str = "/metrics"
     interval: str = Field("30s", pattern=_DURATION)
     scrapeTimeout: str | None = Field(None, pattern=_DURATION)

@@ -41,7 +41,7 @@ class World:
 Policy = Callable[[World], list[str]]
 
 _VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
-_SECRETS = {
+SECRETS = {
     **SECRET_KEYS,
     "pathoflow-postgres": ("POSTGRES_PASSWORD", "MLFLOW_PASSWORD"),
     "pathoflow-mlflow-server": ("MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY"),
@@ -284,14 +284,14 @@ def references_lead_somewhere(world: World) -> list[str]:
                 found.append(f"{pod.where}: claim {claim['claimName']}")
             if (config := volume.get("configMap")) and config["name"] not in world.names("ConfigMap") | {TRUSTED_KEYS}:
                 found.append(f"{pod.where}: ConfigMap {config['name']}")
-            if (secret := volume.get("secret")) and secret["secretName"] not in _SECRETS:
+            if (secret := volume.get("secret")) and secret["secretName"] not in SECRETS:
                 found.append(f"{pod.where}: Secret {secret['secretName']}")
         for container in pod.containers:
             mounted = {mount["name"] for mount in container.get("volumeMounts", [])}
             found += [f"{pod.where}: volume {name}" for name in mounted - own.keys() - claimed]
             for entry in container.get("env", []):
                 key = entry.get("valueFrom", {}).get("secretKeyRef")
-                if key and key["key"] not in _SECRETS.get(key["name"], ()):
+                if key and key["key"] not in SECRETS.get(key["name"], ()):
                     found.append(f"{pod.where}: Secret {key['name']}, key {key['key']}")
     return found
 

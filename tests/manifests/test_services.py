@@ -22,8 +22,9 @@ import urllib3
 from pathoflow.code import REPOSITORY
 from pathoflow.objects.s3 import connect
 from pathoflow.processes import die_with_parent
+from tests.manifests import runbook
 from tests.manifests.pods import Pod, pods_of
-from tests.manifests.rendering import MANIFESTS, rendered
+from tests.manifests.rendering import rendered
 from tests.s3_server import BUCKET, S3Server, free_port, s3_server
 from tools.mlflow_server import postgres_programs
 
@@ -223,13 +224,6 @@ def test_a_new_login_sees_nothing_but_what_it_makes(mlflow: Mlflow, filled: Data
     assert kept[0].startswith("s3://pathoflow-models/mlflow/")
 
 
-def block(name: str) -> str:
-    """A block of shell commands of the runbook."""
-    found = re.search(rf"<!-- {name} -->\n```sh\n(.*?)```", (MANIFESTS / "README.md").read_text(), re.DOTALL)
-    assert found, name
-    return found[1]
-
-
 KUBECTL = """#!/bin/sh
 # Stands for kubectl: runs the command of `exec` here, with PostgreSQL's socket where it is in the pod.
 while [ $# -gt 0 ]; do
@@ -244,15 +238,13 @@ exit 1
 
 
 def run_block(name: str, folder: Path, **variables: str) -> None:
+    """Runs a block of the runbook with a `kubectl` that reaches into this machine's PostgreSQL."""
     programs = folder / "programs"
     programs.mkdir(exist_ok=True)
     (programs / "kubectl").write_text(KUBECTL)
     (programs / "kubectl").chmod(0o755)
-    path = f"{programs}:{os.environ['PATH']}"
-    environment = os.environ | {"PATH": path, "NAMESPACE": "n", "CALLS": str(folder / "calls")} | variables
-    command = ["bash", "-euo", "pipefail", "-c", block(name)]
-    done = subprocess.run(command, cwd=folder, env=environment, check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    path = f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    runbook.run(name, folder, PATH=path, NAMESPACE="n", CALLS=str(folder / "calls"), **variables)
 
 
 def contents(server: Database) -> list[list[str]]:
@@ -323,7 +315,6 @@ def test_buckets_are_copied_as_the_runbook_says(s3: S3Server, root: Path, monkey
         RCLONE_CONFIG_STORE_SECRET_ACCESS_KEY=login["AWS_SECRET_ACCESS_KEY"],
         RCLONE_CONFIG_ELSEWHERE_TYPE="alias",
         RCLONE_CONFIG_ELSEWHERE_REMOTE=str(root / "elsewhere"),
-        PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     )
     for name in ("data", "models"):
         assert (root / "elsewhere" / f"pathoflow-{name}" / "dvc" / "object").read_text() == name

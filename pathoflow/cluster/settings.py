@@ -89,7 +89,7 @@ class Cluster(BaseModel):
     storage_class: str = Field(description="Storage class of PostgreSQL's volume.")
     shared_storage_class: str = Field(description="Storage class of the checkpoints, which many pods mount at once.")
     checkpoints_size: str = Field(pattern=r"^\d+[GT]i$", description="Size of the volume with checkpoints.")
-    object_store: str = Field(pattern=r"^https?://[^/]+$", description="S3 endpoint.")
+    object_store: str = Field(pattern=r"^https?://[^/:]+:\d+$", description="S3 endpoint, with its port.")
     data_bucket: str = Field(description="Bucket and prefix of DVC's remote.", pattern=r"^[a-z0-9][a-z0-9./-]+$")
     model_bucket: str = Field(description="Bucket and prefix of MLflow's files.", pattern=r"^[a-z0-9][a-z0-9./-]+$")
     backup_bucket: str = Field(

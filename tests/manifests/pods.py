@@ -62,7 +62,11 @@ def _templates(thing: Object) -> Iterator[tuple[str, dict[str, Any]]]:
             yield name, spec["jobTemplate"]["spec"]["template"]
         case "TrainingRuntime" | "ClusterTrainingRuntime":
             for job in spec["template"]["spec"]["replicatedJobs"]:
-                yield f"{name}/{job['name']}", job["template"]["spec"]["template"]
+                template = job["template"]["spec"]["template"]
+                # JobSet tells its pods apart so.
+                added = {"jobset.sigs.k8s.io/replicatedjob-name": job["name"]}
+                labels = template["metadata"]["labels"] | added
+                yield f"{name}/{job['name']}", template | {"metadata": {"labels": labels}}
 
 
 def pipelines_of(overlay: str) -> list[Path]:

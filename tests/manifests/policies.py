@@ -306,12 +306,16 @@ def _claim_templates(world: World, pod: Pod) -> set[str]:
 
 
 def everything_is_labelled(world: World) -> list[str]:
-    """Each object and pod says that it is pathoflow's, and each pod which part of it."""
+    """Each object and pod says that it is pathoflow's, and each pod which part of it.
+
+    A namespace may be a Kubeflow profile's, whose controller has its own value in that label.
+    """
     label = "app.kubernetes.io/part-of"
     found = [
         name_of(thing)
         for thing in world.objects
         if thing["metadata"].get("labels", {}).get(label) != "pathoflow"
+        and thing["kind"] != "Namespace"
         and thing["metadata"]["name"] != "pathoflow-parameters"
     ]
     return found + [pod.where for pod in world.pods if pod.labels.get(label) != "pathoflow" or not pod.component]

@@ -12,6 +12,7 @@ from kubeflow_trainer_api.models import TrainerV1alpha1TrainingRuntime
 from pydantic import ValidationError
 
 from tests.manifests import custom_resources
+from tests.manifests.pods import pipelines_of, pods_of, pods_of_pipeline
 from tests.manifests.rendering import MANIFESTS, OVERLAYS, name_of, rendered
 
 OLDEST, NEWEST = "1.32.0", kubernetes_validate.latest_version()
@@ -29,6 +30,15 @@ def test_objects_of_kubernetes_itself(overlay: str, version: str) -> None:
     assert len(things) > 20
     for thing in things:
         kubernetes_validate.validate(thing, version, strict=True)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_pods_of_runtimes_and_pipelines(overlay: str) -> None:
+    pods = pods_of(rendered(overlay)) + [pod for path in pipelines_of(overlay) for pod in pods_of_pipeline(path)]
+    for pod in pods:
+        metadata = {"name": "pod", "labels": pod.labels}
+        thing = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": pod.spec}
+        kubernetes_validate.validate(thing, NEWEST, strict=True)
 
 
 @pytest.mark.parametrize("overlay", ["multi-node", "openshift"])

@@ -31,7 +31,7 @@ from tools.mlflow_server import postgres_programs
 SECRETS = {
     "POSTGRES_PASSWORD": "the superuser's",
     "MLFLOW_PASSWORD": "it's mlflow's",
-    "MLFLOW_AUTH_ADMIN_PASSWORD": "the administrator's",
+    "MLFLOW_AUTH_ADMIN_PASSWORD": "the-administrators-own",
     "MLFLOW_FLASK_SERVER_SECRET_KEY": "signs sessions",
 }
 
@@ -183,7 +183,7 @@ def mlflow(root: Path, filled: Database, s3: S3Server) -> Iterator[Mlflow]:
 SEARCH = "/api/2.0/mlflow/experiments/search?max_results=5"
 ADMIN = f"admin:{SECRETS['MLFLOW_AUTH_ADMIN_PASSWORD']}"
 HOST = "pathoflow-mlflow.kubeflow.svc:5000"
-RUNNER = {"username": "runner", "password": "a-long-password"}
+RUNNER = {"MLFLOW_TRACKING_USERNAME": "runner", "MLFLOW_TRACKING_PASSWORD": "a-long-password"}
 
 
 def test_mlflows_role_owns_its_databases_and_nothing_else(filled: Database) -> None:
@@ -207,8 +207,13 @@ def test_mlflow_answers_those_who_log_in_by_a_name_that_is_allowed(mlflow: Mlflo
     assert mlflow.get(SEARCH, "evil.example:5000", ADMIN) == 403
 
 
-def test_a_new_login_sees_nothing_but_what_it_makes(mlflow: Mlflow, filled: Database) -> None:
-    assert mlflow.get("/api/2.0/mlflow/users/create", HOST, ADMIN, json=RUNNER) == 200
+def test_the_pipelines_login_sees_nothing_but_what_it_makes(mlflow: Mlflow, filled: Database, root: Path) -> None:
+    folder = root / "checkout"
+    secrets = folder / "manifests" / "secrets"
+    secrets.mkdir(parents=True)
+    (secrets / "pathoflow-mlflow.env").write_text("".join(f"{key}={value}\n" for key, value in RUNNER.items()))
+    (secrets / "pathoflow-mlflow-server.env").write_text(f"MLFLOW_AUTH_ADMIN_PASSWORD={ADMIN.partition(':')[2]}\n")
+    run_block("login", folder, PORT=str(mlflow.port))
     login = ":".join(RUNNER.values())
     create = "/api/2.0/mlflow/experiments/create"
     assert mlflow.get(create, HOST, ADMIN, json={"name": "others"}) == 200
@@ -229,6 +234,7 @@ KUBECTL = """#!/bin/sh
 while [ $# -gt 0 ]; do
   case "$1" in
     scale) echo "$@" >> "$CALLS"; exit 0 ;;
+    port-forward) exit 0 ;;
     --) shift; exec "$@" ;;
     *) shift ;;
   esac
@@ -237,12 +243,19 @@ exit 1
 """
 
 
+CURL = """#!/bin/sh
+# Stands for the port-forward.
+exec /usr/bin/curl --connect-to "localhost:5000:127.0.0.1:$PORT" "$@"
+"""
+
+
 def run_block(name: str, folder: Path, **variables: str) -> None:
     """Runs a block of the runbook with a `kubectl` that reaches into this machine's PostgreSQL."""
     programs = folder / "programs"
     programs.mkdir(exist_ok=True)
-    (programs / "kubectl").write_text(KUBECTL)
-    (programs / "kubectl").chmod(0o755)
+    for program, text in (("kubectl", KUBECTL), ("curl", CURL)):
+        (programs / program).write_text(text)
+        (programs / program).chmod(0o755)
     path = f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     runbook.run(name, folder, PATH=path, NAMESPACE="n", CALLS=str(folder / "calls"), **variables)
 

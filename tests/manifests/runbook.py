@@ -7,7 +7,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from tests.manifests.rendering import MANIFESTS
+from tests.manifests.rendering import MANIFESTS, kubectl
 
 
 def block(name: str) -> str:
@@ -19,8 +19,11 @@ def block(name: str) -> str:
 
 
 def run(name: str, folder: Path, **variables: str) -> str:
-    """Runs a block in a folder; returns what it says."""
+    """Runs a block in a folder, with the virtual environment's programs; returns what it says."""
+    path = f"{kubectl().parent}:{os.environ['PATH']}"
     command = ["bash", "-euo", "pipefail", "-c", block(name)]
-    done = subprocess.run(command, cwd=folder, env=os.environ | variables, check=False, capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=folder, env=os.environ | {"PATH": path} | variables, check=False, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -33,8 +33,6 @@ patches:
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory, namespace: str) -> Path:
     """A copy of the manifests, as somebody fills it in for a namespace."""
-    if shutil.which("kubectl") is None:
-        pytest.skip("kubectl is not installed (Debian: apt-get install kubernetes-client)")
     folder = tmp_path_factory.mktemp("checkout")
     shutil.copytree(MANIFESTS, folder / "manifests")
     overlay = folder / "manifests" / "overlays" / "local"

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 OutputKind = Literal["data", "model"]
+ImageKind = Literal["cpu", "train", "rl"]
 
 
 class ExternalFolder(NamedTuple):
@@ -29,8 +30,9 @@ class StageConfig(BaseModel):
 
     Frozen; unknown keys are refused. Subclasses name their stage, what kind of output it seals
     (data goes to DVC, a model to MLflow), the metric that its row of the run's table shows, the packages of
-    `pathoflow` whose code decides the output as much as the stage's own, and whether its work can be divided: such a
-    stage has a `run_shard`, too, and its `run` takes `parts`.
+    `pathoflow` whose code decides the output as much as the stage's own, the smallest image that can run it, whether it
+    can train on several nodes, and whether its work can be divided: such a stage has a `run_shard`, too, and its `run`
+    takes `parts`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
@@ -39,6 +41,8 @@ class StageConfig(BaseModel):
     inputs: ClassVar[tuple[str, ...]] = ()
     libraries: ClassVar[tuple[str, ...]] = ()
     output: ClassVar[OutputKind] = "data"
+    image: ClassVar[ImageKind] = "cpu"
+    can_span_nodes: ClassVar[bool] = False
     can_shard: ClassVar[bool] = False
     key_metric: ClassVar[str | None] = None
 

@@ -69,8 +69,6 @@ class About(BaseModel):
 
     title: str = Field(description="One line for `pathoflow recipes`.")
     description: str = Field(description="What the recipe trains on what, and what it needs.")
-    image: str = Field("python:3.11-slim", description="Image of stages without GPUs.")
-    train_image: str = Field("python:3.11-slim", description="Image of stages with GPUs.")
 
 
 @dataclass(frozen=True)
@@ -167,6 +165,10 @@ def load_stage(
     compute = _validate(Compute, values.pop("compute", None) or {}, path, prefix="compute.")
     if compute.shards > 1 and not config_type.can_shard:
         raise ConfigError(f"{_shown(path)}: compute.shards: the work of {config_type.stage} cannot be divided.")
+    if compute.nodes > 1 and not config_type.can_span_nodes:
+        raise ConfigError(f"{_shown(path)}: compute.nodes: {config_type.stage} runs on one node.")
+    if compute.nodes > 1 and not compute.gpus_per_node:
+        raise ConfigError(f"{_shown(path)}: compute.nodes: more nodes than one need compute.gpus_per_node.")
     values = {key: _anchored(config_type, key, value, folder) for key, value in values.items()}
     overlay = {key: _anchored(config_type, key, value, Path.cwd()) for key, value in overrides.items()}
     config = _validate(config_type, values | overlay, path, set_keys=set(overlay))

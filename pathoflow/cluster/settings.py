@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from pathoflow.config import ImageKind
 from pathoflow.errors import ConfigError
 
 PARAMETERS_FILE = "parameters.yaml"
@@ -26,6 +28,19 @@ MLFLOW_SECRET = "pathoflow-mlflow"
 """Holds `MLFLOW_TRACKING_USERNAME` and `MLFLOW_TRACKING_PASSWORD`."""
 HUB_SECRET = "pathoflow-hub"
 """Holds `HF_TOKEN`; only needed for gated models."""
+SIGNING_SECRET = "pathoflow-signing"
+"""Holds `key.pem`, the registrar's private key, which the `register` stage alone gets."""
+SECRET_KEYS = {
+    OBJECT_STORE_SECRET: ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
+    MLFLOW_SECRET: ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"),
+    HUB_SECRET: ("HF_TOKEN",),
+    SIGNING_SECRET: ("key.pem",),
+}
+"""The keys of each secret."""
+TRUSTED_KEYS = "pathoflow-trusted-keys"
+"""ConfigMap with the public keys that count, each as `<name>.pub`."""
+SOURCES_PATH = "/sources"
+"""Where stages that read files from outside mount the claim with them."""
 TORCHRUN_RUNTIME = "pathoflow-torchrun"
 """TrainingRuntime of CPT and SFT over several nodes."""
 ROLLOUT_RUNTIME = "pathoflow-rl"
@@ -33,6 +48,26 @@ ROLLOUT_RUNTIME = "pathoflow-rl"
 METRICS_PORT = 9464
 """Port `metrics`, on which process 0 of a training tells Prometheus how it goes."""
 
+PART_OF_LABEL = "app.kubernetes.io/part-of"
+"""Label of everything that is ours; its value is `PART_OF`."""
+PART_OF = "pathoflow"
+COMPONENT_LABEL = "app.kubernetes.io/component"
+"""Label with the stage, or the service, that an object belongs to."""
+KFP_RUN_LABEL = "pipeline/runid"
+"""Label with the run's id that Kubeflow Pipelines puts on each pod of a run."""
+USER_ID = 10001
+"""Number of the user and of the group in every image."""
+LOCAL_IMAGES: dict[ImageKind, str] = {
+    "cpu": "pathoflow-cpu:0.1.0",
+    "train": "pathoflow-train:0.1.0",
+    "rl": "pathoflow-rl:0.1.0",
+}
+"""What `make images` calls the images, for runs on one machine."""
+PLACEHOLDER_DIGEST = "sha256:" + 64 * "0"
+"""Stands in the shipped overlays where the digests of your images belong."""
+
+_NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+_CIDR = r"^\d{1,3}(\.\d{1,3}){3}/\d{1,2}$"
 _IMAGE = r"^[a-z0-9][a-z0-9._/:-]*(@sha256:[0-9a-f]{64})?$"
 
 
@@ -45,7 +80,7 @@ class Cluster(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    namespace: str = Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", description="Namespace of runs and services.")
+    namespace: str = Field(pattern=_NAME, description="Namespace of runs and services.")
     cpu_image: str = Field(pattern=_IMAGE, description="Image of data, evaluation and report stages, and of MLflow.")
     train_image: str = Field(pattern=_IMAGE, description="Image of stages with GPUs.")
     rl_image: str = Field(pattern=_IMAGE, description="Image of RL and of its vLLM server.")
@@ -54,17 +89,61 @@ class Cluster(BaseModel):
     storage_class: str = Field(description="Storage class of PostgreSQL's volume.")
     shared_storage_class: str = Field(description="Storage class of the checkpoints, which many pods mount at once.")
     checkpoints_size: str = Field(pattern=r"^\d+[GT]i$", description="Size of the volume with checkpoints.")
-    object_store: str = Field(pattern=r"^https?://[^/]+$", description="S3 endpoint.")
+    object_store: str = Field(pattern=r"^https?://[^/:]+:\d+$", description="S3 endpoint, with its port.")
     data_bucket: str = Field(description="Bucket and prefix of DVC's remote.", pattern=r"^[a-z0-9][a-z0-9./-]+$")
     model_bucket: str = Field(description="Bucket and prefix of MLflow's files.", pattern=r"^[a-z0-9][a-z0-9./-]+$")
+    backup_bucket: str = Field(
+        "pathoflow-backup/postgres",
+        description="Bucket and prefix of PostgreSQL's nightly dumps.",
+        pattern=r"^[a-z0-9][a-z0-9./-]+$",
+    )
     mlflow: str = Field(pattern=r"^https?://[^/]+$", description="MLflow's address from inside the cluster.")
+    mlflow_host: str = Field(
+        "", pattern=r"^[a-z0-9.-]*$", description="MLflow's host name for browsers; empty: by port-forward only."
+    )
     kfp: str = Field(pattern=r"^https?://[^/]+", description="Kubeflow Pipelines' address, for `pathoflow submit`.")
+    kfp_namespace: str = Field("kubeflow", pattern=_NAME, description="Namespace of Kubeflow Pipelines' services.")
+    monitoring_namespace: str = Field("monitoring", pattern=_NAME, description="Namespace of Prometheus.")
     queue: str = Field("", description="Kueue LocalQueue that admits training; empty where there is no Kueue.")
+    queue_gpus: str = Field("0", pattern=r"^\d+$", description="GPUs that the queue may give out.")
+    queue_cpu: str = Field("0", pattern=r"^\d+$", description="CPU cores that the queue may give out.")
+    queue_memory: str = Field("0", pattern=r"^(0|\d+[GT]i)$", description="Memory that the queue may give out.")
+    sources_claim: str = Field(
+        "", description=f"Claim with books and public data, mounted at {SOURCES_PATH}; empty where there is none."
+    )
+    fixed_user: Literal["true", "false"] = Field(
+        "true",
+        description="Whether containers run as the images' own user; `false` where the cluster gives out numbers, as "
+        "OpenShift's restricted-v2 does.",
+    )
+    api_server_cidr: str = Field(
+        "10.0.0.0/8", pattern=_CIDR, description="Addresses of the Kubernetes API server, for the network policies."
+    )
+    object_store_cidr: str = Field(
+        "10.0.0.0/8", pattern=_CIDR, description="Addresses of the S3 endpoint, for the network policies."
+    )
 
     @property
     def dvc_remote(self) -> str:
         """URL of DVC's remote."""
         return f"s3://{self.data_bucket}"
+
+    @property
+    def registry(self) -> str:
+        """URL of the registry's signatures and decision log."""
+        return f"s3://{self.model_bucket}/registry"
+
+    def image(self, kind: ImageKind) -> str:
+        """The image of a kind of stage."""
+        return {"cpu": self.cpu_image, "train": self.train_image, "rl": self.rl_image}[kind]
+
+    def placeholders(self) -> list[str]:
+        """The image parameters in which nobody has written a digest yet."""
+        return [
+            name
+            for name in ("cpu_image", "train_image", "rl_image", "postgres_image")
+            if getattr(self, name).endswith(PLACEHOLDER_DIGEST)
+        ]
 
 
 def load_cluster(place: Path) -> Cluster:

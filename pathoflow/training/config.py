@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from pathoflow.config import OutputKind, StageConfig
+from pathoflow.config import ImageKind, OutputKind, StageConfig
 from pathoflow.errors import ConfigError
 
 
@@ -15,6 +15,8 @@ class TrainingConfig(StageConfig):
     """How a model is trained, whatever it learns from."""
 
     output: ClassVar[OutputKind] = "model"
+    image: ClassVar[ImageKind] = "train"
+    can_span_nodes: ClassVar[bool] = True
     indifferent: ClassVar[frozenset[str]] = frozenset(
         {
             "background_checkpoints",

@@ -324,6 +324,9 @@ def _serve(metrics: TrainingMetrics, port: str) -> Callable[[], None] | None:
         )
         return None
 
+    # Data loaders' processes are forked from this one: one that outlives it must not keep the port from the next start.
+    os.register_at_fork(after_in_child=server.socket.close)
+
     def end() -> None:
         server.shutdown()
         server.server_close()

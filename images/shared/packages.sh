@@ -12,7 +12,7 @@ if command -v dpkg-query >/dev/null; then
 fi
 
 python3 -m venv /opt/build
-/opt/build/bin/pip install --no-deps --require-hashes --requirement /src/shared.txt
+/opt/build/bin/pip install --quiet --no-deps --require-hashes --requirement /src/shared.txt
 python3 -m venv --without-pip /opt/venv
 
 # What is built from source is built with the versions of this file, too.

@@ -1,0 +1,156 @@
+"""Each image by itself: who it runs as, what it may, what it holds, how big it is and how soon it starts."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+
+import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+from packaging.utils import canonicalize_name
+
+from tests.images.containers import build, docker, run
+
+pytestmark = pytest.mark.docker
+EACH = pytest.mark.parametrize("image", ["cpu", "train"], indirect=True)
+
+IDENTITY = """
+import json, os, pathlib
+lines = pathlib.Path("/proc/self/status").read_text().splitlines()
+status = dict(line.split(":\\t", 1) for line in lines if ":\\t" in line)
+written = []
+for folder in ("/", "/app", "/opt", "/opt/venv", "/etc", "/var/tmp", "/work", "/tmp"):
+    try:
+        pathlib.Path(folder, "probe").write_text("")
+        written.append(folder)
+    except OSError:
+        pass
+print(json.dumps({
+    "pid": os.getpid(), "user": os.getuid(), "group": os.getgid(), "groups": os.getgroups(), "written": written,
+    "capabilities": [status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")],
+    "no_new_privileges": status["NoNewPrivs"], "commit": os.environ["PATHOFLOW_CODE_COMMIT"],
+}))
+"""
+TOOLS = "cc gcc g++ c++ cpp clang clang++ tcc ld as make cmake ninja nvcc rustc cargo go pip pip3"
+# KFP's own way to start a component.
+KFP_COMMAND = (
+    'program_path=$(mktemp -d)\nprintf "%s" "$0" > "$program_path/ephemeral_component.py"\n'
+    "_KFP_RUNTIME=true python3 -m kfp.dsl.executor_main"
+    ' --component_module_path "$program_path/ephemeral_component.py" "$@"\n'
+)
+KFP_COMPONENT = """
+import kfp
+from kfp import dsl
+from kfp.dsl import *
+
+def probe() -> float:
+    import time
+    from components.data_processing.corpus.config import CorpusConfig
+    from pathoflow.entrypoints import run_task
+    now = time.time()
+    print("user code at", now)
+    return now
+"""
+KFP_INPUT = {
+    "inputs": {},
+    "outputs": {"outputFile": "/tmp/out.json", "parameters": {"Output": {"outputFile": "/tmp/value"}}},
+}
+
+
+@EACH
+def test_it_runs_as_a_number_without_any_privilege_and_writes_only_where_volumes_are(image) -> None:
+    assert docker("image", "inspect", "--format={{.Config.User}}", image).strip() == "10001:10001"
+    found = json.loads(run(image, "python", "-c", IDENTITY))
+    assert (found["user"], found["group"], found["groups"]) == (10001, 10001, [10001])
+    assert found["written"] == ["/work", "/tmp"]
+    assert {int(value, 16) for value in found["capabilities"]} == {0}
+    assert found["no_new_privileges"] == "1"
+
+
+@EACH
+def test_python_is_process_1_and_the_commit_is_that_of_the_label(image) -> None:
+    found = json.loads(run(image, "python", "-c", IDENTITY))
+    labels = json.loads(docker("image", "inspect", "--format={{json .Config.Labels}}", image))
+    assert found["pid"] == 1
+    assert found["commit"] == labels["org.opencontainers.image.revision"]
+    assert len(found["commit"]) == 40
+    assert docker("image", "inspect", "--format={{json .Config.Entrypoint}}", image).strip() == "null"
+
+
+@EACH
+def test_it_runs_as_the_number_that_openshift_gives_it(image) -> None:
+    answer = run(image, "pathoflow", "recipes", more=("--user=1000660000:0",))
+    assert "smoke" in answer
+
+
+@EACH
+def test_it_has_no_compiler_no_build_tool_and_no_pip(image) -> None:
+    script = (
+        f"for tool in {TOOLS}; do command -v $tool; done; find / -xdev -name pip -o -name cc1 -o -name cc1plus; true"
+    )
+    assert run(image, "sh", "-c", f"{script} 2>/dev/null") == ""
+
+
+@pytest.mark.parametrize(
+    ("image", "modules"),
+    [
+        ("cpu", "cv2 dvc_s3 kfp kubernetes mlflow.server.auth onnxruntime openslide psycopg2 pyarrow rapidocr"),
+        ("train", "accelerate datasets deepspeed dvc_s3 kfp kubernetes mlflow peft torch transformers trl"),
+    ],
+    indirect=["image"],
+)
+def test_what_its_stages_stand_on_can_be_imported(image, modules) -> None:
+    run(image, "python", "-c", f"import {', '.join(modules.split())}")
+
+
+@EACH
+def test_the_bill_of_materials_lists_all_that_is_installed(image) -> None:
+    text = run(image, "cat", "/opt/sbom.cdx.json")
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    bill = json.loads(text)
+    listed = {
+        (part["purl"].split("/")[0], canonicalize_name(part["name"]), part["version"]) for part in bill["components"]
+    }
+
+    script = "import importlib.metadata as m, json; print(json.dumps([(d.name, d.version) for d in m.distributions()]))"
+    installed = {
+        ("pkg:pypi", canonicalize_name(name), version)
+        for name, version in json.loads(run(image, "python", "-c", script))
+    }
+    root = bill["metadata"]["component"]
+    assert root["name"] == image.rpartition("/")[2].partition(":")[0]
+    assert installed - listed == {("pkg:pypi", "pathoflow", root["version"])}
+
+    rows = run(image, "dpkg-query", "--show", "--showformat=${Package}\t${Version}\n").splitlines()
+    system = {("pkg:deb", canonicalize_name(name), version) for name, version in (row.split("\t") for row in rows)}
+    assert system <= listed
+
+
+def test_the_cpu_image_is_small(cpu_image) -> None:
+    size_bytes = int(docker("image", "inspect", "--format={{.Size}}", cpu_image))
+    print(f"{cpu_image}: {size_bytes / 1e9:.2f} GB unpacked")
+    assert size_bytes <= 1.6e9
+
+
+def test_user_code_of_the_cpu_image_starts_soon(cpu_image) -> None:
+    arguments = ("--executor_input", json.dumps(KFP_INPUT), "--function_to_execute", "probe")
+    seconds = []
+    for _ in range(3):
+        started = time.time()
+        printed = run(cpu_image, "sh", "-ec", KFP_COMMAND, KFP_COMPONENT, *arguments)
+        seconds.append(float(printed.partition("user code at ")[2].split()[0]) - started)
+    print(f"container start to user code: {statistics.median(seconds):.2f} s")
+    assert statistics.median(seconds) <= 3
+
+
+@pytest.mark.slow
+def test_the_same_commit_gives_the_same_layers(cpu_image, tmp_path) -> None:
+    again = build("cpu", tmp_path, TAG="test-again", NO_CACHE="1")
+    layers = [
+        json.loads(docker("image", "inspect", "--format={{json .RootFS.Layers}}", name)) for name in (cpu_image, again)
+    ]
+    docker("image", "rm", again)
+    # The last two hold the packages and the project; those below are the base's.
+    assert layers[0][-2:] == layers[1][-2:]

@@ -32,15 +32,15 @@ demo: setup  ## Runs the smoke recipe: the whole pipeline with tiny models on th
 mlflow-up: setup  ## Starts MLflow on PostgreSQL with logins, hardened (needs Debian's postgresql; Ctrl-C ends it)
 	$(BIN)/python -m tools.mlflow_server
 
-test: setup  ## Runs every test but the slow ones
+test: setup  ## Runs every test but the slow ones and those of images
 	@# Fault tests send real signals to real processes and can miss on a loaded machine: what failed gets one more try, alone.
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" || $(BIN)/python -m pytest --last-failed --last-failed-no-failures none -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not docker" || $(BIN)/python -m pytest --last-failed --last-failed-no-failures none -m "not slow and not docker"
 
 test-slow: setup  ## Runs the slow tests: the full smoke run and the fault tests at full count
 	$(BIN)/python -m pytest -m slow
 
 test-docker: setup  ## Builds the images and tests them as containers (needs Docker, and a BASE image; see images/README.md)
-	$(BIN)/python -m pytest -m docker tests/images
+	$(BIN)/python -m pytest -m "docker and not slow" tests/images
 
 lint: setup  ## Checks style, docstrings, import rules and generated files
 	$(BIN)/ruff format --check .

@@ -80,7 +80,15 @@ def resolve(lock: Lock) -> list[dict[str, Any]]:
         # An output file that exists is what uv prefers, so far as the requirements allow it.
         pins.write_text((REPOSITORY / "constraints.txt").read_text())
         _uv(*sources, "--override", str(overrides), "--output-file", str(pins))
-        _uv(*sources, "--override", str(overrides), "--constraint", str(pins), "--output-file", str(root / "pylock.toml"))
+        _uv(
+            *sources,
+            "--override",
+            str(overrides),
+            "--constraint",
+            str(pins),
+            "--output-file",
+            str(root / "pylock.toml"),
+        )
         packages: list[dict[str, Any]] = tomllib.loads((root / "pylock.toml").read_text())["packages"]
     return [package for package in packages if "version" in package]
 
@@ -94,7 +102,9 @@ def pinned(package: dict[str, Any]) -> str:
     """
     files = package.get("wheels") or [package["sdist"]]
     hashes = sorted(file["hashes"]["sha256"] for file in files)
-    return " ".join([f"{package['name']}=={package['version']}", *(f"--hash=sha256:{value}" for value in hashes)]) + "\n"
+    return (
+        " ".join([f"{package['name']}=={package['version']}", *(f"--hash=sha256:{value}" for value in hashes)]) + "\n"
+    )
 
 
 def read_lock(path: Path) -> dict[str, str]:

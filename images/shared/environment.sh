@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Sourced by the steps of a build: how pip reaches an index, and two functions.
 
 # Where pip leaves nothing behind and asks nobody.

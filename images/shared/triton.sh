@@ -10,8 +10,8 @@ driver=$(echo /opt/venv/lib/python3.*/site-packages/triton/backends/nvidia/drive
 include=$(python3 -c 'import sysconfig; print(sysconfig.get_path("include"))')
 apt-get -qq update
 # An official Python image has its own headers; Debian's Python has them in a package.
-[ -f "$include/Python.h" ] || headers=libpython3-dev
-DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends gcc libc6-dev ${headers:-} >/dev/null
+[ -f "$include/Python.h" ] || set -- libpython3-dev
+DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends gcc libc6-dev "$@" >/dev/null
 
 # The driver's library is the GPU machine's: it is linked by its name alone.
 gcc -shared -Wl,-soname,libcuda.so.1 -o /tmp/libcuda.so.1 -x c /dev/null

@@ -51,6 +51,9 @@ def options(
 ) -> list[str]:
     """The options of `docker run` for a restricted container; mounts are host folder: path inside."""
     found = [*RESTRICTED, f"--network={network}"]
+    if network == "none":
+        # In a pod a name resolves to itself; without a network nothing resolves the name that Docker makes up.
+        found.append("--hostname=localhost")
     for host, inside in (mounts or {}).items():
         if inside in WRITABLE:
             found.remove(f"--tmpfs={inside}:{WRITABLE[inside]}")

@@ -143,7 +143,7 @@ def test_sigterm_reaches_a_training_and_it_exits_as_resumable(finished, train_im
         train_image, *command, mounts={work: "/work", traps: "/traps:ro"}, environment=environment
     ) as container:
         container.wait_until(lambda: list(work.rglob("series.jsonl")), "a first step", timeout_s=180)
-        processes = docker("top", container.name, "-eo", "args").splitlines()
+        processes = docker("top", container.name, "-eo", "pid,args").splitlines()
         assert sum("pathoflow.training.process" in line and "agent" not in line for line in processes) == 2
         started = time.monotonic()
         docker("stop", "--time=60", container.name)
@@ -157,5 +157,5 @@ def test_sigterm_reaches_a_training_and_it_exits_as_resumable(finished, train_im
 
 def test_mlflow_serves_whom_it_knows_and_nobody_else(team) -> None:
     assert answers(f"{team.url}/api/2.0/mlflow/experiments/search?max_results=1") == 401
-    processes = docker("top", team.server.name, "-eo", "uid").split()[1:]
-    assert set(processes) == {"10001"}
+    lines = docker("top", team.server.name, "-eo", "pid,uid").splitlines()[1:]
+    assert {line.split()[1] for line in lines} == {"10001"}

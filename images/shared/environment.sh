@@ -9,7 +9,7 @@ if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca SSL_CERT_FILE=/r
 
 # Installs into /opt/venv, which has no pip of its own, exactly what is listed.
 add() {
-	/opt/build/bin/pip --python /opt/venv/bin/python install --quiet --no-deps --no-compile --find-links /wheels "$@"
+	/src/build/bin/pip --python /opt/venv/bin/python install --quiet --no-deps --no-compile --find-links /wheels "$@"
 }
 
 # Compiles a folder to bytecode and makes it the same, byte for byte and second for second, whenever it is built.

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Fills /opt/venv with the packages of one lock, and makes /opt/build, which later steps build with. Runs as root in a
+# Fills /opt/venv with the packages of one lock, and makes /src/build, which later steps build with. Runs as root in a
 # stage of the build that is thrown away.
 #
 # Reads: ACCELERATOR (cuda, cpu or empty), TORCH_INDEX, /wheels, and the secrets `ca` and `pip`, where they are given.
@@ -11,8 +11,8 @@ if command -v dpkg-query >/dev/null; then
 	dpkg-query --show --showformat='${Package}\t${Version}\t${Architecture}\n' >/src/system.tsv
 fi
 
-python3 -m venv /opt/build
-/opt/build/bin/pip install --quiet --no-deps --require-hashes --requirement /src/shared.txt
+python3 -m venv /src/build
+/src/build/bin/pip install --quiet --no-deps --require-hashes --requirement /src/shared.txt
 python3 -m venv --without-pip /opt/venv
 
 # What is built from source is built with the versions of this file, too.
@@ -32,4 +32,4 @@ if [ "${ACCELERATOR:-}" = cpu ]; then
 	lock=/src/without-cuda.txt
 fi
 add --require-hashes --requirement "$lock"
-settle /opt/venv
+settle /opt

@@ -21,12 +21,12 @@ from pathoflow.code import REPOSITORY
 IMAGES = REPOSITORY / "images"
 _HEADER = "# Made by `make image-locks` from pyproject.toml and constraints.txt. Do not edit.\n"
 _TARGET = ("--python-version", "3.11", "--python-platform", "x86_64-manylinux_2_28")
-_LEFT_OUT = {
+_LEFT_OUT = (
     # rapidocr and rapid-layout ask for it; the headless build is the same module and needs no libGL.
-    "opencv-python": "opencv-python-headless",
-    # Only compiles what is compiled at run time; an image has no compiler.
-    "ninja": None,
-}
+    "opencv-python",
+    # DeepSpeed compiles with it when it runs; an image has no compiler.
+    "ninja",
+)
 
 
 @dataclass(frozen=True)

@@ -17,16 +17,22 @@ from typing import Any
 from packaging.requirements import Requirement
 
 from pathoflow.code import REPOSITORY
+from pathoflow.errors import ConfigError
 
 IMAGES = REPOSITORY / "images"
 _HEADER = "# Made by `make image-locks` from pyproject.toml and constraints.txt. Do not edit.\n"
-_TARGET = ("--python-version", "3.11", "--python-platform", "x86_64-manylinux_2_28")
+# The C library of Debian 12, which the base has.
+_TARGET = ("--python-version", "3.11", "--python-platform", "x86_64-manylinux_2_36")
 _LEFT_OUT = (
     # rapidocr and rapid-layout ask for it; the headless build is the same module and needs no libGL.
     "opencv-python",
     # DeepSpeed compiles with it when it runs; an image has no compiler.
     "ninja",
 )
+
+
+_FROM_SOURCE = ("antlr4-python3-runtime", "deepspeed", "kfp-server-api")
+"""Published without wheels, and of Python alone. Whatever else had to be built could need a compiler."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,10 @@ def resolve(lock: Lock) -> list[dict[str, Any]]:
             str(root / "pylock.toml"),
         )
         packages: list[dict[str, Any]] = tomllib.loads((root / "pylock.toml").read_text())["packages"]
-    return [package for package in packages if "version" in package]
+    found = [package for package in packages if "version" in package]
+    if odd := [p["name"] for p in found if not p.get("wheels") and p["name"] not in _FROM_SOURCE]:
+        raise ConfigError(f"{', '.join(odd)}: no wheel for the images' platform. Ask for another version in LOCKS.")
+    return found
 
 
 def pinned(package: dict[str, Any]) -> str:

@@ -125,8 +125,10 @@ def test_the_outputs_name_the_commit_that_the_image_holds(finished, cpu_image) -
     assert {manifest.code.commit for manifest in finished.manifests.values()} == {commit.strip()}
 
 
-@pytest.mark.parametrize("deepspeed_stage", [0, 2])
-def test_sigterm_reaches_a_training_and_it_exits_as_resumable(finished, train_image, tmp_path, deepspeed_stage) -> None:
+@pytest.mark.parametrize(
+    "engine_settings", [(), ("deepspeed_stage=3", "offload=all")], ids=["torch", "ZeRO 3 with offload"]
+)
+def test_sigterm_reaches_a_training_and_it_exits_as_resumable(finished, train_image, tmp_path, engine_settings) -> None:
     """Two processes, without any network; every compiler that anything calls would be found out."""
     work, traps = tmp_path / "work", tmp_path / "traps"
     traps.mkdir()
@@ -137,7 +139,7 @@ def test_sigterm_reaches_a_training_and_it_exits_as_resumable(finished, train_im
         shutil.copytree(finished.outputs[stage], work / stage)
     work.chmod(0o777)
     command = ["python", "-m", "components.training.cpt", "--recipe=smoke", "--workdir=/work", "--no-versioned"]
-    command += ["--set=max_steps=100000", "--set=num_lookups=40", f"--set=deepspeed_stage={deepspeed_stage}"]
+    command += [f"--set={value}" for value in ("max_steps=100000", "num_lookups=40", *engine_settings)]
     environment = {"PATH": "/traps:/opt/venv/bin:/usr/local/bin:/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
     with background(
         train_image, *command, mounts={work: "/work", traps: "/traps:ro"}, environment=environment

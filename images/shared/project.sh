@@ -8,7 +8,8 @@ set -eu
 
 PIP_BUILD_CONSTRAINT=/src/shared.txt add --root /project --editable /app
 cp -a /project/opt/venv/. /opt/venv/
-/src/build/bin/python /src/sbom.py "pathoflow-$IMAGE" /opt/venv/bin/python /app/pyproject.toml /project/opt/sbom.cdx.json
+/src/build/bin/python /src/sbom.py "pathoflow-$IMAGE" /opt/venv/bin/python /app/pyproject.toml \
+	/project/opt/sbom.cdx.json
 cp -a /app /project/app
 settle /project/app /project
 settle /project/opt

@@ -178,7 +178,7 @@ def _glyphs_of(figure: Pixels, number: int, panel: Box) -> Iterator[_Glyph]:
     side = min(max(_CORNER_SHARE * shorter + 16, _CORNER_PX), _MAX_CORNER_SHARE * shorter)
     middle, _ = panel.centre
     reach = min(_OUTSIDE_WIDTH_PX, panel.width) / 2
-    places = [
+    places: list[tuple[Box, bool | None, bool]] = [
         (Box(x, y, x + side, y + side), at_left, at_top)
         for x, at_left in ((panel.x0, True), (panel.x1 - side, False))
         for y, at_top in ((panel.y0, True), (panel.y1 - side, False))

@@ -62,7 +62,9 @@ class RestartableTrainer(Trainer):  # type: ignore[misc]
         """The stock loader, whose processes end at once with this one."""
         loader = super().get_train_dataloader()
         if loader.num_workers:
-            loader.worker_init_fn = partial(_start_data_worker, loader.worker_init_fn)
+            # Where accelerate wraps a loader, the one within starts the processes.
+            inner = getattr(loader, "base_dataloader", loader)
+            inner.worker_init_fn = partial(_start_data_worker, inner.worker_init_fn)
         return loader
 
     def finish_saving(self) -> None:

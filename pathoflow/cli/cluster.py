@@ -1,4 +1,4 @@
-"""The cluster's commands: compile and submit."""
+"""The cluster's commands: compile, submit and doctor."""
 
 from __future__ import annotations
 
@@ -88,10 +88,39 @@ def submit(
     typer.echo(start(submission, dry_run=dry_run))
 
 
+def doctor(
+    cluster: ClusterOption,
+    recipe: Annotated[
+        str | None, typer.Option(help="Also check that this recipe fits: quota, nodes, TrainJobs.")
+    ] = None,
+    context: Annotated[
+        str | None, typer.Option(help="Context of the kubeconfig. Default: its current one.", metavar="NAME")
+    ] = None,
+    set_: SetOption = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check a cluster before a run: one line per finding, with a remedy; exit 11 if something failed.
+
+    Example: `pathoflow doctor --cluster manifests/overlays/multi-node --recipe paper_7b`
+    """
+    from components import catalogue
+    from pathoflow.cli.findings import show
+    from pathoflow.cluster.doctor import examine
+    from pathoflow.cluster.settings import load_cluster
+    from pathoflow.errors import ConfigError
+    from pathoflow.recipe import load_recipe
+
+    if set_ and not recipe:
+        raise ConfigError("--set changes a recipe: name it with --recipe.")
+    loaded = load_recipe(recipe, catalogue(), set_ or ()) if recipe else None
+    raise typer.Exit(show(examine(load_cluster(cluster), loaded, context), as_json=json))
+
+
 def add_to(app: typer.Typer) -> None:
     """Adds the cluster's commands to the command line."""
     app.command(name="compile")(compile_)
     app.command()(submit)
+    app.command()(doctor)
 
 
 def _warn_of_placeholders(cluster: Cluster) -> None:

@@ -27,7 +27,7 @@ Level = Literal["ok", "warning", "failed", "unknown"]
 _APIS = {
     "argoproj.io": ("v1alpha1", "Kubeflow Pipelines' workflows"),
     "trainer.kubeflow.org": ("v1alpha1", "Kubeflow Trainer, for training over several nodes"),
-    "kueue.x-k8s.io": ("v1beta1", "Kueue, which the overlay's queue needs"),
+    "kueue.x-k8s.io": ("v1beta2", "Kueue, which the overlay's queue needs"),
     "monitoring.coreos.com": ("v1", "the Prometheus operator, for metrics and alerts"),
 }
 _RUNBOOK = "Apply the overlay: manifests/README.md."

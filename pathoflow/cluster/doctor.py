@@ -103,7 +103,7 @@ def _namespace(api: client.ApiClient, cluster: Cluster, recipe: Recipe | None) -
 def _apis(api: client.ApiClient, cluster: Cluster, recipe: Recipe | None) -> Iterator[Finding]:
     groups = client.ApisApi(api).get_api_versions().groups
     served = {group.name: [version.version for version in group.versions] for group in groups}
-    several = bool(recipe) and any(compute.nodes > 1 for compute in recipe.compute.values()) if recipe else False
+    several = any(compute.nodes > 1 for compute in (recipe.compute.values() if recipe else ()))
     needed = {"argoproj.io": True, "trainer.kubeflow.org": several, "kueue.x-k8s.io": bool(cluster.queue)}
     for group, (version, what) in _APIS.items():
         lacking: Level = "failed" if needed.get(group) else "warning"

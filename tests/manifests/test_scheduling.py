@@ -194,19 +194,23 @@ def workers_of(request: TrainJobRequest, overlay: str = "multi-node") -> list[Po
     return pods
 
 
-def test_the_workers_of_a_trainjob_take_a_node_each(cluster: Cluster) -> None:
-    request = TrainJobRequest(
+def wish(cluster: Cluster, runtime: str, gpus_per_node: int) -> TrainJobRequest:
+    """A training over two nodes with GPUs."""
+    return TrainJobRequest(
         nodes=2,
-        gpus_per_node=8,
+        gpus_per_node=gpus_per_node,
         cpu="64",
         memory="768Gi",
         image="train",
         namespace=cluster.namespace,
-        runtime=TORCHRUN_RUNTIME,
+        runtime=runtime,
         node_selector=PRESENT,
         tolerations=(Toleration(key=GPU),),
     )
-    workers = workers_of(request)
+
+
+def test_the_workers_of_a_trainjob_take_a_node_each(cluster: Cluster) -> None:
+    workers = workers_of(wish(cluster, TORCHRUN_RUNTIME, gpus_per_node=8))
     assert len(workers) == 2
     first = cluster.add_node(EIGHT_GPUS, labels=PRESENT, taints=[TAINT])
     names = [cluster.add_pod(worker) for worker in workers]
@@ -219,18 +223,7 @@ def test_the_workers_of_a_trainjob_take_a_node_each(cluster: Cluster) -> None:
 
 
 def test_the_rollouts_server_has_a_gpu_of_its_own(cluster: Cluster) -> None:
-    request = TrainJobRequest(
-        nodes=2,
-        gpus_per_node=7,
-        cpu="64",
-        memory="768Gi",
-        image="rl",
-        namespace=cluster.namespace,
-        runtime=ROLLOUT_RUNTIME,
-        node_selector=PRESENT,
-        tolerations=(Toleration(key=GPU),),
-    )
-    pods = workers_of(request)
+    pods = workers_of(wish(cluster, ROLLOUT_RUNTIME, gpus_per_node=7))
     assert sorted(pod.component for pod in pods) == ["rollout", "trainer", "trainer"]
     two = {cluster.add_node(EIGHT_GPUS, labels=PRESENT, taints=[TAINT]) for _ in range(2)}
     assert {cluster.verdict(cluster.add_pod(pod)) for pod in pods} == two

@@ -53,6 +53,19 @@ def test_a_stop_of_one_process_a_kill_and_a_stop_of_all_cost_nothing_but_time(tm
     assert outcome(where) == whole
 
 
+def test_processes_that_load_data_end_with_a_training_that_is_killed(tmp_path):
+    attempt = Attempt(tmp_path / "run", data_workers=1, max_steps=100_000)
+    wait_for_a_step(attempt)
+    agent, *others = attempt.processes()
+    ranks = {attempt.rank(number) for number in range(2)}
+    loaders = [process for process in others if process.pid not in ranks]
+    assert len(loaders) == 2
+    attempt.stage.kill()
+    attempt.end()
+    # PyTorch's own watch over the parent takes up to five seconds to notice, and one full queue makes it wait for ever.
+    assert not psutil.wait_procs([agent, *others], timeout=2)[1]
+
+
 def test_a_stop_before_training_began_is_resumable_too(tmp_path):
     attempt = Attempt(tmp_path / "run")
     deadline = time.monotonic() + 60

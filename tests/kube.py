@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -123,6 +123,35 @@ def wait_until(condition: Callable[[], Any], timeout_s: float = 30.0, interval_s
         assert time.monotonic() < deadline, f"not within {timeout_s} s"
         time.sleep(interval_s)
     return value
+
+
+def make_node(
+    api: client.ApiClient,
+    name: str,
+    amounts: dict[str, str],
+    labels: dict[str, str],
+    taints: Sequence[dict[str, str]] = (),
+) -> None:
+    """Makes a node that is Ready for as long as a heartbeat counts, 40 s.
+
+    The cluster taints a new node until it has noticed that it is ready, and writes the whole list of taints when it
+    does: ours come after that, and are looked at again.
+    """
+    core = client.CoreV1Api(api)
+    core.create_node({"metadata": {"name": name, "labels": labels}})
+    now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    ready = {"type": "Ready", "status": "True", "reason": "Test", "lastHeartbeatTime": now, "lastTransitionTime": now}
+    amounts = amounts | {"pods": "110", "ephemeral-storage": "1Ti"}
+    core.patch_node_status(name, {"status": {"capacity": amounts, "allocatable": amounts, "conditions": [ready]}})
+
+    def found() -> set[tuple[str, str]]:
+        return {(taint.key, taint.effect) for taint in core.read_node(name).spec.taints or []}
+
+    wanted = {(taint["key"], taint["effect"]) for taint in taints}
+    wait_until(lambda: not found(), 20)
+    core.patch_node(name, {"spec": {"taints": list(taints)}})
+    time.sleep(0.5)
+    assert found() == wanted
 
 
 class Trainer:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import copy
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 from kubernetes import client
@@ -16,7 +14,7 @@ from kubernetes import client
 from pathoflow.cluster.settings import ROLLOUT_RUNTIME, RUNNER_ACCOUNT, TORCHRUN_RUNTIME, TRAINER_ACCOUNT
 from pathoflow.cluster.trainjob import TrainJobRequest
 from pathoflow.recipe import Toleration
-from tests.kube import api, kubeconfig, namespace, wait_until
+from tests.kube import api, kubeconfig, make_node, namespace, wait_until
 from tests.manifests.pods import GOLDEN, Pod, pods_of, pods_of_pipeline
 from tests.manifests.rendering import rendered
 
@@ -47,24 +45,14 @@ class Cluster:
     def core(self) -> client.CoreV1Api:
         return client.CoreV1Api(self.api)
 
-    def add_node(self, amounts: dict[str, str], **spec: Any) -> str:
-        """A node that is Ready for as long as a heartbeat counts, 40 s."""
-        name, labels = f"{self.mark}-{len(self.nodes)}", spec.pop("labels", {})
-        self.core.create_node({"metadata": {"name": name, "labels": labels | {self.mark: "true"}}})
+    def add_node(
+        self, amounts: dict[str, str], labels: dict[str, str] | None = None, taints: Sequence[dict[str, str]] = ()
+    ) -> str:
+        """A node that this test's pods alone may go to."""
+        name = f"{self.mark}-{len(self.nodes)}"
         self.nodes.append(name)
-        now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
-        ready = {
-            "type": "Ready",
-            "status": "True",
-            "reason": "Test",
-            "lastHeartbeatTime": now,
-            "lastTransitionTime": now,
-        }
-        all_amounts = amounts | {"pods": "110", "ephemeral-storage": "1Ti"}
-        status = {"capacity": all_amounts, "allocatable": all_amounts, "conditions": [ready]}
-        self.core.patch_node_status(name, {"status": status})
         own = {"key": self.mark, "effect": "NoSchedule"}
-        self.core.patch_node(name, {"spec": {"taints": [own, *spec.get("taints", [])]}})
+        make_node(self.api, name, amounts, (labels or {}) | {self.mark: "true"}, [own, *taints])
         return name
 
     def add_pod(self, pod: Pod) -> str:

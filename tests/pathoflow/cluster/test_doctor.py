@@ -2,10 +2,8 @@ from __future__ import annotations
 
 import json
 import socket
-import time
 import uuid
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -28,7 +26,7 @@ from pathoflow.cluster.settings import (
     Cluster,
 )
 from pathoflow.recipe import About, Compute, Recipe, Toleration
-from tests.kube import api, kubeconfig, namespace, trainer_crds, wait_until  # noqa: F401
+from tests.kube import api, kubeconfig, make_node, namespace, trainer_crds  # noqa: F401
 from tests.overlays import parameters, write_overlay
 
 SECRET_VALUE = "do-not-print-me"
@@ -101,22 +99,10 @@ def here(kubeconfig: Path, namespace: str, monkeypatch: pytest.MonkeyPatch) -> C
 @pytest.fixture
 def node(api: client.ApiClient) -> Iterator[dict[str, str]]:  # noqa: F811
     """A node with four GPUs and the label that only this test's pods ask for."""
-    core, name = client.CoreV1Api(api), f"pathoflow-test-{uuid.uuid4().hex[:8]}"
-    core.create_node({"metadata": {"name": name, "labels": {name: "true"}}})
-    now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
-    ready = {"type": "Ready", "status": "True", "reason": "Test", "lastHeartbeatTime": now, "lastTransitionTime": now}
-    amounts = {"cpu": "16", "memory": "64Gi", "nvidia.com/gpu": "4", "pods": "10"}
-    core.patch_node_status(name, {"status": {"capacity": amounts, "allocatable": amounts, "conditions": [ready]}})
-
-    def is_open() -> bool:
-        # The cluster taints a node until it has noticed that it is ready.
-        core.patch_node(name, {"spec": {"taints": []}})
-        time.sleep(0.3)
-        return not core.read_node(name).spec.taints
-
-    wait_until(is_open)
+    name = f"pathoflow-test-{uuid.uuid4().hex[:8]}"
+    make_node(api, name, {"cpu": "16", "memory": "64Gi", "nvidia.com/gpu": "4"}, {name: "true"})
     yield {name: "true"}
-    core.delete_node(name)
+    client.CoreV1Api(api).delete_node(name)
 
 
 @pytest.mark.cluster

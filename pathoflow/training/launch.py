@@ -12,6 +12,7 @@ import sys
 from collections import defaultdict, deque
 from pathlib import Path
 
+from pathoflow.cluster.trainjob import NODES
 from pathoflow.errors import ConfigError, Preempted, StageError
 from pathoflow.output import Reporter
 from pathoflow.training.checkpoints import is_complete, newest_complete, refuse_foreign, step_of
@@ -87,7 +88,7 @@ def prepare(job: Job, config: TrainingConfig) -> tuple[TrainingConfig, Job]:
     Raises:
         ConfigError: There are too few GPUs, or the checkpoint belongs to another configuration.
     """
-    if os.environ.get("PATHOFLOW_NODES", "1") not in ("", "1"):
+    if os.environ.get(NODES, "1") not in ("", "1"):
         raise ConfigError("compute.nodes: a training runs on one node in this version. Set it to 1 and compile again.")
     fitted = fit_to_gpus(config, num_gpus())
     notes = {}

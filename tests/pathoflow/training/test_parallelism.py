@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from pathoflow.cluster.trainjob import NODES
 from pathoflow.errors import ConfigError
 from pathoflow.output import StageOutput
 from pathoflow.training import launch
@@ -18,6 +19,16 @@ from pathoflow.training.job import Job
 from pathoflow.training.parallelism import fit_to_gpus, num_gpus
 from tests.toy_training.attempt import Attempt, outcome
 from tests.toy_training.config import ToyTrainingConfig
+
+
+def test_several_nodes_are_refused_before_anything_starts(monkeypatch, tmp_path):
+    config = ToyTrainingConfig()
+    job = Job.create(config, {}, StageOutput(tmp_path / "output", tmp_path / "scratch"))
+    monkeypatch.setenv(NODES, "1")
+    launch.prepare(job, config)
+    monkeypatch.setenv(NODES, "2")
+    with pytest.raises(ConfigError, match=r"compute\.nodes: a training runs on one node in this version"):
+        launch.prepare(job, config)
 
 
 def test_fewer_gpus_than_asked_for_are_refused_or_made_up_for(monkeypatch, tmp_path):

@@ -9,17 +9,36 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pathoflow.errors import Preempted
 from pathoflow.processes import die_with_parent
-from pathoflow.training.process import AGENT
+from pathoflow.training.process import AGENT, moment_of
 
 
 def stop(*_: Any) -> None:
     """Ends an agent that has not started any process yet."""
     os._exit(Preempted.exit_code)
+
+
+def cause_of(failures: Mapping[int, Any]) -> tuple[int, Any]:
+    """The process that failed first, by its rank, and how.
+
+    When a process fails, its peers fail within moments, because they lost it, and torchrun ends the rest by SIGTERM.
+    torchrun counts in whole seconds: of those that failed in the first one, a process that something else killed is
+    the cause, then the one whose error came first.
+    """
+    first = min(failure.timestamp for failure in failures.values())
+    at_once = [(rank, failure) for rank, failure in failures.items() if failure.timestamp == first]
+
+    def order(found: tuple[int, Any]) -> tuple[int, float, int]:
+        rank, failure = found
+        ended_by_torchrun = failure.exitcode == -signal.SIGTERM
+        return 2 if ended_by_torchrun else int(failure.exitcode > 0), moment_of(failure.error_file), rank
+
+    return min(at_once, key=order)
 
 
 def main(failure_file: Path) -> None:
@@ -31,7 +50,7 @@ def main(failure_file: Path) -> None:
     try:
         torchrun()
     except ChildFailedError as error:
-        rank, failure = error.get_first_failure()
+        rank, failure = cause_of(error.failures)
         if failure.exitcode == Preempted.exit_code:
             sys.exit(Preempted.exit_code)
         failure_file.write_text(json.dumps({"rank": rank, "exit_code": failure.exitcode}))

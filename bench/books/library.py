@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +78,7 @@ def write_book(folder: Path, seed: int, degradation: str) -> list[TruePage]:
         file.write_bytes(content)
         pairs = tuple(_true_pairs(sheet, book.sentences, degrees))
         others = tuple((kind, _on_scan(box, degrees, style)) for kind, box in sheet.distractors)
-        shown = {"language": style.language, "columns": str(style.num_columns), "font": style.body_font}
+        shown = {"language": style.language, "columns": str(style.num_columns), "font": book.style.body_font}
         pages.append(TruePage(file, degradation, pairs, others, shown | {"page": book.kinds[sheet.number]}))
     return pages
 
@@ -119,6 +119,12 @@ def _style(rng: np.random.Generator) -> Style:
     )
 
 
+def _with_circled_figures(style: Style) -> Style:
+    """The style in fonts that have ①, ②, …; DejaVu Serif prints empty boxes for them."""
+    body, caption = ("times" if font == "serif" else font for font in (style.body_font, style.caption_font))
+    return replace(style, body_font=body, caption_font=caption)
+
+
 class _Book:
     """A book while it is planned and set.
 
@@ -129,13 +135,13 @@ class _Book:
 
     def __init__(self, rng: np.random.Generator, style: Style) -> None:
         self.rng = rng
-        self.style = style
         self.sentences: list[Sentence] = []
         self.kinds: list[str] = []
         self._chapter = int(rng.integers(1, 30))
         self._next_number = int(rng.integers(1, 30))
         self._head = pick(rng, _HEADS[style.language])
         self._alphabet = str(rng.choice(["A", "a", "1", "①"], p=[0.62, 0.18, 0.08, 0.12]))
+        self.style = _with_circled_figures(style) if self._alphabet == "①" else style
         self._corner = pick(rng, (*CORNERS, *CORNERS, "below"))
         self._mark = pick(rng, MARKS)
         self._separator = pick(rng, tuple(SEPARATORS))

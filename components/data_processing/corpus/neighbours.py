@@ -140,7 +140,7 @@ def _of_table(
 
 
 def _alike(rows: Integers, others: Integers, bits: Integers, captions: CaptionSets) -> Neighbours:
-    different = np.flatnonzero(rows != others)
+    different = np.flatnonzero((rows != others) & captions.may_resemble(rows, others))
     rows, others, bits = rows[different], others[different], bits[different]
     equal = (captions.texts[rows] == captions.texts[others]) & (captions.texts[rows] != 0)
     similarity = equal.astype(np.float32)

@@ -26,6 +26,7 @@ from components.data_processing.corpus.joins import Integers, Keys, Words, mixed
 
 _SEPARATOR, _LETTER, _WHOLE_WORD = 0, 1, 2
 _CHUNK = 20_000
+_ROUNDING = 1e-6
 _PLACE = np.uint64(0x9E3779B97F4A7C15)
 # Scripts that set no spaces between words: one character stands for one word.
 _UNSPACED = ((0x3040, 0x30FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF))
@@ -87,6 +88,11 @@ class CaptionSets:
         self._shingles = np.concatenate([np.zeros(0, np.uint32), *shingles])
         self._band_keys: NDArray[np.uint32] | None = None
         self._has_bands = np.zeros(len(self.texts), dtype=bool)
+
+    def may_resemble(self, left: Integers, right: Integers) -> NDArray[np.bool_]:
+        """Whether two sets are near enough in size: of sets that share four fifths, neither is larger by more."""
+        one, other = self._counts[left], self._counts[right]
+        return np.asarray(np.minimum(one, other) >= (self.similarity - _ROUNDING) * np.maximum(one, other))
 
     def jaccard(self, left: Integers, right: Integers) -> NDArray[np.float32]:
         """The exact Jaccard index of pairs of captions; two captions without words have nothing in common."""

@@ -114,11 +114,13 @@ class PageReader:
         Raises:
             UnreadableImage: The page cannot be read.
         """
-        rendering = self._render(page, seen.skew_degrees)
+        rendering = self._render(page, seen)
+        no_ink = np.zeros(rendering.coarse.shape[:2], dtype=bool)
         if seen.regions is None:
-            sheet = self._look_at(page, rendering, find_ink(rendering.even))
+            # Nothing there is thick or drawn: what counts is where the layout model sees text and tables.
+            sheet = self._look_at(page, rendering, no_ink)
         else:
-            sheet = _Sheet(page, rendering, seen.regions, np.zeros((0, 0), dtype=bool), seen.pictures)
+            sheet = _Sheet(page, rendering, seen.regions, no_ink, seen.pictures)
         spots = self._find_lines(sheet, [picture.box for picture in sheet.pictures if picture.rejected != "line_art"])
         lines = self._read([spot for spot in spots if not _is_margin(spot, sheet)], sheet)
         return Text(paragraphs=self._paragraphs(sheet, lines), text_source=sheet.text_source)
@@ -194,14 +196,15 @@ class PageReader:
         ]
         return _Sheet(page, rendering, regions, ink, pictures)
 
-    def _render(self, page: Page, skew_degrees: float | None = None) -> Rendering:
+    def _render(self, page: Page, seen: Seen | None = None) -> Rendering:
         config = self.config
         return render(
             page,
             layout_pixels=config.layout_pixels,
             crop_scale=config.crop_scale,
             max_source_pixels=config.max_source_pixels,
-            skew_degrees=skew_degrees,
+            skew_degrees=seen.skew_degrees if seen else None,
+            is_clean=bool(seen and seen.is_clean),
         )
 
     def _find_lines(self, sheet: _Sheet, pictures: Sequence[Box]) -> list[Box]:
@@ -277,7 +280,7 @@ class PageReader:
                 Rejected(box=sheet.rendering.on_page(picture.box), reason=picture.rejected) for picture in rejected
             ],
             paragraphs=body,
-            seen=Seen(regions=sheet.regions, pictures=sheet.pictures, skew_degrees=sheet.rendering.skew_degrees),
+            seen=_seen(sheet.rendering, sheet.regions, sheet.pictures),
             text_source=sheet.text_source,
         )
 
@@ -285,8 +288,17 @@ class PageReader:
 def _without_pictures(rendering: Rendering) -> PageRecord:
     """The record of a page that the layout model was not asked about."""
     width, height = rendering.size
-    seen = Seen(regions=None, pictures=[], skew_degrees=rendering.skew_degrees)
+    seen = _seen(rendering, None, [])
     return PageRecord(width=width, height=height, figures=[], rejected=[], paragraphs=None, seen=seen)
+
+
+def _seen(rendering: Rendering, regions: list[Region] | None, pictures: list[Picture]) -> Seen:
+    return Seen(
+        regions=regions,
+        pictures=pictures,
+        skew_degrees=rendering.skew_degrees,
+        is_clean=rendering.even is rendering.coarse,
+    )
 
 
 @dataclass

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+
+from components.data_processing.textbook_pairs.components import parts_of
 
 if TYPE_CHECKING:
     from components.data_processing.textbook_pairs.pages import Pixels
@@ -16,6 +19,7 @@ _MAX_AREA = 9
 _MAX_SIDE_PX = 4
 # Dots of letters and full stops are nearer to their letter.
 _ALONE_PX = 5
+_TILE_PX = 64
 
 
 def without_dust(page: Pixels) -> Pixels:
@@ -29,19 +33,28 @@ def without_dust(page: Pixels) -> Pixels:
     """
     grey = cv2.cvtColor(page, cv2.COLOR_RGB2GRAY)
     dark = cv2.subtract(cv2.blur(grey, (_BACKGROUND_PX, _BACKGROUND_PX)), grey) > _DARKER
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(dark.astype(np.uint8))
+    labels, stats = parts_of(dark)
     small = (stats[:, cv2.CC_STAT_AREA] <= _MAX_AREA) & (
         stats[:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]].max(axis=1) <= _MAX_SIDE_PX
     )
     small[0] = False
     if not small.any():
         return page
-    others = (dark & ~small[labels]).astype(np.uint8)
+    others = (dark & ~small.take(labels)).astype(np.uint8)
     near = cv2.dilate(others, np.ones((2 * _ALONE_PX + 1,) * 2, np.uint8)) == 1
     small[np.unique(labels[near])] = False
     if not small.any():
         return page
-    specks = cv2.dilate(small[labels].astype(np.uint8), np.ones((3, 3), np.uint8)) == 1
+    specks = cv2.dilate(small.take(labels).astype(np.uint8), np.ones((3, 3), np.uint8)) == 1
     cleaned = page.copy()
-    cleaned[specks] = cv2.medianBlur(page, _BACKGROUND_PX)[specks]
+    height, width = specks.shape
+    # The median of a whole page costs more than all the rest, and specks are few.
+    for top, left in itertools.product(range(0, height, _TILE_PX), range(0, width, _TILE_PX)):
+        tile = np.s_[top : top + _TILE_PX, left : left + _TILE_PX]
+        if specks[tile].any():
+            y0, x0 = max(top - _BACKGROUND_PX, 0), max(left - _BACKGROUND_PX, 0)
+            around = page[y0 : top + _TILE_PX + _BACKGROUND_PX, x0 : left + _TILE_PX + _BACKGROUND_PX]
+            paper = cv2.medianBlur(np.ascontiguousarray(around), _BACKGROUND_PX)[top - y0 :, left - x0 :]
+            here = specks[tile]
+            cleaned[tile][here] = paper[: here.shape[0], : here.shape[1]][here]
     return cleaned

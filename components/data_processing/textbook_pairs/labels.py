@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from components.data_processing.textbook_pairs.boxes import Box
 from components.data_processing.textbook_pairs.captions import fold, label_name
+from components.data_processing.textbook_pairs.components import parts_of
 from components.data_processing.textbook_pairs.pages import Pixels
 
 _LABEL = re.compile(r"^\W{0,2}([A-Za-z1-9]|(?:[①-⑨]))\W{0,2}$")
@@ -211,7 +212,7 @@ def _shapes(grey: NDArray[np.uint8]) -> Iterator[tuple[Box, Pixels]]:
     seen: list[Box] = []
     # The darkest and lightest first: a letter that touches a nucleus is darker than that.
     for mask in (*(grey < level for level in _DARK), *(grey > level for level in _LIGHT)):
-        _, parts, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+        parts, stats = parts_of(mask)
         for number, (x, y, w, h, area) in enumerate(stats.tolist()):
             inside = min(x, y, width - x - w, height - y - h) > 0
             if number == 0 or not inside or not low <= h <= high or not 0.15 * h <= w <= 1.3 * h:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from components.data_processing.textbook_pairs.boxes import Box, union
 from components.data_processing.textbook_pairs.pages import Pixels
@@ -38,6 +39,7 @@ class TextReader:
                 "EngineConfig.onnxruntime.inter_op_num_threads": 1,
             }
         )
+        self._decodes_once = False
 
     def find_lines(self, page: Pixels) -> list[Box]:
         """The boxes of lines, words of one row joined, from top to bottom."""
@@ -57,9 +59,29 @@ class TextReader:
         if min(line.shape[:2]) < 4:
             return "", 0.0
         found = self._ocr(np.ascontiguousarray(line[:, :, ::-1]), use_det=False, use_rec=True)
+        if not self._decodes_once:
+            # It loads its model when it reads its first line.
+            _decode_once(self._ocr.text_rec)
+            self._decodes_once = True
         if not found.txts:
             return "", 0.0
         return str(found.txts[0]).strip(), float(found.scores[0])
+
+
+def _decode_once(recognizer: Any) -> None:
+    """Has it look once for the best of 18 000 characters at each place; rapidocr looks twice, 1 % of its time.
+
+    Args:
+        recognizer: rapidocr's recogniser, which this changes.
+    """
+    decoder = recognizer.postprocess_op
+
+    def decode(scores: NDArray[np.float32], _words: bool, **_: Any) -> Any:
+        best = scores.argmax(axis=2)
+        chances = np.take_along_axis(scores, best[..., None], axis=2)[..., 0]
+        return decoder.decode(best, chances, remove_duplicate=True)
+
+    recognizer.postprocess_op = decode
 
 
 def join_rows(boxes: list[Box]) -> list[Box]:

@@ -65,11 +65,13 @@ class Rendering:
         coarse: The page at the size at which boxes are given.
         source: The page as it came, `crop_scale` times as large per side.
         skew_degrees: How far the page was turned counter-clockwise to stand upright.
+        is_clean: Whether the page is known to have neither shadows nor dust.
     """
 
     coarse: Pixels
     source: Pixels
     skew_degrees: float
+    is_clean: bool = False
 
     @cached_property
     def fine(self) -> Pixels:
@@ -79,7 +81,7 @@ class Rendering:
     @cached_property
     def even(self) -> Pixels:
         """`coarse` without shadows and dust, on which to find things; crops keep what the page shows."""
-        return without_dust(evenly_lit(self.coarse))
+        return self.coarse if self.is_clean else without_dust(evenly_lit(self.coarse))
 
     @property
     def scale(self) -> int:
@@ -135,6 +137,7 @@ def render(
     crop_scale: int,
     max_source_pixels: int,
     skew_degrees: float | None = None,
+    is_clean: bool = False,
 ) -> Rendering:
     """Renders a page at both sizes and turns it upright.
 
@@ -144,6 +147,7 @@ def render(
         crop_scale: How many times as large per side the fine one is.
         max_source_pixels: Largest image that is decoded.
         skew_degrees: How far to turn the page, where that is known.
+        is_clean: Whether it is known that the page has neither shadows nor dust.
 
     Raises:
         UnreadableImage: The page cannot be read, or is too large or too narrow.
@@ -152,13 +156,13 @@ def render(
         source = _render_pdf(page, layout_pixels, crop_scale, max_source_pixels)
     else:
         _, image = read(page.path, max_pixels=max_source_pixels, frame=page.index)
-        source = _resized(image, layout_pixels, crop_scale)
+        source = _resized(np.asarray(image), layout_pixels, crop_scale)
     coarse = _reduced(source, crop_scale)
     if skew_degrees is None:
         skew_degrees = estimate_skew(cv2.cvtColor(coarse, cv2.COLOR_RGB2GRAY))
     if skew_degrees:
         coarse = turned(coarse, skew_degrees)
-    return Rendering(coarse, source, skew_degrees)
+    return Rendering(coarse, source, skew_degrees, is_clean)
 
 
 def layout_size(width: float, height: float, max_pixels: int) -> tuple[int, int]:
@@ -194,12 +198,12 @@ def _render_pdf(page: Page, layout_pixels: int, crop_scale: int, max_source_pixe
     return _resized(render_pdf(page.path, page.index, scale_of, max_source_pixels), layout_pixels, crop_scale)
 
 
-def _resized(image: Image.Image, layout_pixels: int, crop_scale: int) -> Pixels:
-    width, height = _checked_size(image.width, image.height, layout_pixels)
+def _resized(pixels: Pixels, layout_pixels: int, crop_scale: int) -> Pixels:
+    width, height = _checked_size(pixels.shape[1], pixels.shape[0], layout_pixels)
     size = (width * crop_scale, height * crop_scale)
-    if image.size != size:
-        image = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
-    return np.asarray(image)
+    if (pixels.shape[1], pixels.shape[0]) == size:
+        return pixels
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0))
 
 
 def _checked_size(width: float, height: float, layout_pixels: int) -> tuple[int, int]:

@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import numpy as np
 import pypdfium2
 import pypdfium2.raw as pdfium
-from PIL import Image
+from numpy.typing import NDArray
 
 from components.data_processing.textbook_pairs.boxes import Box
 from pathoflow.images import UnreadableImage
@@ -123,7 +124,7 @@ def count_pdf_pages(path: Path) -> int:
 
 def render_pdf(
     path: Path, index: int, scale_of: Callable[[float, float], float], max_source_pixels: int
-) -> Image.Image:
+) -> NDArray[np.uint8]:
     """Draws a page in RGB.
 
     Args:
@@ -141,8 +142,8 @@ def render_pdf(
             columns, rows = picture.get_px_size()
             if columns * rows > max_source_pixels:
                 raise UnreadableImage("image_too_large", f"an image of {columns} x {rows} px on the page")
-        drawn: Image.Image = page.render(scale=scale, rev_byteorder=True).to_pil()
-        return drawn.convert("RGB")
+        # Three bytes a pixel, as long as neither grey nor transparent ones are asked for.
+        return np.ascontiguousarray(page.render(scale=scale, rev_byteorder=True).to_numpy())
 
 
 def read_glyphs(path: Path, index: int, width: int, height: int) -> list[Glyph]:

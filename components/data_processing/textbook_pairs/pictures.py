@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.data_processing.textbook_pairs.boxes import Box, union
+from components.data_processing.textbook_pairs.components import parts_of
 from components.data_processing.textbook_pairs.graphics import flat_share, what_graphic
 from components.data_processing.textbook_pairs.layout import Region
 from components.data_processing.textbook_pairs.pages import Pixels
@@ -60,7 +61,7 @@ def find_ink(page: Pixels) -> Mask:
     if share == 0:
         return np.ones(grey.shape, dtype=bool)
     # One colour at a time: sums and medians over interleaved pixels take twice as long.
-    channels = [channel / shading for channel in cv2.split(smooth)]
+    channels = [cv2.divide(channel.astype(np.float32), shading) for channel in cv2.split(smooth)]
     # Every other row and column tells the paper's colour and scatter as well.
     is_paper = np.abs(grey[::2, ::2] - level) <= _PAPER_RANGE
     papers = [channel[::2, ::2][is_paper] for channel in channels]
@@ -68,8 +69,8 @@ def find_ink(page: Pixels) -> Mask:
     apart = [np.abs(paper - middle) for paper, middle in zip(papers, colour, strict=True)]
     scatter = 1.48 * float(np.median(np.concatenate(apart)))
     tolerance = min(max(4.0 * scatter + 5.0, 8.0), 40.0)
-    far = [np.abs(channel - middle) for channel, middle in zip(channels, colour, strict=True)]
-    return np.asarray(np.maximum(np.maximum(far[0], far[1]), far[2]) > tolerance)
+    far = [cv2.absdiff(channel, float(middle)) for channel, middle in zip(channels, colour, strict=True)]
+    return np.asarray(cv2.max(cv2.max(far[0], far[1]), far[2]) > tolerance)
 
 
 def _paper_level(grey: NDArray[np.float32]) -> tuple[int, float]:
@@ -78,7 +79,8 @@ def _paper_level(grey: NDArray[np.float32]) -> tuple[int, float]:
     Paper is the most frequent bright level. On a page that is all picture (a scanned plate) it is the brightest
     level that is not rare: that of the bands between the panels.
     """
-    counts = np.bincount(grey.clip(0, 255).astype(np.uint8).ravel(), minlength=256) / grey.size
+    levels = grey.clip(0, 255).astype(np.uint8)
+    counts = cv2.calcHist([levels], [0], None, [256], [0, 256]).ravel() / grey.size
     counts[:_DARKEST_LEVEL] = 0
     near = np.convolve(counts, np.ones(2 * _PAPER_RANGE + 1), mode="same")
     level = int(near.argmax())
@@ -157,7 +159,7 @@ def _has_strokes(ink: Mask, box: Box, min_length_px: int) -> bool:
     """Whether something in a box is drawn in one piece at least so long: dust and words are not."""
     page_height, page_width = ink.shape
     x0, y0, x1, y1 = box.clipped(page_width, page_height).whole()
-    _, _, stats, _ = cv2.connectedComponentsWithStats(ink[y0:y1, x0:x1].astype(np.uint8))
+    _, stats = parts_of(ink[y0:y1, x0:x1])
     return any(
         max(width, height) >= min_length_px
         and height > _TEXT_HEIGHT_PX
@@ -195,7 +197,7 @@ def find_blobs(ink: Mask) -> list[Box]:
     """Boxes around areas of ink too thick to be text."""
     solid = cv2.morphologyEx(ink.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
     opened = cv2.morphologyEx(solid, cv2.MORPH_OPEN, np.ones((_TEXT_HEIGHT_PX, _TEXT_HEIGHT_PX), np.uint8))
-    _, _, stats, _ = cv2.connectedComponentsWithStats(opened)
+    _, stats = parts_of(opened)
     blobs = []
     for x, y, width, height, area in stats[1:].tolist():
         box = Box(x, y, x + width, y + height)

@@ -74,11 +74,13 @@ class Seen(Record):
         regions: What the layout model found; None if it was not asked, since nothing there may be a picture.
         pictures: What may be figures, and what was rejected.
         skew_degrees: How far the page was turned counter-clockwise to stand upright.
+        is_clean: Whether the page has neither shadows nor dust.
     """
 
     regions: list[Region] | None
     pictures: list[Picture]
     skew_degrees: float
+    is_clean: bool = False
 
 
 class TextSource(Record):

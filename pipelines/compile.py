@@ -10,16 +10,30 @@ from typing import Any
 import yaml
 from kfp import compiler
 
+from pathoflow.cluster.settings import SIGNING_SECRET, SOURCES_PATH, Cluster
+from pathoflow.errors import ConfigError
 from pathoflow.recipe import Recipe
 from pipelines.compute import SHARDS
+from pipelines.finish import STAGES
 from pipelines.patho_r1 import patho_r1
+from pipelines.pod import paths_in
 
 
-def compile_recipe(recipe: Recipe) -> str:
-    """The pipeline of a recipe as KFP IR YAML, the same text for the same recipe."""
+def compile_recipe(recipe: Recipe, cluster: Cluster | None = None) -> str:
+    """The pipeline of a recipe as KFP IR YAML, the same text for the same recipe and the same cluster.
+
+    Args:
+        recipe: What is computed with how much.
+        cluster: Where; without one the pipeline is what kfp.local runs on one machine.
+
+    Raises:
+        ConfigError: The recipe asks for what only one machine has.
+    """
+    if cluster:
+        _refuse_what_is_local(recipe, cluster)
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "pipeline.yaml")
-        compiler.Compiler().compile(patho_r1(recipe), path)
+        compiler.Compiler().compile(patho_r1(recipe, cluster), path)
         return Path(path).read_text()
 
 
@@ -28,7 +42,7 @@ def graph_of(ir: str) -> dict[str, tuple[str, ...]]:
 
     The loop over a stage's shards and the task that merges their parts are one stage.
     """
-    tasks = _pipeline_spec(ir)["root"]["dag"]["tasks"]
+    tasks = _stage_tasks(_pipeline_spec(ir))
     names = {task: _stage_of(body) for task, body in tasks.items()}
     found: dict[str, dict[str, None]] = {}
     for task, body in tasks.items():
@@ -71,10 +85,40 @@ def descendants(graph: dict[str, tuple[str, ...]], stage: str) -> set[str]:
 def restrict(ir: str, stages: set[str]) -> str:
     """The same pipeline with only `stages`, which must be closed under what they stand on."""
     spec = _pipeline_spec(ir)
-    tasks = spec["root"]["dag"]["tasks"]
+    tasks = _stage_tasks(spec)
     for task in [task for task, body in tasks.items() if _stage_of(body) not in stages]:
         del tasks[task]
     return yaml.safe_dump(spec, sort_keys=False)
+
+
+def _refuse_what_is_local(recipe: Recipe, cluster: Cluster) -> None:
+    for stage, config in recipe.stages.items():
+        outside = [path for path in paths_in(config) if path.is_absolute()]
+        if outside and not cluster.sources_claim:
+            raise ConfigError(
+                f"{stage} reads {outside[0]}, and the cluster has no place for such files: put them on a volume, name "
+                f"its claim as sources_claim in the overlay's parameters, and name the files as {SOURCES_PATH}/…."
+            )
+        if foreign := [path for path in outside if not path.is_relative_to(SOURCES_PATH)]:
+            raise ConfigError(
+                f"{stage} reads {foreign[0]}, which pods do not have: put it on the claim {cluster.sources_claim} and "
+                f"name it as {SOURCES_PATH}/…."
+            )
+    register = recipe.stages.get("register")
+    if getattr(register, "signing", None) == "throwaway":
+        raise ConfigError(
+            "register.signing is throwaway, which is for local runs. Make a key (`pathoflow keys new`), put it into the "
+            f"secret {SIGNING_SECRET} as key.pem, and add --set register.signing=key."
+        )
+
+
+def _stage_tasks(spec: dict[str, Any]) -> dict[str, Any]:
+    """The tasks of the stages: at the top, or on a cluster below the handler that cleans up after them."""
+    tasks: dict[str, Any] = spec["root"]["dag"]["tasks"]
+    if (guarded := tasks.get(STAGES)) is None:
+        return tasks
+    inner: dict[str, Any] = spec["components"][guarded["componentRef"]["name"]]["dag"]["tasks"]
+    return inner
 
 
 def _stage_of(task: dict[str, Any]) -> str:

@@ -1,34 +1,41 @@
-"""Adds one stage to the pipeline with its configuration, image and what its pod asks for."""
+"""Adds one stage to the pipeline with its configuration, its image and, on a cluster, all that its pod needs."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from kfp import dsl, kubernetes
+from kfp import dsl
 from kfp.dsl.base_component import BaseComponent
 
+from pathoflow.cluster.settings import LOCAL_IMAGES, Cluster
+from pathoflow.config import ImageKind, StageConfig
 from pathoflow.recipe import Compute, Recipe
 from pathoflow.sharding import Shard
+from pipelines.pod import furnish
 
 SHARDS = ".shards"
 """Follows a stage's name in the name of the loop over its shards."""
 
 
-def place(component: BaseComponent, recipe: Recipe, inputs: dict[str, Any]) -> dsl.PipelineTask:
+def place(
+    component: BaseComponent, recipe: Recipe, inputs: dict[str, Any], cluster: Cluster | None = None
+) -> dsl.PipelineTask:
     """Creates the stage's task; its display name is the stage's own name.
 
-    Only what a recipe asks for is set: a local run's pipeline has no cluster settings at all. Where the recipe divides
+    Without a cluster the pipeline is for one machine and has no settings of Kubernetes at all. Where the recipe divides
     the stage, a loop over its shards comes first, and the stage's own task merges their parts.
     """
     stage = component.component_spec.name.replace("-", "_")
     config = recipe.config(stage)
     compute = recipe.compute[stage]
+    kind = image_kind(recipe.stages[stage], compute)
 
     def task(name: str, **more: Any) -> dsl.PipelineTask:
         made = component(config=config, **inputs, **more)
         made.set_display_name(name)
-        made.set_container_image(recipe.about.train_image if compute.gpus_per_node else recipe.about.image)
-        _ask_for(made, compute)
+        made.set_container_image(cluster.image(kind) if cluster else LOCAL_IMAGES[kind])
+        if cluster:
+            furnish(made, recipe, stage, cluster, cluster.image(kind))
         return made
 
     if compute.shards == 1:
@@ -39,22 +46,6 @@ def place(component: BaseComponent, recipe: Recipe, inputs: dict[str, Any]) -> d
     return task(stage, parts=dsl.Collected(part.outputs["output"]))
 
 
-def _ask_for(task: dsl.PipelineTask, compute: Compute) -> None:
-    if compute.cpu:
-        task.set_cpu_request(compute.cpu).set_cpu_limit(compute.cpu)
-    if compute.memory:
-        task.set_memory_request(compute.memory).set_memory_limit(compute.memory)
-    if compute.gpus_per_node:
-        task.set_accelerator_type(compute.gpu_resource).set_accelerator_limit(compute.gpus_per_node)
-    if compute.shm:
-        kubernetes.empty_dir_mount(
-            task, volume_name="shm", mount_path="/dev/shm", medium="Memory", size_limit=compute.shm
-        )
-    for key, value in sorted(compute.node_selector.items()):
-        kubernetes.add_node_selector(task, key, value)
-    for toleration in compute.tolerations:
-        kubernetes.add_toleration(task, toleration.key, toleration.operator, toleration.value, toleration.effect)
-    if compute.deadline_s:
-        kubernetes.set_timeout(task, compute.deadline_s)
-    if compute.retries:
-        task.set_retry(compute.retries, backoff_duration="60s")
+def image_kind(config: StageConfig, compute: Compute) -> ImageKind:
+    """The image that a stage runs in: the smallest that can, or one with CUDA where it has GPUs."""
+    return "train" if config.image == "cpu" and compute.gpus_per_node else config.image

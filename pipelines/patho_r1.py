@@ -16,33 +16,36 @@ from components.training.cpt.component import cpt
 from components.training.pathoclip.component import pathoclip
 from components.training.rl.component import rl
 from components.training.sft.component import sft
+from pathoflow.cluster.settings import Cluster
 from pathoflow.recipe import Recipe
 from pipelines.compute import place
+from pipelines.finish import finished
 
 
-def patho_r1(recipe: Recipe) -> BaseComponent:
-    """The pipeline of one recipe. Tasks hand on references; the bytes stay in DVC and MLflow.
+def patho_r1(recipe: Recipe, cluster: Cluster | None = None) -> BaseComponent:
+    """The pipeline of one recipe, for a cluster or for one machine. Tasks hand on references; bytes stay in the stores.
 
     Paper: figure 2 is this graph from left to right.
     """
 
     def stage(component: BaseComponent, **inputs: PipelineChannel) -> PipelineChannel:
         """Adds one stage with its configuration, image and compute, and returns its output."""
-        return place(component, recipe, inputs).outputs["output"]
+        return place(component, recipe, inputs, cluster).outputs["output"]
 
     @dsl.pipeline(name=f"patho-r1-{recipe.name}", description=recipe.about.title)
     def pipeline() -> None:
-        atlas = {"teaching_atlas": stage(teaching_atlas)} if "teaching_atlas" in recipe else {}
-        textbook = stage(textbook_pairs, **atlas)
-        public = stage(public_pairs, **atlas)
-        pairs = stage(corpus, textbook_pairs=textbook, public_pairs=public)
-        clip = stage(pathoclip, corpus=pairs)
-        reasoning = stage(reasoning_data, corpus=pairs)
-        mcqs = stage(diagnosis_mcqs, corpus=pairs, reasoning_data=reasoning)
-        pretrained = stage(cpt, corpus=pairs, reasoning_data=reasoning)
-        tuned = stage(sft, reasoning_data=reasoning, cpt=pretrained)
-        reinforced = stage(rl, diagnosis_mcqs=mcqs, sft=tuned)
-        scores = stage(vqa_benchmarks, diagnosis_mcqs=mcqs, cpt=pretrained, sft=tuned, rl=reinforced)
-        stage(register, vqa_benchmarks=scores, pathoclip=clip, rl=reinforced)
+        with finished(recipe, cluster):
+            atlas = {"teaching_atlas": stage(teaching_atlas)} if "teaching_atlas" in recipe else {}
+            textbook = stage(textbook_pairs, **atlas)
+            public = stage(public_pairs, **atlas)
+            pairs = stage(corpus, textbook_pairs=textbook, public_pairs=public)
+            clip = stage(pathoclip, corpus=pairs)
+            reasoning = stage(reasoning_data, corpus=pairs)
+            mcqs = stage(diagnosis_mcqs, corpus=pairs, reasoning_data=reasoning)
+            pretrained = stage(cpt, corpus=pairs, reasoning_data=reasoning)
+            tuned = stage(sft, reasoning_data=reasoning, cpt=pretrained)
+            reinforced = stage(rl, diagnosis_mcqs=mcqs, sft=tuned)
+            scores = stage(vqa_benchmarks, diagnosis_mcqs=mcqs, cpt=pretrained, sft=tuned, rl=reinforced)
+            stage(register, vqa_benchmarks=scores, pathoclip=clip, rl=reinforced)
 
     return pipeline

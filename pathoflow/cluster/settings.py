@@ -46,8 +46,8 @@ PART_OF_LABEL = "app.kubernetes.io/part-of"
 PART_OF = "pathoflow"
 COMPONENT_LABEL = "app.kubernetes.io/component"
 """Label with the stage, or the service, that an object belongs to."""
-RUN_LABEL = "pipeline/runid"
-"""Label with the run's id that Kubeflow Pipelines puts on a run's pods, and the launcher on a run's TrainJobs."""
+KFP_RUN_LABEL = "pipeline/runid"
+"""Label with the run's id that Kubeflow Pipelines puts on each pod of a run."""
 USER_ID = 10001
 """Number of the user and of the group in every image."""
 LOCAL_IMAGES: dict[ImageKind, str] = {

@@ -1,0 +1,195 @@
+"""What the pod of a stage gets on a cluster: size, place, volumes, environment, identity, time and retries.
+
+Kubeflow Pipelines makes the pod. What it has no field for, it sets itself (no privilege escalation, all capabilities
+dropped, seccomp profile RuntimeDefault) or leaves to the cluster (a read-only root, the volumes' group); ADR 0008 says
+who sets what. Every path that a stage writes to is a volume, so that a read-only root breaks nothing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from kfp import dsl, kubernetes
+from pydantic import BaseModel
+
+from pathoflow.cluster.settings import (
+    CHECKPOINTS_CLAIM,
+    CHECKPOINTS_PATH,
+    COMPONENT_LABEL,
+    HUB_SECRET,
+    KFP_RUN_LABEL,
+    MLFLOW_SECRET,
+    OBJECT_STORE_SECRET,
+    PART_OF,
+    PART_OF_LABEL,
+    ROLLOUT_RUNTIME,
+    SIGNING_SECRET,
+    SOURCES_PATH,
+    TORCHRUN_RUNTIME,
+    TRUSTED_KEYS,
+    USER_ID,
+    Cluster,
+)
+from pathoflow.config import StageConfig
+from pathoflow.recipe import Compute, Recipe
+
+RUN_ID = "PATHOFLOW_RUN_ID"
+# Where quotas count, a pod without limits is refused.
+_MODEST = Compute(cpu="1", memory="4Gi")
+# Fetches inputs, writes the job, watches it and seals the output; the work is done elsewhere.
+_LAUNCHER = Compute(cpu="1", memory="4Gi")
+_LONGEST_S = 30 * 86_400
+_KEYS_PATH = "/etc/pathoflow/trusted-keys"
+_SIGNING_PATH = "/etc/pathoflow/signing"
+
+
+def furnish(task: dsl.PipelineTask, recipe: Recipe, stage: str, cluster: Cluster, image: str) -> None:
+    """Gives the task of a stage all that its pod needs on a cluster."""
+    config, compute = recipe.stages[stage], recipe.compute[stage]
+    trains = config.output == "model"
+    base = f"{CHECKPOINTS_PATH}/${{{RUN_ID}}}/{stage}" if trains else "/work"
+    equip(task, cluster, image, stage, base)
+    task.set_env_variable("MLFLOW_EXPERIMENT_NAME", f"pathoflow-{recipe.name}")
+    if trains:
+        kubernetes.mount_pvc(task, CHECKPOINTS_CLAIM, CHECKPOINTS_PATH)
+        # Of several nodes each needs the base model.
+        task.set_env_variable("HF_HOME", f"{CHECKPOINTS_PATH}/hub")
+    if reads_outside(config) and cluster.sources_claim:
+        kubernetes.mount_pvc(task, cluster.sources_claim, SOURCES_PATH)
+    if stage == "register":
+        _sign(task, cluster)
+    task.set_caching_options(is_cached(config, image))
+    _size(task, compute if compute.nodes == 1 else _LAUNCHER)
+    if compute.nodes > 1:
+        _launch(task, stage, compute, cluster, image)
+    else:
+        _settle(task, compute)
+    _retry(task, compute)
+
+
+def equip(task: dsl.PipelineTask, cluster: Cluster, image: str, component: str, workdir: str) -> None:
+    """Gives a task what every pod of a run has: identity, labels, writable volumes, services and their secrets."""
+    user = USER_ID if cluster.fixed_user == "true" else None
+    kubernetes.set_security_context(task, run_as_user=user, run_as_group=user, run_as_non_root=True)
+    kubernetes.add_pod_label(task, PART_OF_LABEL, PART_OF)
+    kubernetes.add_pod_label(task, COMPONENT_LABEL, component)
+    if cluster.image_pull_secret:
+        kubernetes.set_image_pull_secrets(task, [cluster.image_pull_secret])
+    for name, path in (("tmp", "/tmp"), ("work", "/work")):
+        kubernetes.empty_dir_mount(task, volume_name=name, mount_path=path)
+    for name, value in _environment(cluster, image, workdir).items():
+        task.set_env_variable(name, value)
+    for name in (RUN_ID, "KFP_RUN_ID"):
+        kubernetes.use_field_path_as_env(task, name, f"metadata.labels['{KFP_RUN_LABEL}']")
+    for secret, names, optional in (
+        (OBJECT_STORE_SECRET, ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), False),
+        (MLFLOW_SECRET, ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"), False),
+        (HUB_SECRET, ("HF_TOKEN",), True),
+    ):
+        kubernetes.use_secret_as_env(task, secret, {name: name for name in names}, optional=optional)
+
+
+def is_cached(config: StageConfig, image: str) -> bool:
+    """Whether Kubeflow Pipelines may reuse what the stage made in an earlier run.
+
+    Its key holds the configuration, the image and which artifacts came in. That tells all there is to know if the image
+    is named by digest, since the code is in it, and if nothing is read from outside, whose bytes the key does not
+    hold. A registration is an act, not a result.
+    """
+    return config.stage != "register" and "@sha256:" in image and not reads_outside(config)
+
+
+def reads_outside(config: StageConfig) -> bool:
+    """Whether a configuration names absolute paths: those of a recipe's own files are relative to the repository."""
+    return any(path.is_absolute() for path in paths_in(config))
+
+
+def paths_in(value: Any) -> list[Path]:
+    """The paths in a configuration, at any depth."""
+    if isinstance(value, Path):
+        return [value]
+    if isinstance(value, BaseModel):
+        value = tuple(vars(value).values())
+    return [path for item in value for path in paths_in(item)] if isinstance(value, tuple) else []
+
+
+def _environment(cluster: Cluster, image: str, workdir: str) -> dict[str, str]:
+    """Plain variables; the run's id in a path is put in by the stage, since Kubernetes only knows it later."""
+    digest = image.partition("@")[2]
+    return {
+        "HOME": "/tmp",
+        "PATHOFLOW_WORKDIR": workdir,
+        "PATHOFLOW_DVC_REMOTE": cluster.dvc_remote,
+        "MLFLOW_TRACKING_URI": cluster.mlflow,
+        "AWS_ENDPOINT_URL": cluster.object_store,
+        "AWS_ENDPOINT_URL_S3": cluster.object_store,
+        "MLFLOW_S3_ENDPOINT_URL": cluster.object_store,
+    } | ({"PATHOFLOW_IMAGE_DIGEST": digest} if digest else {})
+
+
+def _sign(task: dsl.PipelineTask, cluster: Cluster) -> None:
+    """Gives the registration its key, and the keys that count."""
+    kubernetes.use_secret_as_volume(task, SIGNING_SECRET, _SIGNING_PATH)
+    kubernetes.use_config_map_as_volume(task, TRUSTED_KEYS, _KEYS_PATH)
+    task.set_env_variable("PATHOFLOW_SIGNING_KEY", f"{_SIGNING_PATH}/key.pem")
+    task.set_env_variable("PATHOFLOW_TRUSTED_KEYS", _KEYS_PATH)
+    task.set_env_variable("PATHOFLOW_REGISTRY", cluster.registry)
+    task.set_env_variable("PATHOFLOW_ACTOR", "pipeline")
+
+
+def _size(task: dsl.PipelineTask, compute: Compute) -> None:
+    cpu, memory = compute.cpu or _MODEST.cpu, compute.memory or _MODEST.memory
+    task.set_cpu_request(cpu).set_cpu_limit(cpu)
+    task.set_memory_request(memory).set_memory_limit(memory)
+    if compute.gpus_per_node:
+        task.set_accelerator_type(compute.gpu_resource).set_accelerator_limit(compute.gpus_per_node)
+    if compute.shm:
+        kubernetes.empty_dir_mount(
+            task, volume_name="shm", mount_path="/dev/shm", medium="Memory", size_limit=compute.shm
+        )
+
+
+def _settle(task: dsl.PipelineTask, compute: Compute) -> None:
+    """Says on which nodes the pod may run, and for how long."""
+    for key, value in sorted(compute.node_selector.items()):
+        kubernetes.add_node_selector(task, key, value)
+    for toleration in compute.tolerations:
+        kubernetes.add_toleration(task, toleration.key, toleration.operator, toleration.value, toleration.effect)
+    if compute.deadline_s:
+        kubernetes.set_timeout(task, compute.deadline_s)
+
+
+def _launch(task: dsl.PipelineTask, stage: str, compute: Compute, cluster: Cluster, image: str) -> None:
+    """Makes the pod the launcher of a TrainJob.
+
+    It needs no GPU and no place of its own, and no deadline: the TrainJob has one, which begins when Kueue lets it in.
+    """
+    from pathoflow.cluster.trainjob import NODES, REQUEST, TrainJobRequest
+
+    request = TrainJobRequest(
+        nodes=compute.nodes,
+        gpus_per_node=compute.gpus_per_node,
+        gpu_resource=compute.gpu_resource,
+        cpu=compute.cpu,
+        memory=compute.memory,
+        shm=compute.shm,
+        image=image,
+        namespace=cluster.namespace,
+        runtime=ROLLOUT_RUNTIME if stage == "rl" else TORCHRUN_RUNTIME,
+        queue=compute.queue or cluster.queue,
+        node_selector=compute.node_selector,
+        tolerations=compute.tolerations,
+        deadline_s=compute.deadline_s,
+    )
+    task.set_env_variable(NODES, str(compute.nodes))
+    task.set_env_variable(REQUEST, request.model_dump_json(exclude_none=True))
+
+
+def _retry(task: dsl.PipelineTask, compute: Compute) -> None:
+    if not compute.retries:
+        return
+    # KFP hands the longest duration on to Argo, which counts it from the start of the first attempt. With KFP's own
+    # hour, whatever fails later is not tried again: https://github.com/argoproj/argo-workflows/issues/16857
+    longest_s = (compute.deadline_s or _LONGEST_S) * (compute.retries + 1)
+    task.set_retry(compute.retries, backoff_duration="60s", backoff_factor=1.0, backoff_max_duration=f"{longest_s}s")

@@ -26,6 +26,8 @@ FORCED = "PATHOFLOW_FORCED"
 KEPT = "PATHOFLOW_KEPT"
 OWNER = "PATHOFLOW_OWNER_PID"
 WORKDIR = "PATHOFLOW_WORKDIR"
+LAST_WORDS = "PATHOFLOW_TERMINATION_LOG"
+"""Names the file whose content Kubernetes shows as the message of a pod that ended."""
 
 
 class Artifact(Protocol):
@@ -64,7 +66,8 @@ def run_task(
     stage = config_type.stage
     share = Shard.parse(shard) if shard else None
     name = share.name(stage) if share else stage
-    workdir = WorkDir(Path(os.environ.get(WORKDIR, "/tmp/pathoflow")))
+    # On a cluster the run's id, which another variable holds, is a part of the path.
+    workdir = WorkDir(Path(os.path.expandvars(os.environ.get(WORKDIR, "/tmp/pathoflow"))))
     services = Services.from_environment(workdir)
     try:
         workdir.create()
@@ -193,5 +196,16 @@ def _exit_with(error: BaseException, stage: str, workdir: WorkDir) -> None:
         raise error
     if not isinstance(error, PathoflowError | KeyboardInterrupt) and not disk_is_full(error):
         traceback.print_exception(error)
-    print(f"error: {explain(error, stage, workdir)}", file=sys.stderr)
+    message = explain(error, stage, workdir)
+    print(f"error: {message}", file=sys.stderr)
+    _leave_in_pod(message)
     sys.exit(exit_code_of(error))
+
+
+def _leave_in_pod(message: str) -> None:
+    """Puts an error into the status of the pod that this process runs in, where whoever asks for its end finds it."""
+    path = Path(os.environ.get(LAST_WORDS, "/dev/termination-log"))
+    # Outside a pod there is no such file. Kubernetes keeps 4096 bytes of it.
+    with suppress(OSError), path.open("r+b") as file:
+        file.truncate()
+        file.write(message.encode()[:4096])

@@ -19,12 +19,13 @@ from pipelines.patho_r1 import patho_r1
 from pipelines.pod import paths_in
 
 
-def compile_recipe(recipe: Recipe, cluster: Cluster | None = None) -> str:
+def compile_recipe(recipe: Recipe, cluster: Cluster | None = None, *, cache: bool = True) -> str:
     """The pipeline of a recipe as KFP IR YAML, the same text for the same recipe and the same cluster.
 
     Args:
         recipe: What is computed with how much.
         cluster: Where; without one the pipeline is what kfp.local runs on one machine.
+        cache: Whether stages may reuse what they made in earlier runs on that cluster.
 
     Raises:
         ConfigError: The recipe asks for what only one machine has.
@@ -34,7 +35,20 @@ def compile_recipe(recipe: Recipe, cluster: Cluster | None = None) -> str:
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "pipeline.yaml")
         compiler.Compiler().compile(patho_r1(recipe, cluster), path)
-        return Path(path).read_text()
+        text = Path(path).read_text()
+    return text if cache or not cluster else _without_cache(text)
+
+
+def _without_cache(ir: str) -> str:
+    """The same pipeline, of which no task reuses anything.
+
+    KFP's client can only switch off the tasks at the top, which is where the stages are not.
+    """
+    documents = list(yaml.safe_load_all(ir))
+    for component in documents[0]["components"].values():
+        for task in component.get("dag", {}).get("tasks", {}).values():
+            task.pop("cachingOptions", None)
+    return yaml.safe_dump_all(documents, sort_keys=False)
 
 
 def graph_of(ir: str) -> dict[str, tuple[str, ...]]:
@@ -107,8 +121,8 @@ def _refuse_what_is_local(recipe: Recipe, cluster: Cluster) -> None:
     register = recipe.stages.get("register")
     if getattr(register, "signing", None) == "throwaway":
         raise ConfigError(
-            "register.signing is throwaway, which is for local runs. Make a key (`pathoflow keys new`), put it into the "
-            f"secret {SIGNING_SECRET} as key.pem, and add --set register.signing=key."
+            "register.signing is throwaway, which is for local runs. Make a key (`pathoflow keys new`), put it into "
+            f"the secret {SIGNING_SECRET} as key.pem, and add --set register.signing=key."
         )
 
 

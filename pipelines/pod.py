@@ -24,6 +24,7 @@ from pathoflow.cluster.settings import (
     PART_OF,
     PART_OF_LABEL,
     ROLLOUT_RUNTIME,
+    SECRET_KEYS,
     SIGNING_SECRET,
     SOURCES_PATH,
     TORCHRUN_RUNTIME,
@@ -31,10 +32,10 @@ from pathoflow.cluster.settings import (
     USER_ID,
     Cluster,
 )
+from pathoflow.cluster.trainjob import NODES, REQUEST, RUN_ID, TrainJobRequest
 from pathoflow.config import StageConfig
 from pathoflow.recipe import Compute, Recipe
 
-RUN_ID = "PATHOFLOW_RUN_ID"
 # Where quotas count, a pod without limits is refused.
 _MODEST = Compute(cpu="1", memory="4Gi")
 # Fetches inputs, writes the job, watches it and seals the output; the work is done elsewhere.
@@ -48,19 +49,23 @@ def furnish(task: dsl.PipelineTask, recipe: Recipe, stage: str, cluster: Cluster
     """Gives the task of a stage all that its pod needs on a cluster."""
     config, compute = recipe.stages[stage], recipe.compute[stage]
     trains = config.output == "model"
-    base = f"{CHECKPOINTS_PATH}/${{{RUN_ID}}}/{stage}" if trains else "/work"
-    equip(task, cluster, image, stage, base)
+    identify(task, cluster, stage)
+    _serve(task, cluster, image)
+    # The stage itself puts the run's id in: Kubernetes does so only from variables that stand before.
+    task.set_env_variable("PATHOFLOW_WORKDIR", f"{CHECKPOINTS_PATH}/${{{RUN_ID}}}/{stage}" if trains else "/work")
     task.set_env_variable("MLFLOW_EXPERIMENT_NAME", f"pathoflow-{recipe.name}")
     if trains:
         kubernetes.mount_pvc(task, CHECKPOINTS_CLAIM, CHECKPOINTS_PATH)
         # Of several nodes each needs the base model.
         task.set_env_variable("HF_HOME", f"{CHECKPOINTS_PATH}/hub")
+    if {"model", "base_model"} & type(config).model_fields.keys():
+        kubernetes.use_secret_as_env(task, HUB_SECRET, {key: key for key in SECRET_KEYS[HUB_SECRET]}, optional=True)
     if reads_outside(config) and cluster.sources_claim:
         kubernetes.mount_pvc(task, cluster.sources_claim, SOURCES_PATH)
     if stage == "register":
         _sign(task, cluster)
     task.set_caching_options(is_cached(config, image))
-    _size(task, compute if compute.nodes == 1 else _LAUNCHER)
+    size(task, compute if compute.nodes == 1 else _LAUNCHER)
     if compute.nodes > 1:
         _launch(task, stage, compute, cluster, image)
     else:
@@ -68,8 +73,8 @@ def furnish(task: dsl.PipelineTask, recipe: Recipe, stage: str, cluster: Cluster
     _retry(task, compute)
 
 
-def equip(task: dsl.PipelineTask, cluster: Cluster, image: str, component: str, workdir: str) -> None:
-    """Gives a task what every pod of a run has: identity, labels, writable volumes, services and their secrets."""
+def identify(task: dsl.PipelineTask, cluster: Cluster, component: str) -> None:
+    """Gives a task what every pod of a run has: user, labels, writable folders and the run's id."""
     user = USER_ID if cluster.fixed_user == "true" else None
     kubernetes.set_security_context(task, run_as_user=user, run_as_group=user, run_as_non_root=True)
     kubernetes.add_pod_label(task, PART_OF_LABEL, PART_OF)
@@ -78,16 +83,26 @@ def equip(task: dsl.PipelineTask, cluster: Cluster, image: str, component: str, 
         kubernetes.set_image_pull_secrets(task, [cluster.image_pull_secret])
     for name, path in (("tmp", "/tmp"), ("work", "/work")):
         kubernetes.empty_dir_mount(task, volume_name=name, mount_path=path)
-    for name, value in _environment(cluster, image, workdir).items():
-        task.set_env_variable(name, value)
+    task.set_env_variable("HOME", "/tmp")
     for name in (RUN_ID, "KFP_RUN_ID"):
         kubernetes.use_field_path_as_env(task, name, f"metadata.labels['{KFP_RUN_LABEL}']")
-    for secret, names, optional in (
-        (OBJECT_STORE_SECRET, ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), False),
-        (MLFLOW_SECRET, ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"), False),
-        (HUB_SECRET, ("HF_TOKEN",), True),
-    ):
-        kubernetes.use_secret_as_env(task, secret, {name: name for name in names}, optional=optional)
+
+
+def _serve(task: dsl.PipelineTask, cluster: Cluster, image: str) -> None:
+    """Names the services that a stage uses, and the secrets that open them."""
+    variables = {
+        "PATHOFLOW_DVC_REMOTE": cluster.dvc_remote,
+        "MLFLOW_TRACKING_URI": cluster.mlflow,
+        "AWS_ENDPOINT_URL": cluster.object_store,
+        "AWS_ENDPOINT_URL_S3": cluster.object_store,
+        "MLFLOW_S3_ENDPOINT_URL": cluster.object_store,
+        "PATHOFLOW_IMAGE_DIGEST": image.partition("@")[2],
+    }
+    for name, value in variables.items():
+        if value:
+            task.set_env_variable(name, value)
+    for secret in (OBJECT_STORE_SECRET, MLFLOW_SECRET):
+        kubernetes.use_secret_as_env(task, secret, {key: key for key in SECRET_KEYS[secret]})
 
 
 def is_cached(config: StageConfig, image: str) -> bool:
@@ -114,20 +129,6 @@ def paths_in(value: Any) -> list[Path]:
     return [path for item in value for path in paths_in(item)] if isinstance(value, tuple) else []
 
 
-def _environment(cluster: Cluster, image: str, workdir: str) -> dict[str, str]:
-    """Plain variables; the run's id in a path is put in by the stage, since Kubernetes only knows it later."""
-    digest = image.partition("@")[2]
-    return {
-        "HOME": "/tmp",
-        "PATHOFLOW_WORKDIR": workdir,
-        "PATHOFLOW_DVC_REMOTE": cluster.dvc_remote,
-        "MLFLOW_TRACKING_URI": cluster.mlflow,
-        "AWS_ENDPOINT_URL": cluster.object_store,
-        "AWS_ENDPOINT_URL_S3": cluster.object_store,
-        "MLFLOW_S3_ENDPOINT_URL": cluster.object_store,
-    } | ({"PATHOFLOW_IMAGE_DIGEST": digest} if digest else {})
-
-
 def _sign(task: dsl.PipelineTask, cluster: Cluster) -> None:
     """Gives the registration its key, and the keys that count."""
     kubernetes.use_secret_as_volume(task, SIGNING_SECRET, _SIGNING_PATH)
@@ -138,7 +139,8 @@ def _sign(task: dsl.PipelineTask, cluster: Cluster) -> None:
     task.set_env_variable("PATHOFLOW_ACTOR", "pipeline")
 
 
-def _size(task: dsl.PipelineTask, compute: Compute) -> None:
+def size(task: dsl.PipelineTask, compute: Compute) -> None:
+    """Asks for CPU, memory, GPUs and shared memory."""
     cpu, memory = compute.cpu or _MODEST.cpu, compute.memory or _MODEST.memory
     task.set_cpu_request(cpu).set_cpu_limit(cpu)
     task.set_memory_request(memory).set_memory_limit(memory)
@@ -165,8 +167,6 @@ def _launch(task: dsl.PipelineTask, stage: str, compute: Compute, cluster: Clust
 
     It needs no GPU and no place of its own, and no deadline: the TrainJob has one, which begins when Kueue lets it in.
     """
-    from pathoflow.cluster.trainjob import NODES, REQUEST, TrainJobRequest
-
     request = TrainJobRequest(
         nodes=compute.nodes,
         gpus_per_node=compute.gpus_per_node,

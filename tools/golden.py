@@ -1,25 +1,57 @@
-"""Writes the compiled pipeline of every recipe to `tests/golden`: `python -m tools.golden [--check]`.
+"""Writes the compiled pipelines to `tests/golden`: `python -m tools.golden [--check]`.
 
-A change of the graph, of a value or of what a pod asks for then shows in review, where the YAML that Kubeflow gets
-would otherwise change unseen.
+`<recipe>.yaml` is what runs on one machine, `<recipe>.<overlay>.yaml` what a cluster with that overlay gets. A change
+of the graph, of a value or of what a pod asks for then shows in review, where the YAML that Kubeflow gets would
+otherwise change unseen.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from components import catalogue
+from pathoflow.cluster.settings import load_cluster
 from pathoflow.code import REPOSITORY
 from pathoflow.recipe import load_recipe, recipe_names
 from pipelines.compile import compile_recipe
 from tools import drift
 
 GOLDEN = REPOSITORY / "tests" / "golden"
+OVERLAYS = REPOSITORY / "manifests" / "overlays"
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A recipe for one machine, or for the cluster of an overlay."""
+
+    recipe: str
+    overlay: str | None = None
+    overrides: tuple[str, ...] = ()
+
+    @property
+    def file(self) -> Path:
+        """Where its golden form is."""
+        return GOLDEN / f"{self.recipe}{f'.{self.overlay}' if self.overlay else ''}.yaml"
+
+    def compiled(self) -> str:
+        """What it is now."""
+        cluster = load_cluster(OVERLAYS / self.overlay) if self.overlay else None
+        return compile_recipe(load_recipe(self.recipe, catalogue(), self.overrides), cluster)
+
+
+PIPELINES = (
+    *(Pipeline(name) for name in recipe_names()),
+    Pipeline("smoke", "local", ("register.signing=key",)),
+    Pipeline("paper_3b", "single-gpu"),
+    Pipeline("paper_7b", "multi-node"),
+    Pipeline("paper_7b", "openshift"),
+)
 
 
 def golden_files() -> dict[Path, str]:
     """What each file in `tests/golden` must hold."""
-    return {GOLDEN / f"{name}.yaml": compile_recipe(load_recipe(name, catalogue())) for name in recipe_names()}
+    return {pipeline.file: pipeline.compiled() for pipeline in PIPELINES}
 
 
 if __name__ == "__main__":

@@ -10,7 +10,9 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from pathoflow.cli import cluster as cluster_commands
 from pathoflow.cli import registry_commands
+from pathoflow.cli.options import RecipeOption, SetOption
 from pathoflow.errors import PathoflowError, StageError
 
 app = typer.Typer(
@@ -23,11 +25,6 @@ app = typer.Typer(
 )
 
 WorkDirArgument = Annotated[Path, typer.Argument(help="The work directory of a run.", metavar="DIR")]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="STAGE.KEY=VALUE", help="Change one value of the recipe; repeatable."),
-]
-RecipeOption = Annotated[str, typer.Option(help="Name or folder of a recipe; see `pathoflow recipes`.")]
 
 
 @app.command()
@@ -226,24 +223,6 @@ def gc(
     raise typer.Exit(collect_garbage(workdir, older_than, backend_store_uri, delete=delete, every=all_))
 
 
-@app.command(name="compile")
-def compile_(
-    recipe: RecipeOption = "smoke",
-    out: Annotated[Path, typer.Option(help="Where the pipeline's YAML goes.", metavar="FILE")] = Path("pipeline.yaml"),
-    set_: SetOption = None,
-) -> None:
-    """Compile a recipe to a KFP pipeline that any Kubeflow can run."""
-    from components import catalogue
-    from pathoflow.files import write_atomically
-    from pathoflow.recipe import load_recipe
-    from pipelines.compile import compile_recipe
-
-    loaded = load_recipe(recipe, catalogue(), set_ or ())
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(out, compile_recipe(loaded))
-    typer.echo(f"{out}: {len(loaded.stages)} stages of recipe {loaded.name}")
-
-
 @app.command()
 def ui(
     workdir: WorkDirArgument,
@@ -263,6 +242,7 @@ def ui(
     os.execvpe(command[0], command, environment)
 
 
+cluster_commands.add_to(app)
 registry_commands.add_to(app)
 
 

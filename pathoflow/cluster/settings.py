@@ -30,6 +30,13 @@ HUB_SECRET = "pathoflow-hub"
 """Holds `HF_TOKEN`; only needed for gated models."""
 SIGNING_SECRET = "pathoflow-signing"
 """Holds `key.pem`, the registrar's private key, which the `register` stage alone gets."""
+SECRET_KEYS = {
+    OBJECT_STORE_SECRET: ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
+    MLFLOW_SECRET: ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"),
+    HUB_SECRET: ("HF_TOKEN",),
+    SIGNING_SECRET: ("key.pem",),
+}
+"""The keys of each secret."""
 TRUSTED_KEYS = "pathoflow-trusted-keys"
 """ConfigMap with the public keys that count, each as `<name>.pub`."""
 SOURCES_PATH = "/sources"
@@ -59,6 +66,8 @@ LOCAL_IMAGES: dict[ImageKind, str] = {
 PLACEHOLDER_DIGEST = "sha256:" + 64 * "0"
 """Stands in the shipped overlays where the digests of your images belong."""
 
+_NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+_CIDR = r"^\d{1,3}(\.\d{1,3}){3}/\d{1,2}$"
 _IMAGE = r"^[a-z0-9][a-z0-9._/:-]*(@sha256:[0-9a-f]{64})?$"
 
 
@@ -71,7 +80,7 @@ class Cluster(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    namespace: str = Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", description="Namespace of runs and services.")
+    namespace: str = Field(pattern=_NAME, description="Namespace of runs and services.")
     cpu_image: str = Field(pattern=_IMAGE, description="Image of data, evaluation and report stages, and of MLflow.")
     train_image: str = Field(pattern=_IMAGE, description="Image of stages with GPUs.")
     rl_image: str = Field(pattern=_IMAGE, description="Image of RL and of its vLLM server.")
@@ -84,7 +93,12 @@ class Cluster(BaseModel):
     data_bucket: str = Field(description="Bucket and prefix of DVC's remote.", pattern=r"^[a-z0-9][a-z0-9./-]+$")
     model_bucket: str = Field(description="Bucket and prefix of MLflow's files.", pattern=r"^[a-z0-9][a-z0-9./-]+$")
     mlflow: str = Field(pattern=r"^https?://[^/]+$", description="MLflow's address from inside the cluster.")
+    mlflow_host: str = Field(
+        "", pattern=r"^[a-z0-9.-]*$", description="MLflow's host name for browsers; empty: by port-forward only."
+    )
     kfp: str = Field(pattern=r"^https?://[^/]+", description="Kubeflow Pipelines' address, for `pathoflow submit`.")
+    kfp_namespace: str = Field("kubeflow", pattern=_NAME, description="Namespace of Kubeflow Pipelines' services.")
+    monitoring_namespace: str = Field("monitoring", pattern=_NAME, description="Namespace of Prometheus.")
     queue: str = Field("", description="Kueue LocalQueue that admits training; empty where there is no Kueue.")
     sources_claim: str = Field(
         "", description=f"Claim with books and public data, mounted at {SOURCES_PATH}; empty where there is none."
@@ -93,6 +107,12 @@ class Cluster(BaseModel):
         "true",
         description="Whether containers run as the images' own user; `false` where the cluster gives out numbers, as "
         "OpenShift's restricted-v2 does.",
+    )
+    api_server_cidr: str = Field(
+        "10.0.0.0/8", pattern=_CIDR, description="Addresses of the Kubernetes API server, for the network policies."
+    )
+    object_store_cidr: str = Field(
+        "10.0.0.0/8", pattern=_CIDR, description="Addresses of the S3 endpoint, for the network policies."
     )
 
     @property

@@ -8,8 +8,15 @@ import pytest
 import yaml
 
 from components import catalogue
-from pathoflow.recipe import Compute, load_recipe
+from pathoflow.cluster.settings import Cluster
+from pathoflow.cluster.trainjob import NODES, REQUEST, TrainJobRequest
+from pathoflow.errors import ConfigError
+from pathoflow.recipe import Compute, Recipe, load_recipe
 from pipelines.compile import ancestors, compile_recipe, descendants, graph_of, restrict
+from tests.overlays import parameters
+from tests.toy.config import ToyConfig
+
+CLUSTER = Cluster.model_validate(parameters())
 
 
 def task(name: str, **inputs: str) -> dict:
@@ -73,3 +80,120 @@ def test_a_part_of_the_pipeline_is_a_pipeline(ir):
     assert graph_of(part) == {"atlas": (), "clip": ("atlas",)}
     assert yaml.safe_load(part)["pipelineInfo"] == {"name": "diamond"}
     assert graph_of(restrict(ir, set(graph_of(ir)))) == graph_of(ir)
+
+
+def smoke(*overrides: str) -> Recipe:
+    return load_recipe("smoke", catalogue(), ("register.signing=key", *overrides))
+
+
+def documents(recipe: Recipe, cluster: Cluster = CLUSTER, **how: bool) -> list[dict]:
+    return list(yaml.safe_load_all(compile_recipe(recipe, cluster, **how)))
+
+
+def executors(compiled: list[dict]) -> dict[str, tuple[dict, dict]]:
+    """The container and the Kubernetes settings of each task."""
+    kubernetes = compiled[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    return {
+        name.removeprefix("exec-").replace("-", "_"): (executor["container"], kubernetes[name])
+        for name, executor in compiled[0]["deploymentSpec"]["executors"].items()
+    }
+
+
+def environment(container: dict) -> dict[str, str]:
+    return {variable["name"]: variable["value"] for variable in container["env"]}
+
+
+@pytest.fixture(scope="module")
+def multi_node() -> list[dict]:
+    """The 7B recipe with its training on two nodes, the smallest that has everything."""
+    recipe = load_recipe("paper_7b", catalogue())
+    two = {stage: recipe.compute[stage].model_copy(update={"nodes": 2}) for stage in ("cpt", "sft", "rl")}
+    return documents(replace(recipe, compute={**recipe.compute, **two}))
+
+
+def test_the_graph_for_a_cluster_is_the_same_graph():
+    recipe = smoke()
+    on_cluster = compile_recipe(recipe, CLUSTER)
+    assert graph_of(on_cluster) == graph_of(compile_recipe(recipe))
+    part = restrict(on_cluster, {"teaching_atlas", "public_pairs"})
+    assert graph_of(part) == {"teaching_atlas": (), "public_pairs": ("teaching_atlas",)}
+
+
+def test_the_exit_task_runs_after_all_and_is_never_cached():
+    compiled = documents(smoke())
+    tasks = compiled[0]["root"]["dag"]["tasks"]
+    assert tasks.keys() == {"exit-handler-1", "finish"}
+    assert tasks["finish"]["triggerPolicy"] == {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"}
+    assert tasks["finish"]["dependentTasks"] == ["exit-handler-1"]
+    assert tasks["finish"]["cachingOptions"] == {}
+    container, kubernetes = executors(compiled)["finish"]
+    assert container["image"] == CLUSTER.cpu_image
+    assert "secretAsEnv" not in kubernetes
+    assert [mount["mountPath"] for mount in kubernetes["pvcMount"]] == ["/checkpoints"]
+
+
+def test_a_launcher_has_no_gpu_and_its_trainjob_has_them_all(multi_node):
+    for stage, (container, kubernetes) in executors(multi_node).items():
+        has_gpus = "accelerator" in container["resources"]
+        assert has_gpus == (stage in {"pathoclip", "vqa_benchmarks"}), stage
+        if stage not in {"cpt", "sft", "rl"}:
+            assert NODES not in environment(container)
+            continue
+        assert not kubernetes.keys() & {"nodeSelector", "tolerations", "activeDeadlineSeconds"}
+        request = TrainJobRequest.model_validate_json(environment(container)[REQUEST])
+        assert environment(container)[NODES] == "2" == str(request.nodes)
+        assert (request.gpus_per_node, request.queue, request.namespace) == (8, "training", "ml")
+        assert request.image == container["image"] == (CLUSTER.rl_image if stage == "rl" else CLUSTER.train_image)
+        assert request.runtime == ("pathoflow-rl" if stage == "rl" else "pathoflow-torchrun")
+        assert request.node_selector == {"nvidia.com/gpu.present": "true"}
+
+
+def test_training_works_on_the_checkpoint_claim_and_nothing_else_does(multi_node):
+    for stage, (container, kubernetes) in executors(multi_node).items():
+        claims = {mount["constant"] for mount in kubernetes.get("pvcMount", [])}
+        trains = stage in {"pathoclip", "cpt", "sft", "rl"}
+        assert claims == ({"pathoflow-checkpoints"} if trains or stage == "finish" else set()), stage
+        if stage != "finish":
+            place = f"/checkpoints/${{PATHOFLOW_RUN_ID}}/{stage}" if trains else "/work"
+            assert environment(container)["PATHOFLOW_WORKDIR"] == place
+
+
+def test_only_the_registration_gets_the_key(multi_node):
+    for stage, (container, kubernetes) in executors(multi_node).items():
+        assert ("secretAsVolume" in kubernetes) == (stage == "register"), stage
+        assert stage == "finish" or ("PATHOFLOW_SIGNING_KEY" in environment(container)) == (stage == "register")
+
+
+def test_no_reuse_if_nobody_wants_it(multi_node):
+    def cached(compiled: list[dict]) -> set[str]:
+        tasks = compiled[0]["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+        return {name for name, task in tasks.items() if task.get("cachingOptions", {}).get("enableCache")}
+
+    assert cached(multi_node) >= {"cpt", "corpus"}
+    assert "register" not in cached(multi_node)
+    assert cached(documents(smoke(), cache=False)) == set()
+
+
+def test_what_pods_cannot_read_is_refused():
+    with pytest.raises(ConfigError, match=r"textbook_pairs reads /sources/a\.pdf.*sources_claim"):
+        documents(smoke("textbook_pairs.books=[/sources/a.pdf]"))
+    sources = CLUSTER.model_copy(update={"sources_claim": "books"})
+    with pytest.raises(ConfigError, match=r"reads /home/me/a\.pdf, which pods do not have"):
+        documents(smoke("textbook_pairs.books=[/home/me/a.pdf]"), sources)
+    compiled = documents(smoke("textbook_pairs.books=[/sources/a.pdf]"), sources)
+    _, kubernetes = executors(compiled)["textbook_pairs"]
+    assert [(mount["constant"], mount["mountPath"]) for mount in kubernetes["pvcMount"]] == [("books", "/sources")]
+    task = compiled[0]["components"]["comp-exit-handler-1"]["dag"]["tasks"]["textbook-pairs"]
+    assert task["cachingOptions"] == {}
+
+
+def test_a_key_that_proves_nothing_is_refused():
+    with pytest.raises(ConfigError, match=r"--set register\.signing=key"):
+        documents(load_recipe("smoke", catalogue()))
+
+
+def test_only_training_takes_several_nodes(toy_recipe):
+    (toy_recipe / "toy_model.yaml").unlink()
+    (toy_recipe / "toy.yaml").write_text("compute: {nodes: 2, gpus_per_node: 8}")
+    with pytest.raises(ConfigError, match=r"toy\.yaml: compute\.nodes: toy runs on one node"):
+        load_recipe(str(toy_recipe), {"toy": ToyConfig})

@@ -1,21 +1,27 @@
-"""The compiled pipeline of every recipe is the one under review in `tests/golden`."""
+"""The compiled pipelines are the ones under review in `tests/golden`, and Kubeflow Pipelines' own parser takes them."""
 
 from __future__ import annotations
 
 import pytest
+from kfp.client import client as kfp_client
 
-from components import catalogue
-from pathoflow.recipe import load_recipe, recipe_names
-from pipelines.compile import compile_recipe
-from tools.golden import GOLDEN
-
-
-@pytest.mark.parametrize("name", recipe_names())
-def test_compiled_pipeline_is_the_golden_one(name: str) -> None:
-    path = GOLDEN / f"{name}.yaml"
-    assert path.is_file(), "run `make golden`"
-    assert compile_recipe(load_recipe(name, catalogue())) == path.read_text(), "run `make golden` and read the change"
+from pathoflow.recipe import recipe_names
+from tools.golden import GOLDEN, PIPELINES, Pipeline
 
 
-def test_every_golden_file_has_its_recipe() -> None:
-    assert sorted(path.stem for path in GOLDEN.glob("*.yaml")) == recipe_names()
+@pytest.mark.parametrize("pipeline", PIPELINES, ids=lambda pipeline: pipeline.file.stem)
+def test_compiled_pipeline_is_the_golden_one(pipeline: Pipeline) -> None:
+    assert pipeline.file.is_file(), "run `make golden`"
+    assert pipeline.compiled() == pipeline.file.read_text(), "run `make golden` and read the change"
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES, ids=lambda pipeline: pipeline.file.stem)
+def test_kfp_parses_it(pipeline: Pipeline) -> None:
+    parsed = kfp_client._extract_pipeline_yaml(str(pipeline.file))
+    assert parsed.pipeline_spec.schema_version == "2.1.0"
+    assert ("kubernetes" in parsed.platform_spec.platforms) == (pipeline.overlay is not None)
+
+
+def test_every_golden_file_has_its_pipeline() -> None:
+    assert sorted(GOLDEN.glob("*.yaml")) == sorted(pipeline.file for pipeline in PIPELINES)
+    assert {pipeline.recipe for pipeline in PIPELINES if pipeline.overlay} == set(recipe_names())

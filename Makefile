@@ -9,7 +9,7 @@ TORCH_INDEX ?=
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help setup demo mlflow-up test test-slow lint format types golden docs bench repro clean
+.PHONY: help setup demo mlflow-up test test-slow test-cluster test-docker lint format types golden docs bench images image-locks repro clean
 
 help:  ## Lists the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -32,12 +32,18 @@ demo: setup  ## Runs the smoke recipe: the whole pipeline with tiny models on th
 mlflow-up: setup  ## Starts MLflow on PostgreSQL with logins, hardened (needs Debian's postgresql; Ctrl-C ends it)
 	$(BIN)/python -m tools.mlflow_server
 
-test: setup  ## Runs every test but the slow ones
+test: setup  ## Runs every test but the slow ones and those that need a cluster or Docker
 	@# Fault tests send real signals to real processes and can miss on a loaded machine: what failed gets one more try, alone.
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" || $(BIN)/python -m pytest --last-failed --last-failed-no-failures none -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not docker and not cluster" || $(BIN)/python -m pytest --last-failed --last-failed-no-failures none -m "not slow and not docker and not cluster"
 
 test-slow: setup  ## Runs the slow tests: the full smoke run and the fault tests at full count
 	$(BIN)/python -m pytest -m slow
+
+test-cluster: setup  ## Runs the tests on the Kubernetes API server that PATHOFLOW_TEST_KUBECONFIG names
+	$(BIN)/python -m pytest -m "cluster and not slow"
+
+test-docker: setup  ## Builds the images and tests them as containers (needs Docker, and a BASE image; see images/README.md)
+	$(BIN)/python -m pytest -m "docker and not slow" tests/images
 
 lint: setup  ## Checks style, docstrings, import rules and generated files
 	$(BIN)/ruff format --check .
@@ -58,6 +64,12 @@ golden: setup  ## Regenerates the compiled pipeline of each recipe in tests/gold
 docs: setup  ## Regenerates the stages' READMEs and the tables of the main one
 	$(BIN)/python -m tools.readmes
 	$(BIN)/python -m tools.picture
+
+images:  ## Builds the container images from the commit; IMAGES, ENGINE, REGISTRY, PUSH, …: see images/README.md
+	@images/build
+
+image-locks: setup  ## Pins what each image installs, with hashes, in images/*/requirements.txt
+	$(BIN)/python -m tools.image_locks
 
 bench: setup  ## Runs the benchmarks (`python -m bench NAME` runs one) and regenerates bench/README.md
 	$(BIN)/python -m bench

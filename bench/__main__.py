@@ -27,6 +27,7 @@ BENCHMARKS = (
     "dedup",
     "train_throughput",
     "checkpoint",
+    "metrics",
     "audit",
 )
 

@@ -46,10 +46,10 @@ def main() -> None:
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
-        _write_data(data)
+        write_data(data)
         for background in (False,) if quick else (False, True):
             how = "in the background" if background else "at once"
-            started_s, save_s, step_s = _measure(recipe, data, how.replace(" ", "_"), num_saves, background)
+            started_s, save_s, step_s = measure(recipe, data, how.replace(" ", "_"), num_saves, background)
             cadence_s = recipe.save_every_steps * step_s
             print(f"{how}: {save_s * 1e3:.1f} ms a checkpoint, {step_s * 1e3:.1f} ms a step")
             figures.append(
@@ -66,7 +66,7 @@ def main() -> None:
     conclude("Checkpoints and starts, smoke recipe's cpt", figures)
 
 
-def _measure(recipe: CptConfig, data: Path, name: str, num_saves: int, background: bool) -> tuple[float, float, float]:
+def measure(recipe: CptConfig, data: Path, name: str, num_saves: int, background: bool) -> tuple[float, float, float]:
     """Seconds to the first step, of a checkpoint, and of a step."""
     config = recipe.model_copy(
         update={
@@ -111,7 +111,7 @@ class _FirstStep(threading.Thread):
         self.after_s = time.perf_counter() - self._began
 
 
-def _write_data(directory: Path) -> None:
+def write_data(directory: Path) -> None:
     rng = np.random.default_rng(0)
     with ShardWriter(directory / "corpus" / "train", CORPUS, prefix="train") as writer:
         for number in range(NUM_PAIRS):

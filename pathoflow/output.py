@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from pathoflow.errors import StageError
 from pathoflow.files import write_atomically
@@ -21,6 +21,16 @@ if TYPE_CHECKING:
 QUARANTINE_FILE = "quarantine.jsonl"
 
 
+class Watcher(Protocol):
+    """Is told of all that the reporters of this process write."""
+
+    def on_progress(self, done: int, total: int, unit: str) -> None:
+        """`done` of `total` units are finished."""
+
+    def on_series(self, step: int, values: Mapping[str, float]) -> None:
+        """Each named series has a new point."""
+
+
 class Reporter:
     """Progress and metric series of one stage, kept in plain files.
 
@@ -29,8 +39,12 @@ class Reporter:
 
     Args:
         directory: Where `progress.json` and `series.jsonl` of this stage live.
+
+    Attributes:
+        watchers: Who is told, too.
     """
 
+    watchers: ClassVar[list[Watcher]] = []
     _interval_s = 0.2
 
     def __init__(self, directory: Path) -> None:
@@ -48,6 +62,8 @@ class Reporter:
         """
         if STOP_REQUESTED.is_set():
             raise KeyboardInterrupt
+        for watcher in self.watchers:
+            watcher.on_progress(done, total, unit)
         now = time.monotonic()
         if now - self._last_progress_s < self._interval_s and done < total:
             return
@@ -63,6 +79,8 @@ class Reporter:
         line = json.dumps({"step": step, "at_ms": int(time.time() * 1000), "values": values})
         with (self.directory / "series.jsonl").open("a") as file:
             file.write(line + "\n")
+        for watcher in self.watchers:
+            watcher.on_series(step, values)
 
     def cut_back(self, step: int) -> None:
         """Forgets the points behind `step`: training goes on from there and reports them again."""

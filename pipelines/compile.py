@@ -36,6 +36,9 @@ def compile_recipe(recipe: Recipe, cluster: Cluster | None = None, *, cache: boo
         path = os.path.join(folder, "pipeline.yaml")
         compiler.Compiler().compile(patho_r1(recipe, cluster), path)
         text = Path(path).read_text()
+    if cluster:
+        # KFP starts Python beneath a shell, which as process 1 would swallow the signal to stop.
+        text = text.replace("_KFP_RUNTIME=true python3 -m", "_KFP_RUNTIME=true exec python3 -m")
     return text if cache or not cluster else _without_cache(text)
 
 

@@ -24,7 +24,8 @@ def finished(recipe: Recipe, cluster: Cluster | None) -> AbstractContextManager[
     size(task, Compute(cpu="500m", memory="1Gi"))
     kubernetes.mount_pvc(task, CHECKPOINTS_CLAIM, CHECKPOINTS_PATH)
     kubernetes.set_timeout(task, 3600)
-    return dsl.ExitHandler(task, name="stages")
+    followed: AbstractContextManager[Any] = dsl.ExitHandler(task, name="stages")
+    return followed
 
 
 @dsl.component(base_image="python:3.11-slim", install_kfp_package=False)

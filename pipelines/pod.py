@@ -19,6 +19,7 @@ from pathoflow.cluster.settings import (
     COMPONENT_LABEL,
     HUB_SECRET,
     KFP_RUN_LABEL,
+    METRICS_PORT,
     MLFLOW_SECRET,
     OBJECT_STORE_SECRET,
     PART_OF,
@@ -55,6 +56,7 @@ def furnish(task: dsl.PipelineTask, recipe: Recipe, stage: str, cluster: Cluster
     task.set_env_variable("PATHOFLOW_WORKDIR", f"{CHECKPOINTS_PATH}/${{{RUN_ID}}}/{stage}" if trains else "/work")
     task.set_env_variable("MLFLOW_EXPERIMENT_NAME", f"pathoflow-{recipe.name}")
     if trains:
+        task.set_env_variable("PATHOFLOW_METRICS_PORT", str(METRICS_PORT))
         kubernetes.mount_pvc(task, CHECKPOINTS_CLAIM, CHECKPOINTS_PATH)
         # Of several nodes each needs the base model.
         task.set_env_variable("HF_HOME", f"{CHECKPOINTS_PATH}/hub")

@@ -18,7 +18,7 @@ def parameters(**changes: str) -> dict[str, str]:
         "storage_class": "fast",
         "shared_storage_class": "shared",
         "checkpoints_size": "2Ti",
-        "object_store": "https://s3.example.org",
+        "object_store": "https://s3.example.org:443",
         "data_bucket": "data/dvc",
         "model_bucket": "models/mlflow",
         "mlflow": "http://mlflow.ml.svc:5000",

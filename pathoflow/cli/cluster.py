@@ -77,11 +77,10 @@ def submit(
     - `pathoflow submit --recipe smoke --cluster manifests/overlays/local --host http://localhost:8080`
     - `KFP_TOKEN=… pathoflow submit --recipe paper_7b --cluster manifests/overlays/multi-node --dry-run`
     """
-    from pipelines.submit import Submission, start
-
     from components import catalogue
     from pathoflow.cluster.settings import load_cluster
     from pathoflow.recipe import load_recipe
+    from pipelines.submit import Submission, start
 
     place = load_cluster(cluster)
     loaded = load_recipe(recipe, catalogue(), set_ or ())

@@ -89,9 +89,14 @@ class Cluster(BaseModel):
     storage_class: str = Field(description="Storage class of PostgreSQL's volume.")
     shared_storage_class: str = Field(description="Storage class of the checkpoints, which many pods mount at once.")
     checkpoints_size: str = Field(pattern=r"^\d+[GT]i$", description="Size of the volume with checkpoints.")
-    object_store: str = Field(pattern=r"^https?://[^/]+$", description="S3 endpoint.")
+    object_store: str = Field(pattern=r"^https?://[^/:]+:\d+$", description="S3 endpoint, with its port.")
     data_bucket: str = Field(description="Bucket and prefix of DVC's remote.", pattern=r"^[a-z0-9][a-z0-9./-]+$")
     model_bucket: str = Field(description="Bucket and prefix of MLflow's files.", pattern=r"^[a-z0-9][a-z0-9./-]+$")
+    backup_bucket: str = Field(
+        "pathoflow-backup/postgres",
+        description="Bucket and prefix of PostgreSQL's nightly dumps.",
+        pattern=r"^[a-z0-9][a-z0-9./-]+$",
+    )
     mlflow: str = Field(pattern=r"^https?://[^/]+$", description="MLflow's address from inside the cluster.")
     mlflow_host: str = Field(
         "", pattern=r"^[a-z0-9.-]*$", description="MLflow's host name for browsers; empty: by port-forward only."
@@ -100,6 +105,9 @@ class Cluster(BaseModel):
     kfp_namespace: str = Field("kubeflow", pattern=_NAME, description="Namespace of Kubeflow Pipelines' services.")
     monitoring_namespace: str = Field("monitoring", pattern=_NAME, description="Namespace of Prometheus.")
     queue: str = Field("", description="Kueue LocalQueue that admits training; empty where there is no Kueue.")
+    queue_gpus: str = Field("0", pattern=r"^\d+$", description="GPUs that the queue may give out.")
+    queue_cpu: str = Field("0", pattern=r"^\d+$", description="CPU cores that the queue may give out.")
+    queue_memory: str = Field("0", pattern=r"^(0|\d+[GT]i)$", description="Memory that the queue may give out.")
     sources_claim: str = Field(
         "", description=f"Claim with books and public data, mounted at {SOURCES_PATH}; empty where there is none."
     )

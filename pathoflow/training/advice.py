@@ -6,12 +6,18 @@ import math
 from collections.abc import Sequence
 from statistics import median
 
+from pathoflow.errors import StageError
+
 _MIN_POINTS = 12
 _WINDOW = 4
 # A loss that has doubled and risen by a nat is no noise of small batches.
 _RISE_RATIO, _RISE_NATS = 2.0, 1.0
 _MAX_WAIT_SHARE = 0.1
 _MIN_INTERVAL_S = 5.0
+
+
+class NotANumberError(StageError):
+    """The loss or the gradients are no numbers any more."""
 
 
 def not_a_number(step: int, loss: float, gradient_norm: float | None) -> str | None:

@@ -9,7 +9,9 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 # These differ from run to run, or begin anew after a restart; a stage's plots may not.
-_NOT_PLOTTED = frozenset({"tokens_per_s", "memory_gib", "checkpoint_share", "padding_share", "data_wait_share", "mfu"})
+_NOT_PLOTTED = frozenset(
+    {"tokens_per_s", "samples_per_s", "memory_gib", "checkpoint_share", "padding_share", "data_wait_share", "mfu"}
+)
 
 
 def read_series(report: Path) -> dict[str, dict[int, float]]:

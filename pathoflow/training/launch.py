@@ -87,6 +87,8 @@ def prepare(job: Job, config: TrainingConfig) -> tuple[TrainingConfig, Job]:
     Raises:
         ConfigError: There are too few GPUs, or the checkpoint belongs to another configuration.
     """
+    if os.environ.get("PATHOFLOW_NODES", "1") not in ("", "1"):
+        raise ConfigError("compute.nodes: a training runs on one node in this version. Set it to 1 and compile again.")
     fitted = fit_to_gpus(config, num_gpus())
     notes = {}
     if fitted.num_processes != config.num_processes:

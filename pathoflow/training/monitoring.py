@@ -11,9 +11,8 @@ from typing import Any, Protocol
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from pathoflow.errors import StageError
 from pathoflow.output import Reporter
-from pathoflow.training.advice import divergence, not_a_number, starvation
+from pathoflow.training.advice import NotANumberError, divergence, not_a_number, starvation
 from pathoflow.training.callbacks import sums
 from pathoflow.training.config import TrainingConfig
 
@@ -76,12 +75,12 @@ class Reporting(TrainerCallback):  # type: ignore[misc]
         """Adds a point to each curve.
 
         Raises:
-            StageError: The loss or the gradients are no numbers any more.
+            NotANumberError: The loss or the gradients are no numbers any more.
         """
         if "loss" not in logs:
             return
         if advice := not_a_number(state.global_step, logs["loss"], logs.get("grad_norm")):
-            raise StageError(advice)
+            raise NotANumberError(advice)
         totals = self._totals(args, state)
         rates = self._rates({name: totals[name] - self._before.get(name, 0.0) for name in totals}, args.world_size)
         self._before = totals
@@ -105,7 +104,11 @@ class Reporting(TrainerCallback):  # type: ignore[misc]
 
     def _totals(self, args: TrainingArguments, state: TrainerState) -> dict[str, float]:
         """What all processes together have done so far; seconds are those of all processes added up."""
-        totals = {"elapsed_s": time.monotonic(), "saving_s": float(getattr(self._trainer, "saving_s", 0.0))}
+        totals = {
+            "elapsed_s": time.monotonic(),
+            "steps": float(state.global_step),
+            "saving_s": float(getattr(self._trainer, "saving_s", 0.0)),
+        }
         meter: Meter | None = getattr(self._trainer, "meter", None)
         if meter is not None:
             totals |= {"wait_s": meter.data_wait_s, "tokens": meter.num_tokens, "computed": meter.num_computed}
@@ -119,6 +122,9 @@ class Reporting(TrainerCallback):  # type: ignore[misc]
         """The figures of an interval in which `done` was done."""
         process_s = max(done["elapsed_s"], 1e-9)
         rates = {"memory_gib": memory_gib(), "checkpoint_share": done["saving_s"] / process_s}
+        per_process = self._config.batch_size_per_process * self._config.gradient_accumulation_steps
+        # Steps and seconds are both those of all processes added up.
+        rates["samples_per_s"] = done["steps"] / process_s * per_process * num_processes
         if done["tokens"]:
             rates["tokens_per_s"] = done["tokens"] / process_s * num_processes
         if done.get("computed"):

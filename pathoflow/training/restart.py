@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from pathoflow.output import Reporter
 from pathoflow.training.callbacks import StopOnRequest
 from pathoflow.training.config import TrainingConfig
 from pathoflow.training.job import Job
+from pathoflow.training.metrics import COMPLETED_BY, Training, exposed, kind_and_size
 from pathoflow.training.monitoring import Reporting
 from pathoflow.training.snapshots import RestartableTrainer
 
@@ -44,10 +46,24 @@ def train_safely(
     trainer.prepare_saving(config, job.origin(), lambda: stopping.stopped)
     if job.checkpoint is not None:
         trainer.add_callback(_Resumption(trainer, job.checkpoint))
-    trainer.train(resume_from_checkpoint=str(job.checkpoint) if job.checkpoint else None)
-    trainer.finish_saving()
-    if stopping.stopped:
-        sys.exit(Preempted.exit_code)
+    is_first = trainer.is_world_process_zero()
+    with exposed(_described(trainer, config, job), until_exit=True) if is_first else nullcontext():
+        trainer.train(resume_from_checkpoint=str(job.checkpoint) if job.checkpoint else None)
+        trainer.finish_saving()
+        if stopping.stopped:
+            sys.exit(Preempted.exit_code)
+
+
+def _described(trainer: RestartableTrainer, config: TrainingConfig, job: Job) -> Training:
+    return Training(
+        stage=config.stage,
+        model=kind_and_size(trainer.model),
+        scratch=job.scratch,
+        completed_by=COMPLETED_BY,
+        checkpoint_every_steps=config.save_every_steps,
+        epochs=config.epochs if config.max_steps is None else None,
+        saving_s=lambda: trainer.saving_s,
+    )
 
 
 class _Resumption(TrainerCallback):  # type: ignore[misc]

@@ -15,9 +15,8 @@ import torch
 from torch.utils._pytree import tree_map
 from transformers import Trainer
 
-from pathoflow.errors import StageError
 from pathoflow.processes import die_with_parent
-from pathoflow.training.advice import not_a_number
+from pathoflow.training.advice import NotANumberError, not_a_number
 from pathoflow.training.callbacks import barrier
 from pathoflow.training.checkpoints import complete, list_files, staging_of, wait_until_listed
 from pathoflow.training.config import TrainingConfig
@@ -63,7 +62,9 @@ class RestartableTrainer(Trainer):  # type: ignore[misc]
         """The stock loader, whose processes end at once with this one."""
         loader = super().get_train_dataloader()
         if loader.num_workers:
-            loader.worker_init_fn = partial(_start_data_worker, loader.worker_init_fn)
+            # Where accelerate wraps a loader, the one within starts the processes.
+            inner = getattr(loader, "base_dataloader", loader)
+            inner.worker_init_fn = partial(_start_data_worker, inner.worker_init_fn)
         return loader
 
     def finish_saving(self) -> None:
@@ -77,7 +78,7 @@ class RestartableTrainer(Trainer):  # type: ignore[misc]
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         started = time.perf_counter()
         if advice := not_a_number(self.state.global_step, self._tr_loss.item(), None):
-            raise StageError(advice)
+            raise NotANumberError(advice)
         if self._writer is not None:
             # The one before must be complete: two at a time would need twice the memory.
             self._writer.join()

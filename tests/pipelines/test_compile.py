@@ -143,7 +143,7 @@ def test_a_launcher_has_no_gpu_and_its_trainjob_has_them_all(multi_node):
         request = TrainJobRequest.model_validate_json(environment(container)[REQUEST])
         assert environment(container)[NODES] == "2" == str(request.nodes)
         assert (request.gpus_per_node, request.queue, request.namespace) == (8, "training", "ml")
-        assert request.image == container["image"] == (CLUSTER.rl_image if stage == "rl" else CLUSTER.train_image)
+        assert request.image == container["image"] == CLUSTER.train_image
         assert request.runtime == ("pathoflow-rl" if stage == "rl" else "pathoflow-torchrun")
         assert request.node_selector == {"nvidia.com/gpu.present": "true"}
 

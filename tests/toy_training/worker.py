@@ -23,6 +23,7 @@ from tests.toy_training.config import ToyTrainingConfig
 
 WIDTH = 16
 STARTED = "started"
+CURVES = {name: name for name in ("loss", "learning_rate", "grad_norm")}
 
 
 class Net(torch.nn.Module):
@@ -122,7 +123,7 @@ def main(job: Job, state: PartialState) -> None:
     config = job.settings(ToyTrainingConfig)
     (job.scratch / f"{STARTED}-{state.process_index}").write_text(str(os.getpid()))
     trainer = toy_trainer(config, job.checkpoints)
-    train_safely(trainer, config, job, {"loss": "loss"})
+    train_safely(trainer, config, job, CURVES)
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if state.is_main_process:
         write_atomically(job.output / "model.safetensors", safetensors.torch.save(weights))

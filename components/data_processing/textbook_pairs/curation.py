@@ -24,7 +24,7 @@ from components.data_processing.textbook_pairs.matching import (
 from components.data_processing.textbook_pairs.ocr import Line, TextReader
 from components.data_processing.textbook_pairs.pages import Page, Rendering, render
 from components.data_processing.textbook_pairs.panels import Mask
-from components.data_processing.textbook_pairs.pictures import Picture, find_ink, find_pictures
+from components.data_processing.textbook_pairs.pictures import Picture, find_ink, find_pictures, may_hold_pictures
 from components.data_processing.textbook_pairs.records import (
     Figure,
     PageRecord,
@@ -74,7 +74,12 @@ class PageReader:
         Raises:
             UnreadableImage: The page cannot be read.
         """
-        sheet = self._look(page)
+        rendering = self._render(page)
+        ink = find_ink(rendering.even)
+        if not may_hold_pictures(ink, self.config.min_figure_px):
+            # Most pages of most books are prose, and the layout model would tell nothing new of them.
+            return _without_pictures(rendering), {}
+        sheet = self._look_at(page, rendering, ink)
         boxes = [picture.box for picture in sheet.pictures if not picture.rejected]
         rejected = [picture for picture in sheet.pictures if picture.rejected]
         if not boxes:
@@ -110,7 +115,10 @@ class PageReader:
             UnreadableImage: The page cannot be read.
         """
         rendering = self._render(page, seen.skew_degrees)
-        sheet = _Sheet(page, rendering, seen.regions, np.zeros((0, 0), dtype=bool), seen.pictures)
+        if seen.regions is None:
+            sheet = self._look_at(page, rendering, find_ink(rendering.even))
+        else:
+            sheet = _Sheet(page, rendering, seen.regions, np.zeros((0, 0), dtype=bool), seen.pictures)
         spots = self._find_lines(sheet, [picture.box for picture in sheet.pictures if picture.rejected != "line_art"])
         lines = self._read([spot for spot in spots if not _is_margin(spot, sheet)], sheet)
         return Text(paragraphs=self._paragraphs(sheet, lines), text_source=sheet.text_source)
@@ -159,7 +167,8 @@ class PageReader:
         if len(below) > len(own_labels) or any(box.share_in(whole) > 0 for box in found):
             return None
         try:
-            after = self._look(overleaf)
+            rendering = self._render(overleaf)
+            after = self._look_at(overleaf, rendering, find_ink(rendering.even))
         except UnreadableImage:
             return None
         boxes = [picture.box for picture in after.pictures if not picture.rejected]
@@ -177,10 +186,8 @@ class PageReader:
                 return block
         return None
 
-    def _look(self, page: Page) -> _Sheet:
-        rendering = self._render(page)
+    def _look_at(self, page: Page, rendering: Rendering, ink: Mask) -> _Sheet:
         regions = self._layout.find(rendering.even)
-        ink = find_ink(rendering.even)
         pictures = [
             picture._replace(rejected="") if picture.rejected in self.config.keep_graphics else picture
             for picture in find_pictures(rendering.even, ink, regions, self.config.min_figure_px)
@@ -273,6 +280,13 @@ class PageReader:
             seen=Seen(regions=sheet.regions, pictures=sheet.pictures, skew_degrees=sheet.rendering.skew_degrees),
             text_source=sheet.text_source,
         )
+
+
+def _without_pictures(rendering: Rendering) -> PageRecord:
+    """The record of a page that the layout model was not asked about."""
+    width, height = rendering.size
+    seen = Seen(regions=None, pictures=[], skew_degrees=rendering.skew_degrees)
+    return PageRecord(width=width, height=height, figures=[], rejected=[], paragraphs=None, seen=seen)
 
 
 @dataclass

@@ -76,7 +76,7 @@ def _completed(rendering: Rendering, boxes: list[Box], wanted: Sequence[str], re
 
 
 def _read_labels(rendering: Rendering, boxes: Sequence[Box], wanted: Sequence[str], read: Read) -> list[str]:
-    return [labels.read_label(rendering.fine, box.scaled(rendering.scale), wanted, read) for box in boxes]
+    return labels.read_labels(rendering.fine, [box.scaled(rendering.scale) for box in boxes], wanted, read)
 
 
 def _by_place(boxes: Sequence[Box], wanted: Sequence[str]) -> list[str]:

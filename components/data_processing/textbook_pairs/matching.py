@@ -15,6 +15,7 @@ from components.data_processing.textbook_pairs.boxes import Box, union
 from components.data_processing.textbook_pairs.captions import Caption, is_caption_start, parse_caption, split_parts
 from components.data_processing.textbook_pairs.layout import Region
 from components.data_processing.textbook_pairs.ocr import Line
+from components.data_processing.textbook_pairs.references import mentions, split_sentences
 from components.data_processing.textbook_pairs.text import join_lines, room_after
 from pathoflow.images import language_of
 
@@ -31,6 +32,7 @@ _MIN_WALL_SHARE = 0.3
 # An unnumbered title stands this share of a numbered caption's reach from its picture, at most.
 _TITLE_REACH = 0.6
 _MAX_TITLE_LINES = 4
+_MAX_TITLE_SENTENCES = 2
 _UNTOLD_REACH = 0.35
 _SIDE_BY_SIDE = 0.5
 _SAME_GRID = 0.8
@@ -171,7 +173,11 @@ def find_titles(
             or not re.search(r"[^\W\d]{2}", own[0].text)
         ):
             continue
-        title, parts = split_parts(_caption_text(own))
+        text = _caption_text(own)
+        title, parts = split_parts(text)
+        if mentions(text) or (not parts and len(split_sentences(text)) > _MAX_TITLE_SENTENCES):
+            # A paragraph of the body, which the model took for a caption.
+            continue
         blocks.append(CaptionBlock(Caption("", title, parts), union(line.box for line in own), tuple(own)))
         taken += own
     walls = [line.box for line in lines] + [block.box for block in captions]

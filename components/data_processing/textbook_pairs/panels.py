@@ -20,19 +20,18 @@ _FULL_PANEL = 0.93
 _EVEN_GAPS = 2.0
 _SAME_SIDE_PX = 4.0
 _SAME_ROW = 0.5
-_SEAM_REACH_PX = 2
+_SEAM_REACH_PX = 3
 _SEAM_NEIGHBOURHOOD_PX = 12
-_SEAM_STRETCHES = 6
-_MIN_STRETCH_PX = 12
-_SEAM_FLOOR = 0.4
-_MAX_PROMINENCE = 15.0
-_MIN_SEAM_STRENGTH = 5.0
-_AS_CLEAR = 0.5
-_CLEAR_SEAM = 10.0
+_SEAM_STRETCH_PX = 4
+_SEAM_PARTS = 6
+_SEAM_FLOOR = 0.05
+_MIN_SEAM_STRENGTH = 2.2
+_AS_CLEAR = 0.6
+_CLEAR_SEAM = 3.0
 _AS_LARGE = 0.6
 # A seam that divides its picture evenly needs less to be seen.
-_EVEN_BONUS = 1.6
-_EVEN_TOLERANCE = 0.03
+_EVEN_BONUS = 1.3
+_EVEN_TOLERANCE = 0.015
 
 
 def find_panels(figure: Pixels, ink: Mask, num_expected: int, min_panel_px: int) -> list[Box]:
@@ -182,18 +181,18 @@ def _split_at_best_seam(figure: Pixels, panels: list[Box], min_panel_px: int) ->
 def _seam(panel: Pixels, axis: int, min_panel_px: int) -> tuple[float, int]:
     """The clearest straight seam or thin rule across a panel, as (strength, position along the axis).
 
-    At a seam the colours left and right of it differ all along its length; at a rule they differ from those on both
-    sides. Three profiles tell of it: how much the colours change, how much they change in one direction on average,
-    and how much a line differs from its surroundings on average. Texture changes everywhere, but in no direction.
-    The strength says by how much they stand out together, in robust standard deviations.
+    At a seam the colours change between one column of pixels and the next all along its length: by little where the
+    pictures are alike, but by more than anywhere near. Texture changes by more, but here and there. So each short
+    stretch of a column is only asked how many of its neighbours change less than it does. The strength says by how
+    much the mean answer of a column stands out from those around it, in robust standard deviations; a third of the
+    column does not count, as a printed label or the rim of a specimen is straight for a part of the way.
     """
     colours = panel.astype(np.float32) if axis == 0 else panel.astype(np.float32).transpose(1, 0, 2)
     if colours.shape[1] < 2 * min_panel_px:
         return 0.0, 0
-    stretches = np.array_split(colours, max(min(_SEAM_STRETCHES, colours.shape[0] // _MIN_STRETCH_PX), 1))
-    strengths = np.sort([_contrast(stretch) for stretch in stretches], axis=0)
-    # A printed label or the rim of a specimen is straight too, but only for a part of the way.
-    strength = strengths[: (len(stretches) + 1) // 2].mean(axis=0)
+    ranks = _rank_of_change(colours)
+    parts = np.sort([part.mean(axis=0) for part in np.array_split(ranks, min(_SEAM_PARTS, len(ranks)))], axis=0)
+    strength = _prominence(parts[: (2 * len(parts) + 2) // 3].mean(axis=0))
     places = np.linspace(0, 1, len(strength))
     even = np.min([np.abs(places - share) for share in (1 / 4, 1 / 3, 1 / 2, 2 / 3, 3 / 4)], axis=0) < _EVEN_TOLERANCE
     strength = strength * np.where(even, _EVEN_BONUS, 1.0)
@@ -202,23 +201,27 @@ def _seam(panel: Pixels, axis: int, min_panel_px: int) -> tuple[float, int]:
     return float(strength[position]), position
 
 
-def _contrast(colours: NDArray[np.float32]) -> NDArray[np.float32]:
-    """How clearly a seam or rule runs down a stretch `[H, W, 3]`, at each place across it."""
-    reach = _SEAM_REACH_PX
-    step = colours[:, reach:] - colours[:, :-reach]
-    inner = colours[:, 2 * reach : -2 * reach] - (colours[:, : -4 * reach] + colours[:, 4 * reach :]) / 2
+def _rank_of_change(colours: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The share of its neighbours left and right that change less than a short stretch of a column, `[stretch, x]`."""
+    num_stretches = max(colours.shape[0] // _SEAM_STRETCH_PX, 1)
+    stretches = np.array_split(colours, num_stretches)
+    means = np.stack([stretch.mean(axis=0) for stretch in stretches])
+    reach, near = _SEAM_REACH_PX, _SEAM_NEIGHBOURHOOD_PX
+    change = np.abs(means[:, reach:] - means[:, :-reach]).sum(axis=2)
     # Padded so that place x compares the pixels around the line between x - 1 and x.
-    change = np.pad(np.abs(step).max(axis=2).mean(axis=0), (reach // 2, reach - reach // 2), mode="edge")
-    drift = np.pad(np.abs(step.mean(axis=0)).max(axis=1), (reach // 2, reach - reach // 2), mode="edge")
-    rule = np.pad(np.abs(inner.mean(axis=0)).max(axis=1), (2 * reach, 2 * reach), mode="edge")
-    return _prominence(change) + _prominence(drift) + _prominence(rule)
+    change = np.pad(change, [[0, 0], [reach // 2 + 1, reach - reach // 2 - 1]], mode="edge")
+    around = np.lib.stride_tricks.sliding_window_view(
+        np.pad(change, [[0, 0], [near, near]], mode="reflect"), 2 * near + 1, axis=1
+    )
+    num_less = (around < change[..., None]).sum(axis=2)
+    num_alike = (around == change[..., None]).sum(axis=2) - 1
+    return np.asarray((num_less + num_alike / 2) / (2 * near))
 
 
-def _prominence(profile: NDArray[np.float32]) -> NDArray[np.float32]:
+def _prominence(profile: NDArray[np.float64]) -> NDArray[np.float64]:
     """By how much each place stands out from those around it, in robust standard deviations of the whole profile."""
     window = 2 * _SEAM_NEIGHBOURHOOD_PX + 1
     padded = np.pad(profile, _SEAM_NEIGHBOURHOOD_PX, mode="reflect")
     around = np.median(np.lib.stride_tricks.sliding_window_view(padded, window), axis=1)
     excess = profile - around
-    scatter = 1.48 * float(np.median(np.abs(excess))) + _SEAM_FLOOR
-    return np.asarray(np.minimum(excess / scatter, _MAX_PROMINENCE), dtype=np.float32)
+    return np.asarray(excess / (1.48 * float(np.median(np.abs(excess))) + _SEAM_FLOOR))

@@ -106,6 +106,12 @@ def _shading(grey: NDArray[np.float32]) -> NDArray[np.float32]:
     return shading
 
 
+def may_hold_pictures(ink: Mask, min_figure_px: int) -> bool:
+    """Whether a page may hold a picture, whatever the layout model would see on it: anything thick or drawn."""
+    height, width = ink.shape
+    return bool(find_blobs(ink)) or _has_strokes(ink, Box(0, 0, width, height), min_figure_px)
+
+
 def find_pictures(page: Pixels, ink: Mask, regions: Sequence[Region], min_figure_px: int) -> list[Picture]:
     """The boxes that may hold figures or panels of one, and those that were looked at and rejected, from top to bottom.
 

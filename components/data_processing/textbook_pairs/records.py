@@ -71,12 +71,12 @@ class Seen(Record):
     """What was seen of a page before any text was read, so that a second look need not search for it again.
 
     Attributes:
-        regions: What the layout model found.
+        regions: What the layout model found; None if it was not asked, since nothing there may be a picture.
         pictures: What may be figures, and what was rejected.
         skew_degrees: How far the page was turned counter-clockwise to stand upright.
     """
 
-    regions: list[Region]
+    regions: list[Region] | None
     pictures: list[Picture]
     skew_degrees: float
 

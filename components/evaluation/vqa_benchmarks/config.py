@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pathoflow.config import StageConfig
+from pathoflow.config import ImageKind, StageConfig
 
 Protocol = Literal["generation", "letter_likelihood"]
 """How an answer is had: read from what the model writes, or taken as its most likely option letter."""
@@ -35,6 +35,7 @@ class VqaBenchmarksConfig(StageConfig):
     stage: ClassVar[str] = "vqa_benchmarks"
     inputs: ClassVar[tuple[str, ...]] = ("diagnosis_mcqs", "cpt", "sft", "rl")
     libraries: ClassVar[tuple[str, ...]] = ("modeling",)
+    image: ClassVar[ImageKind] = "train"
     key_metric: ClassVar[str | None] = "accuracy_rl"
 
     base_model: str | None = Field(

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from pathoflow.config import OutputKind, StageConfig
+from pathoflow.config import ImageKind, OutputKind, StageConfig
 
 TINY = "tiny"
 
@@ -46,6 +46,7 @@ class PathoclipConfig(StageConfig):
     stage: ClassVar[str] = "pathoclip"
     inputs: ClassVar[tuple[str, ...]] = ("corpus",)
     output: ClassVar[OutputKind] = "model"
+    image: ClassVar[ImageKind] = "train"
     key_metric: ClassVar[str | None] = "recall_at_1"
 
     model: str = Field(

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import CLIPModel, CLIPProcessor
 
 from components.training.pathoclip.config import PathoclipConfig
-from components.training.pathoclip.contrastive import train
+from components.training.pathoclip.contrastive import CHECKPOINT, train
 from components.training.pathoclip.examples import Examples, load_captions, load_examples
 from components.training.pathoclip.model import load
 from components.training.pathoclip.retrieval import chance_at_1, embed, recalls
@@ -20,6 +20,7 @@ from pathoflow.errors import InputError
 from pathoflow.images import encode_png
 from pathoflow.output import StageOutput
 from pathoflow.plots import image_grid
+from pathoflow.training.metrics import Training, exposed, kind_and_size
 
 NUM_QUERIES = 6
 NUM_RETRIEVED = 5
@@ -47,7 +48,8 @@ def run(config: PathoclipConfig, *, corpus: Path, out: StageOutput) -> None:
     examples = load_examples(
         corpus / "train", processor, lambda num: out.progress(num, len(captions), "images decoded")
     )
-    losses = train(model, processor, examples, config, out.scratch, out)
+    with exposed(_described(model, config, len(examples), out.scratch)):
+        losses = train(model, processor, examples, config, out.scratch, out)
     model.save_pretrained(out.path / "model")
     processor.save_pretrained(out.path / "model")
     out.num_in = out.num_out = len(examples)
@@ -57,6 +59,17 @@ def run(config: PathoclipConfig, *, corpus: Path, out: StageOutput) -> None:
     heldout = load_examples(corpus / "heldout", processor, lambda num: None)
     if len(heldout):
         _evaluate(model, processor, heldout, out)
+
+
+def _described(model: CLIPModel, config: PathoclipConfig, num_examples: int, scratch: Path) -> Training:
+    return Training(
+        stage=config.stage,
+        model=kind_and_size(model),
+        scratch=scratch,
+        completed_by=CHECKPOINT,
+        checkpoint_every_steps=config.checkpoint_every_steps,
+        epochs=config.num_steps * config.batch_size / num_examples,
+    )
 
 
 def _evaluate(model: CLIPModel, processor: CLIPProcessor, heldout: Examples, out: StageOutput) -> None:

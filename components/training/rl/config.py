@@ -6,7 +6,6 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from pathoflow.config import ImageKind
 from pathoflow.prompts import PromptStyle
 from pathoflow.training.config import TrainingConfig
 
@@ -23,7 +22,6 @@ class RlConfig(TrainingConfig):
     """
 
     stage: ClassVar[str] = "rl"
-    image: ClassVar[ImageKind] = "rl"
     inputs: ClassVar[tuple[str, ...]] = ("diagnosis_mcqs", "sft")
     libraries: ClassVar[tuple[str, ...]] = ("modeling", "training")
     key_metric: ClassVar[str | None] = "dev_accuracy"

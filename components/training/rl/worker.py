@@ -46,6 +46,7 @@ CURVES = {
     "completions/mean_length": "response_length_tokens",
     "completions/clipped_ratio": "cut_off_share",
     "frac_reward_zero_std": "zero_variance_share",
+    "clip_ratio/region_mean": "clip_fraction",
     "entropy": "entropy",
     "kl": "kl",
     "grad_norm": "grad_norm",

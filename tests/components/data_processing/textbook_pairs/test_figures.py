@@ -5,6 +5,7 @@ import numpy as np
 from components.data_processing.textbook_pairs.boxes import Box
 from components.data_processing.textbook_pairs.captions import Caption
 from components.data_processing.textbook_pairs.figures import CutFigure, cut_figure
+from components.data_processing.textbook_pairs.labels import read_labels
 from components.data_processing.textbook_pairs.pages import Pixels, Rendering
 
 SIDE_BY_SIDE = [Box(20, 20, 120, 120), Box(140, 20, 240, 120)]
@@ -68,3 +69,20 @@ def test_a_cut_that_cannot_be_seen_is_made_where_labels_on_both_sides_say_so() -
     assert (figure.boxes, figure.names, figure.kept_whole) == (boxes, list("ABCD"), "")
     for letters in ("ABC", "ABCC"):
         assert cut(boxes, parts, letters, bridge).kept_whole == "3 panels, 4 parts of the caption"
+
+
+def test_labels_are_those_shapes_that_stand_at_one_place_of_all_panels() -> None:
+    page = np.full((240, 480, 3), 150, dtype=np.uint8)
+    panels = [Box(0, 0, 240, 240), Box(240, 0, 480, 240)]
+    for box in panels:
+        x0 = int(box.x0)
+        page[200:220, x0 + 14 : x0 + 16] = page[218:220, x0 + 14 : x0 + 24] = 0
+    # A stroke of the left picture alone, nearer to the rim, would be read too.
+    page[4:24, 6:8] = page[22:24, 6:16] = 0
+    asked: list[Pixels] = []
+
+    def read(shape: Pixels) -> tuple[str, float]:
+        asked.append(shape)
+        return ("2", "1")[len(asked) - 1], 0.9
+
+    assert read_labels(page, panels, ["1", "2"], read) == ["2", "1"]

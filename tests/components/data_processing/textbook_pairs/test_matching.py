@@ -94,6 +94,13 @@ def test_a_title_without_number_is_a_caption_only_where_the_layout_says_so() -> 
     assert matched == [left, right]
 
 
+def test_body_text_that_the_layout_takes_for_a_caption_is_no_title() -> None:
+    picture = Box(100, 50, 300, 200)
+    regions = [Region("figure_caption", Box(95, 205, 305, 235), 0.7)]
+    for text in ("The ducts stand out (see Fig. 3-1).", "It is rare. It grows slowly. Follow-up is advised."):
+        assert find_titles(lines((100, 210, 300, text)), regions, [], [picture], 80) == []
+
+
 def test_captions_side_by_side_keep_their_own_lines() -> None:
     page = lines(
         (100, 300, 290, "Fig. 1. Lipoma of the"),

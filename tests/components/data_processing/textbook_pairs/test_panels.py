@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -67,14 +68,28 @@ def test_panels_that_touch_are_cut_at_their_seams_only_when_the_caption_tells_of
 @pytest.mark.parametrize("seed", range(4))
 def test_a_thin_black_rule_parts_panels_and_a_printed_label_does_not(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    pixels = np.clip(rng.normal(90, 25, (120, 300, 3)), 0, 255).astype(np.uint8)
+    pixels = np.clip(rng.normal(90, 25, (240, 500, 3)), 0, 255).astype(np.uint8)
     pixels[:30, 60:90] = 0
-    ink = np.ones((120, 300), dtype=bool)
+    ink = np.ones((240, 500), dtype=bool)
     assert len(find_panels(pixels, ink, 2, min_panel_px=40)) == 1
     pixels[:, 180:182] = 2
     left, right = find_panels(pixels, ink, 2, min_panel_px=40)
     assert abs(left.x1 - 181) < 4
     assert abs(right.x0 - 181) < 4
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_dark_panels_that_hardly_differ_are_cut_at_their_seam(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    pixels = np.clip(rng.normal(14, 2, (200, 400, 3)), 0, 255)
+    pixels[:, 200:] += 2.0
+    for x, y in rng.integers((10, 10), (180, 190), (20, 2)).tolist():
+        for middle in (x, x + 200):
+            cv2.circle(pixels, (middle, y), 8, (36, 44, 150), -1)
+    ink = np.ones((200, 400), dtype=bool)
+    left, right = find_panels(pixels.astype(np.uint8), ink, 2, min_panel_px=40)
+    assert abs(left.x1 - 200) < 5
+    assert abs(right.x0 - 200) < 5
 
 
 def test_one_picture_without_seams_stays_whole() -> None:

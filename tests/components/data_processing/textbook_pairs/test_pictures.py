@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,7 +12,8 @@ from components.data_processing.textbook_pairs.graphics import flat_share, is_co
 from components.data_processing.textbook_pairs.layout import Region
 from components.data_processing.textbook_pairs.pages import Pixels
 from components.data_processing.textbook_pairs.panels import Mask, find_panels
-from components.data_processing.textbook_pairs.pictures import find_ink, find_pictures
+from components.data_processing.textbook_pairs.pictures import find_ink, find_pictures, may_hold_pictures
+from tests.components.data_processing.textbook_pairs.conftest import FILLER, Sheet
 
 FOUR_PANELS = Path(__file__).parents[4].parent / "shared" / "real" / "figures" / "pone.0057128.g006.jpg"
 
@@ -191,3 +193,15 @@ def test_boxes_filled_with_one_colour_are_drawn() -> None:
     ornament = np.full((40, 300, 3), (130, 90, 160), dtype=np.uint8)
     ornament[30:, :100] = (60, 150, 90)
     assert what_graphic(ornament, _ink(ornament), 840) == "decoration"
+
+
+def test_only_a_page_with_something_thick_or_drawn_may_hold_pictures() -> None:
+    prose = Sheet()
+    prose.text(150, 150, FILLER * 30)
+    plain = np.asarray(prose.image.resize((840, 1188)))
+    assert not may_hold_pictures(find_ink(plain), 56)
+    photograph, drawing = plain.copy(), plain.copy()
+    photograph[900:980, 300:400] = (180, 90, 140)
+    cv2.line(drawing, (300, 900), (370, 960), (0, 0, 0), 2)
+    assert may_hold_pictures(find_ink(photograph), 56)
+    assert may_hold_pictures(find_ink(drawing), 56)

@@ -79,6 +79,14 @@ def test_references_come_from_the_page_and_its_neighbours(output: StageOutput) -
     assert pairs["page_9/p1/4-2/C"]["inline_refs"][0] == "间质疏松者预后良好（图4-2C）。"
 
 
+def test_the_layout_model_is_not_asked_about_a_page_of_prose(output: StageOutput) -> None:
+    records = [json.loads(path.read_text()) for path in (output.scratch / "pages").glob("*.figures.json")]
+    records = [record for record in records if "seen" in record]  # the others could not be read
+    prose = [record for record in records if record["seen"]["regions"] is None]
+    assert len(records) == 3
+    assert [record["figures"] for record in prose] == [[]]
+
+
 def test_rows_describe_their_images(output: StageOutput) -> None:
     for row in pairs_of(output).values():
         region = row["region"]

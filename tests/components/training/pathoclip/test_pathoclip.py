@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import math
+import urllib.request
 from itertools import chain
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from prometheus_client.parser import text_string_to_metric_families
 from pydantic import ValidationError
 from transformers import AutoTokenizer, CLIPModel, CLIPProcessor
 
@@ -17,7 +19,11 @@ from components.training.pathoclip.model import load
 from components.training.pathoclip.retrieval import chance_at_1, ranks
 from components.training.pathoclip.stage import run
 from pathoflow.errors import InputError
+from pathoflow.output import Reporter
+from pathoflow.training.curves import read_series
+from pathoflow.training.metrics import PORT
 from tests.pairs import contents, new_output, pair, write_corpus
+from tests.s3_server import free_port
 
 COLOURS = {"red": (210, 40, 40), "green": (40, 160, 60), "blue": (40, 60, 200), "yellow": (230, 210, 50)}
 TINY = TinyClip(
@@ -131,6 +137,38 @@ def test_training_goes_on_from_a_checkpoint_on_disk(trained, corpus, tmp_path):
         out=out,
     )
     assert out.metrics["recall_at_1"] == pytest.approx(trained.metrics["recall_at_1"], abs=0.1)
+
+
+def test_prometheus_reads_how_it_goes(corpus, tmp_path, monkeypatch):
+    port = free_port()
+    monkeypatch.setenv(PORT, str(port))
+    readings = []
+
+    class Reading:
+        """Reads as Prometheus does, after every step."""
+
+        def on_progress(self, done, total, unit):
+            if unit == "steps":
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=10) as answer:
+                    readings.append(answer.read().decode())
+
+        def on_series(self, step, values):
+            pass
+
+    monkeypatch.setattr(Reporter, "watchers", [Reading()])
+    out = new_output(tmp_path)
+    run(CONFIG.model_copy(update={"num_steps": 22}), corpus=corpus, out=out)
+    told = {
+        sample.name.removeprefix("pathoflow_training_"): sample
+        for family in text_string_to_metric_families(readings[-1])
+        for sample in family.samples
+    }
+    assert told["loss"].value == read_series(out.directory)["loss"][22]
+    # The reader was told before the exporter.
+    assert (told["step"].value, told["planned_steps"].value) == (21, 22)
+    assert told["checkpoint_size_bytes"].value == (out.scratch / CHECKPOINT).stat().st_size
+    assert told["step"].labels["stage"] == "pathoclip"
+    assert told["step"].labels["model"].startswith("clip-")
 
 
 def test_a_model_that_cannot_be_loaded_is_an_input_error(corpus, tmp_path):

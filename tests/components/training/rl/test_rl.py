@@ -29,6 +29,7 @@ from pathoflow.modeling.tokenizer import train_tokenizer
 from pathoflow.output import StageOutput
 from pathoflow.prompts import mcq_text
 from pathoflow.schemas import MCQ, ShardWriter
+from pathoflow.training.metrics import FIGURES
 from pathoflow.training.samples import Encoder
 from pathoflow.training.samples import conversation as sample_of
 from tests.conversations import COLOURS, TINY_SHAPE, conversation, patch
@@ -61,6 +62,7 @@ from components.training.rl.config import RlConfig
 from components.training.rl.stage import run
 from pathoflow.errors import Preempted
 from pathoflow.output import StageOutput
+from pathoflow.training.metrics import FIGURES
 
 values, mcqs, sft, out = json.loads(sys.argv[1]), *map(Path, sys.argv[2:])
 signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -172,7 +174,8 @@ def test_every_part_of_the_reward_is_reported(finished):
         assert values["reward"] <= min(values["format_reward"], values["accuracy_reward"])
         assert values["length_reward"] == pytest.approx(1 + values["overlong_penalty"])
         assert 1 <= values["response_length_tokens"] <= 24
-        assert {"zero_variance_share", "think_answer_consistency"} <= values.keys()
+        assert {"zero_variance_share", "think_answer_consistency", "clip_fraction"} <= values.keys()
+    assert {name for _, values in points for name in values} <= FIGURES.keys(), "Prometheus is told of all of them"
     assert [step for step, values in points if "dev_accuracy" in values] == [0, 7, 14]
     assert json.loads((directory / "scratch" / "report" / "progress.json").read_text())["done"] == 14
 

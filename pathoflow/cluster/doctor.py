@@ -15,7 +15,6 @@ from pathoflow.cluster.services import look_at_services
 from pathoflow.cluster.settings import (
     CHECKPOINTS_CLAIM,
     HUB_SECRET,
-    ROLLOUT_RUNTIME,
     RUNNER_ACCOUNT,
     SECRET_KEYS,
     TORCHRUN_RUNTIME,
@@ -122,10 +121,9 @@ def _spanning(recipe: Recipe | None) -> list[str]:
 
 
 def _runtimes(api: client.ApiClient, cluster: Cluster, recipe: Recipe | None) -> Iterator[Finding]:
-    stages = _spanning(recipe)
-    for name in sorted({ROLLOUT_RUNTIME if stage == "rl" else TORCHRUN_RUNTIME for stage in stages}):
-        what, remedy = f"TrainingRuntime {name}", "Apply the overlay, with manifests/components/trainjobs."
-        yield _custom(api, cluster, (GROUP, VERSION), "trainingruntimes", name, what, remedy)
+    if _spanning(recipe):
+        what, remedy = f"TrainingRuntime {TORCHRUN_RUNTIME}", "Apply the overlay, with manifests/components/trainjobs."
+        yield _custom(api, cluster, (GROUP, VERSION), "trainingruntimes", TORCHRUN_RUNTIME, what, remedy)
 
 
 def _queue(api: client.ApiClient, cluster: Cluster, recipe: Recipe | None) -> Iterator[Finding]:

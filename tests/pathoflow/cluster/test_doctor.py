@@ -31,7 +31,7 @@ from pathoflow.cluster.settings import (
     Cluster,
 )
 from pathoflow.recipe import About, Compute, Recipe, Toleration
-from tests.kube import api, kubeconfig, namespace, trainer_crds  # noqa: F401
+from tests.kube import api, kubeconfig, namespace, new_namespace, trainer_crds  # noqa: F401
 from tests.overlays import parameters, write_overlay
 
 SECRET_VALUE = "do-not-print-me"
@@ -217,8 +217,10 @@ def test_a_node_that_is_busy_is_no_failure(api, here, node):  # noqa: F811
     [name] = node
     container = {"name": "c", "image": "i", "resources": {"requests": {"cpu": "10"}}}
     pod = {"metadata": {"name": "busy"}, "spec": {"nodeName": name, "containers": [container]}}
-    client.CoreV1Api(api).create_namespaced_pod(here.namespace, pod)
-    level, detail = levels(examine(here, recipe_of(corpus=Compute(cpu="8", node_selector=node))))["nodes for corpus"]
+    with new_namespace(api) as other:
+        client.CoreV1Api(api).create_namespaced_pod(other, pod)
+        found = levels(examine(here, recipe_of(corpus=Compute(cpu="8", node_selector=node))))
+    level, detail = found["nodes for corpus"]
     assert level == "warning"
     assert "lack cpu (most: 6 of 8)" in detail
 

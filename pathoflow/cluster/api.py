@@ -32,7 +32,7 @@ def connect(context: str | None = None) -> client.ApiClient:
     except (config.ConfigException, OSError) as error:
         known = f" Known contexts: {', '.join(_contexts()) or 'none'}."
         raise ClusterError(
-            f"No cluster to talk to: {error}.{known} Set KUBECONFIG, or name one of them with --context."
+            f"No cluster to talk to: {str(error).rstrip('.')}.{known} Set KUBECONFIG, or name one of them with --context."
         ) from error
     return api
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -31,7 +32,7 @@ from pathoflow.cluster.settings import (
     Cluster,
 )
 from pathoflow.recipe import About, Compute, Recipe, Toleration
-from tests.kube import api, kubeconfig, namespace, new_namespace, trainer_crds  # noqa: F401
+from tests.kube import api, kubeconfig, namespace, new_namespace, trainer_crds, wait_until  # noqa: F401
 from tests.overlays import parameters, write_overlay
 
 SECRET_VALUE = "do-not-print-me"
@@ -112,7 +113,14 @@ def node(api: client.ApiClient) -> Iterator[dict[str, str]]:  # noqa: F811
     ready = {"type": "Ready", "status": "True", "reason": "Test", "lastHeartbeatTime": now, "lastTransitionTime": now}
     amounts = {"cpu": "16", "memory": "64Gi", "nvidia.com/gpu": "4", "pods": "10"}
     core.patch_node_status(name, {"status": {"capacity": amounts, "allocatable": amounts, "conditions": [ready]}})
-    core.patch_node(name, {"spec": {"taints": []}})
+
+    def is_open() -> bool:
+        # The cluster taints a node until it has noticed that it is ready.
+        core.patch_node(name, {"spec": {"taints": []}})
+        time.sleep(0.3)
+        return not core.read_node(name).spec.taints
+
+    wait_until(is_open)
     yield {name: "true"}
     core.delete_node(name)
 
@@ -127,6 +135,9 @@ def test_what_is_missing_and_what_is_there(api, here, node, trainer_crds):  # no
     assert bare[f"secret {MLFLOW_SECRET}"] == ("failed", "is not there")
     assert bare["storage class fast"][0] == "failed"
     assert bare[f"claim {CHECKPOINTS_CLAIM}"] == ("failed", "is not there")
+    # Others may have installed it on this cluster.
+    served = {group.name for group in client.ApisApi(api).get_api_versions().groups}
+    assert bare["argoproj.io"][0] == ("ok" if "argoproj.io" in served else "failed")
     assert bare["trainer.kubeflow.org"] == ("ok", "serves v1alpha1")
     assert "nvidia.com/gpu (most: 4 of 8)" in bare["nodes for cpt"][1]
     assert bare["nodes for sft"][0] == "ok"

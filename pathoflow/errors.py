@@ -94,3 +94,13 @@ class Preempted(PathoflowError):
     """
 
     exit_code = 75
+
+
+def error_of(exit_code: int, message: str) -> PathoflowError:
+    """The error with which another process ended; a `StageError` for an exit code that is none of ours.
+
+    >>> error_of(75, "stopped"), error_of(137, "killed")
+    (Preempted('stopped'), StageError('killed'))
+    """
+    known = {kind.exit_code: kind for kind in PathoflowError.__subclasses__()}
+    return known.get(exit_code, StageError)(message)

@@ -18,6 +18,7 @@ from pathoflow.errors import ConfigError
 RECIPES = REPOSITORY / "recipes"
 ABOUT_FILE = "recipe.yaml"
 GATES_FILE = "gates.yaml"
+_COMPUTE = "compute."
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -159,10 +160,15 @@ def read_about(folder: Path) -> About:
 def load_stage(
     config_type: type[StageConfig], folder: Path, overrides: Mapping[str, Any]
 ) -> tuple[StageConfig, Compute]:
-    """Reads and checks one stage of the recipe in `folder`, overlaid by `overrides`."""
+    """Reads and checks one stage of the recipe in `folder`, overlaid by `overrides`: keys, or `compute.<key>`."""
     path = folder / f"{config_type.stage}.yaml"
     values = _read_yaml(path)
-    compute = _validate(Compute, values.pop("compute", None) or {}, path, prefix="compute.")
+    asked = {key: value for key, value in overrides.items() if key.startswith(_COMPUTE)}
+    amounts = {key.removeprefix(_COMPUTE): value for key, value in asked.items()}
+    given = values.pop("compute", None) or {}
+    compute = _validate(
+        Compute, given | amounts if isinstance(given, dict) else given, path, prefix=_COMPUTE, set_keys=set(amounts)
+    )
     if compute.shards > 1 and not config_type.can_shard:
         raise ConfigError(f"{_shown(path)}: compute.shards: the work of {config_type.stage} cannot be divided.")
     if compute.nodes > 1 and not config_type.can_span_nodes:
@@ -170,7 +176,9 @@ def load_stage(
     if compute.nodes > 1 and not compute.gpus_per_node:
         raise ConfigError(f"{_shown(path)}: compute.nodes: more nodes than one need compute.gpus_per_node.")
     values = {key: _anchored(config_type, key, value, folder) for key, value in values.items()}
-    overlay = {key: _anchored(config_type, key, value, Path.cwd()) for key, value in overrides.items()}
+    overlay = {
+        key: _anchored(config_type, key, value, Path.cwd()) for key, value in overrides.items() if key not in asked
+    }
     config = _validate(config_type, values | overlay, path, set_keys=set(overlay))
     return config, compute
 
@@ -253,7 +261,7 @@ def _explain(problem: Any, model: type[BaseModel], path: Path, prefix: str, set_
     key = ".".join(str(part) for part in problem["loc"])
     where = f"{_shown(path)}: {prefix}{key}".rstrip(".: ")
     if set_keys.intersection(problem["loc"][:1]):
-        where = f"--set {path.stem}.{key}"
+        where = f"--set {path.stem}.{prefix}{key}"
     message = problem["msg"].removeprefix("Value error, ")
     if not key:
         return f"{where}: {message}"

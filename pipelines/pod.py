@@ -24,7 +24,6 @@ from pathoflow.cluster.settings import (
     OBJECT_STORE_SECRET,
     PART_OF,
     PART_OF_LABEL,
-    ROLLOUT_RUNTIME,
     SECRET_KEYS,
     SIGNING_SECRET,
     SOURCES_PATH,
@@ -69,7 +68,7 @@ def furnish(task: dsl.PipelineTask, recipe: Recipe, stage: str, cluster: Cluster
     task.set_caching_options(is_cached(config, image))
     size(task, compute if compute.nodes == 1 else _LAUNCHER)
     if compute.nodes > 1:
-        _launch(task, stage, compute, cluster, image)
+        _launch(task, compute, cluster, image)
     else:
         _settle(task, compute)
     _retry(task, compute)
@@ -164,7 +163,7 @@ def _settle(task: dsl.PipelineTask, compute: Compute) -> None:
         kubernetes.set_timeout(task, compute.deadline_s)
 
 
-def _launch(task: dsl.PipelineTask, stage: str, compute: Compute, cluster: Cluster, image: str) -> None:
+def _launch(task: dsl.PipelineTask, compute: Compute, cluster: Cluster, image: str) -> None:
     """Makes the pod the launcher of a TrainJob.
 
     It needs no GPU and no place of its own, and no deadline: the TrainJob has one, which begins when Kueue lets it in.
@@ -178,7 +177,8 @@ def _launch(task: dsl.PipelineTask, stage: str, compute: Compute, cluster: Clust
         shm=compute.shm,
         image=image,
         namespace=cluster.namespace,
-        runtime=ROLLOUT_RUNTIME if stage == "rl" else TORCHRUN_RUNTIME,
+        # RL, too: its processes write their rollouts themselves, and leave a server of them alone.
+        runtime=TORCHRUN_RUNTIME,
         queue=compute.queue or cluster.queue,
         node_selector=compute.node_selector,
         tolerations=compute.tolerations,

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pathoflow.cluster.doctor import Finding
+from pathoflow.cluster.findings import Finding
 from pathoflow.errors import ClusterError
 
 _MARKS = {"ok": ("✔", "green"), "warning": ("!", "yellow"), "failed": ("✘", "bold red"), "unknown": ("?", "cyan")}

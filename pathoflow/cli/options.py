@@ -8,6 +8,10 @@ import typer
 
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="STAGE.KEY=VALUE", help="Change one value of the recipe; repeatable."),
+    typer.Option(
+        "--set",
+        metavar="STAGE.KEY=VALUE",
+        help="Change one value of the recipe, such as cpt.epochs=2 or cpt.compute.nodes=2; repeatable.",
+    ),
 ]
 RecipeOption = Annotated[str, typer.Option(help="Name or folder of a recipe; see `pathoflow recipes`.")]

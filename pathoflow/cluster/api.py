@@ -30,9 +30,9 @@ def connect(context: str | None = None) -> client.ApiClient:
     try:
         api: client.ApiClient = config.new_client_from_config(context=context)
     except (config.ConfigException, OSError) as error:
-        known = f" Known contexts: {', '.join(_contexts()) or 'none'}."
+        why, known = str(error).rstrip("."), ", ".join(_contexts()) or "none"
         raise ClusterError(
-            f"No cluster to talk to: {error}.{known} Set KUBECONFIG, or name one of them with --context."
+            f"No cluster to talk to: {why}. Known contexts: {known}. Set KUBECONFIG, or name one with --context."
         ) from error
     return api
 

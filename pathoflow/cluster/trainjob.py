@@ -6,8 +6,9 @@ import hashlib
 import json
 import os
 import re
-from dataclasses import dataclass
-from pathlib import PurePath
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -105,21 +106,25 @@ class Work:
         stage: The stage's name.
         run_id: The pipeline run's id.
         module: The worker's module.
+        config_type: Module and name of the class of the stage's configuration, with a colon between.
         job_file: The job's file on the volume that all pods share.
         job_digest: SHA-256 of that file, which each pod compares.
         processes_per_node: Processes that torchrun starts in each pod.
         grace_s: Seconds in which a pod that is told to stop writes a checkpoint.
         offline: Whether downloads from the model hub are forbidden.
+        environment: More variables of the pods; nothing secret.
     """
 
     stage: str
     run_id: str
     module: str
+    config_type: str
     job_file: PurePath
     job_digest: str
     processes_per_node: int
     grace_s: int
     offline: bool = True
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 def spec(request: TrainJobRequest, work: Work) -> dict[str, Any]:
@@ -127,13 +132,15 @@ def spec(request: TrainJobRequest, work: Work) -> dict[str, Any]:
     resources = {"cpu": request.cpu, "memory": request.memory}
     resources[request.gpu_resource] = str(request.gpus_per_node) if request.gpus_per_node else None
     amounts = {name: amount for name, amount in resources.items() if amount}
+    environment = {RUN_ID: work.run_id, **work.environment}
+    mode = "offline" if work.offline else "online"
     trainer: dict[str, Any] = {
         "image": request.image,
         "command": ["python", "-m", "pathoflow.training.node"],
-        "args": [work.module, str(work.job_file), work.job_digest, "offline" if work.offline else "online"],
+        "args": [work.module, work.config_type, str(work.job_file), work.job_digest, mode],
         "numNodes": request.nodes,
         "numProcPerNode": work.processes_per_node,
-        "env": [{"name": RUN_ID, "value": work.run_id}],
+        "env": [{"name": name, "value": value} for name, value in sorted(environment.items())],
     }
     if not work.offline:
         token = {"name": HUB_SECRET, "key": "HF_TOKEN", "optional": True}
@@ -227,3 +234,8 @@ def label_value(text: str) -> str:
 def _dns(text: str) -> str:
     """A text as the beginning of a DNS label."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower())[:_MAX_STAGE].strip("-")
+
+
+def failure_file(folder: Path, attempt: str) -> Path:
+    """What the first node that failed in an attempt leaves beside the job's file."""
+    return folder / f"failure-{attempt}.json"

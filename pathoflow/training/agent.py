@@ -53,7 +53,9 @@ def main(failure_file: Path) -> None:
         rank, failure = cause_of(error.failures)
         if failure.exitcode == Preempted.exit_code:
             sys.exit(Preempted.exit_code)
-        failure_file.write_text(json.dumps({"rank": rank, "exit_code": failure.exitcode}))
+        failure_file.write_text(
+            json.dumps({"rank": rank, "local_rank": failure.local_rank, "exit_code": failure.exitcode})
+        )
         sys.exit(1)
     except SignalException:
         sys.exit(Preempted.exit_code)

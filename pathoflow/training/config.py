@@ -69,7 +69,7 @@ class TrainingConfig(StageConfig):
         "the weights, too. Fits a larger model and is slower.",
     )
     num_processes: int = Field(
-        default=1, ge=1, le=64, description="Processes on this machine; on a GPU machine one per GPU."
+        default=1, ge=1, le=1024, description="Processes on all nodes together; on GPU machines one per GPU."
     )
     needs_gpus: bool = Field(
         default=False, description="Refuse to start on a machine without GPUs, where the CPU would be used instead."

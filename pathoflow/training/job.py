@@ -16,7 +16,6 @@ from pathoflow.sealing import MANIFEST_FILE, read_manifest
 Config = TypeVar("Config", bound=StageConfig)
 
 JOB_FILE = "job.json"
-FAILURE_FILE = "failure.json"
 RESULT_FILE = "result.json"
 TABLES = "samples"
 """The folder of the tables of sample inputs, below the report and below the stage's plots."""
@@ -66,9 +65,13 @@ class Job:
         job.write()
         return job
 
-    def write(self) -> None:
-        """Replaces the job's file."""
-        write_atomically(self.file, json.dumps(asdict(self), default=str))
+    def write(self, file: Path | None = None) -> None:
+        """Replaces the job's file, or writes another one."""
+        write_atomically(file or self.file, self.text())
+
+    def text(self) -> str:
+        """What the job's file holds."""
+        return json.dumps(asdict(self), default=str)
 
     def origin(self) -> dict[str, Any]:
         """What a checkpoint of this job belongs to, see `checkpoints.refuse_foreign`."""
@@ -102,11 +105,6 @@ class Job:
         """Where the Trainer writes its checkpoints."""
         return self.scratch / "checkpoints"
 
-    @property
-    def failure(self) -> Path:
-        """What the process that failed first had to say."""
-        return self.scratch / FAILURE_FILE
-
     def settings(self, config_type: type[Config]) -> Config:
         """The stage's configuration as an object."""
         return config_type.model_validate(self.config)
@@ -124,7 +122,7 @@ class Job:
             notes: Words that belong beside them.
             overlong: Lengths of the samples that were not learned because of it, by the samples' names.
         """
-        result = {"metrics": metrics, "notes": notes or {}, "overlong": overlong or {}}
+        result = {"metrics": metrics, "notes": self.notes | (notes or {}), "overlong": overlong or {}}
         write_atomically(self.scratch / RESULT_FILE, json.dumps(result))
 
     def collect(self, out: StageOutput) -> None:
@@ -132,7 +130,7 @@ class Job:
         result = json.loads((self.scratch / RESULT_FILE).read_bytes())
         for name, value in result["metrics"].items():
             out.metric(name, value)
-        for name, value in (self.notes | result["notes"]).items():
+        for name, value in result["notes"].items():
             out.note(name, value)
         for item, num_tokens in result["overlong"].items():
             out.quarantine(item, "too_long", f"{num_tokens} tokens; raise max_length_tokens to learn it")

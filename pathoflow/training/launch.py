@@ -10,9 +10,10 @@ import signal
 import subprocess
 import sys
 from collections import defaultdict, deque
+from collections.abc import Sequence
 from pathlib import Path
 
-from pathoflow.cluster.trainjob import NODES
+from pathoflow.cluster.trainjob import TrainJobRequest
 from pathoflow.errors import ConfigError, Preempted, StageError
 from pathoflow.output import Reporter
 from pathoflow.training.checkpoints import is_complete, newest_complete, refuse_foreign, step_of
@@ -39,7 +40,8 @@ def torchrun(module: str, job: Job, config: TrainingConfig, *, offline: bool = T
 
     They go on from the newest complete checkpoint, and the curves are cut back to its step. They die with this
     process, however it ends. When this process is told to stop (SIGTERM), they are told, too, and get
-    `config.checkpoint_grace_s` seconds to write a checkpoint.
+    `config.checkpoint_grace_s` seconds to write a checkpoint. Where the recipe asks for several nodes, they are pods of
+    a TrainJob, which outlives this process only if that is killed: the next attempt takes it up.
 
     Args:
         module: The worker's module.
@@ -51,12 +53,85 @@ def torchrun(module: str, job: Job, config: TrainingConfig, *, offline: bool = T
         ConfigError: There are too few GPUs, or the checkpoint belongs to another configuration.
         Preempted: The workers stopped on request, after a checkpoint.
         StageError: A worker failed; the message holds its last lines of output.
+        ClusterError: The cluster refuses the TrainJob or cannot run it.
     """
-    config, job = prepare(job, config)
-    command = [sys.executable, "-m", "pathoflow.training.agent", str(os.getpid()), str(job.failure), "--standalone"]
-    command += ["--nproc_per_node", str(config.num_processes), "--shutdown_timeout", str(config.checkpoint_grace_s)]
+    if request := TrainJobRequest.from_environment():
+        from pathoflow.training.multinode import run_trainjob
+
+        run_trainjob(request, module, job, config, offline=offline)
+        return
+    config, job = fit(job, config, num_gpus())
+    job = prepare(job, config)
+    job.write()
+    here = ["--standalone", "--nproc_per_node", str(config.num_processes)]
+    supervise(module, job, config, here, offline=offline)
+
+
+def fit(job: Job, config: TrainingConfig, gpus: int, nodes: int = 1) -> tuple[TrainingConfig, Job]:
+    """Fits the configuration, and the job with it, to the GPUs that there are on all nodes.
+
+    Raises:
+        ConfigError: There are too few.
+    """
+    fitted = fit_to_gpus(config, gpus, nodes)
+    notes = {}
+    if fitted.num_processes != config.num_processes:
+        notes["processes"] = (
+            f"{fitted.num_processes} instead of {config.num_processes}, with {fitted.gradient_accumulation_steps} "
+            f"forward passes per step instead of {config.gradient_accumulation_steps}"
+        )
+        print(f"Fewer GPUs than asked for; processes: {notes['processes']}.", file=sys.stderr)
+    return fitted, dataclasses.replace(job, config=fitted.resolved(), notes=notes)
+
+
+def prepare(job: Job, config: TrainingConfig) -> Job:
+    """Finds the checkpoint to go on from, and cuts the curves back to it.
+
+    Raises:
+        ConfigError: The checkpoint belongs to another configuration.
+    """
+    checkpoint = newest_complete(job.checkpoints)
+    if checkpoint is None and config.resume_from is not None:
+        checkpoint = Path(config.resume_from)
+        if not is_complete(checkpoint):
+            raise ConfigError(f"resume_from: the files in {checkpoint} are not those that its complete.json lists.")
+    if checkpoint is not None:
+        refuse_foreign(checkpoint, job.origin(), config.indifferent)
+    Reporter(job.report).cut_back(step_of(checkpoint) if checkpoint else -1)
+    return dataclasses.replace(job, checkpoint=checkpoint)
+
+
+def supervise(
+    module: str,
+    job: Job,
+    config: TrainingConfig,
+    where: Sequence[str],
+    *,
+    offline: bool,
+    file: Path | None = None,
+    node: int = 0,
+) -> None:
+    """Runs torchrun on one node, passes its output on and waits for its end.
+
+    Args:
+        module: The worker's module.
+        job: What to do.
+        config: How many threads, and how long a checkpoint may take.
+        where: torchrun's options about processes and nodes.
+        offline: Forbid downloads from the model hub.
+        file: The job's file; default: its own.
+        node: This node's number.
+
+    Raises:
+        Preempted: The workers stopped on request, after a checkpoint.
+        StageError: A worker failed; the message holds its last lines of output.
+    """
+    failure = job.scratch / f"failure-of-node-{node}.json"
+    failure.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "pathoflow.training.agent", str(os.getpid()), str(failure), *where]
+    command += ["--shutdown_timeout", str(config.checkpoint_grace_s)]
     command += ["--tee", "3", "--log-dir", str(job.scratch / "logs")]
-    command += ["-m", "pathoflow.training.process", module, str(job.file)]
+    command += ["-m", "pathoflow.training.process", module, str(file or job.file)]
     environment = os.environ | _ENVIRONMENT | {"OMP_NUM_THREADS": str(config.threads_per_process)}
     if offline:
         environment["HF_HUB_OFFLINE"] = "1"
@@ -79,38 +154,7 @@ def torchrun(module: str, job: Job, config: TrainingConfig, *, offline: bool = T
     if child.returncode == Preempted.exit_code:
         raise Preempted("Training stopped on request after a checkpoint. Run the same command again to continue.")
     if child.returncode != 0:
-        raise StageError(_last_words(module, job, config.num_processes, child.returncode, last_lines))
-
-
-def prepare(job: Job, config: TrainingConfig) -> tuple[TrainingConfig, Job]:
-    """Fits the job to this machine's GPUs, finds the checkpoint to go on from, and cuts the curves back to it.
-
-    Raises:
-        ConfigError: There are too few GPUs, or the checkpoint belongs to another configuration.
-    """
-    if os.environ.get(NODES, "1") not in ("", "1"):
-        raise ConfigError("compute.nodes: a training runs on one node in this version. Set it to 1 and compile again.")
-    fitted = fit_to_gpus(config, num_gpus())
-    notes = {}
-    if fitted.num_processes != config.num_processes:
-        notes["processes"] = (
-            f"{fitted.num_processes} instead of {config.num_processes}, with {fitted.gradient_accumulation_steps} "
-            f"forward passes per step instead of {config.gradient_accumulation_steps}"
-        )
-        print(f"Fewer GPUs than asked for; processes: {notes['processes']}.", file=sys.stderr)
-    job = dataclasses.replace(job, config=fitted.resolved(), notes=notes)
-    checkpoint = newest_complete(job.checkpoints)
-    if checkpoint is None and config.resume_from is not None:
-        checkpoint = Path(config.resume_from)
-        if not is_complete(checkpoint):
-            raise ConfigError(f"resume_from: the files in {checkpoint} are not those that its complete.json lists.")
-    if checkpoint is not None:
-        refuse_foreign(checkpoint, job.origin(), config.indifferent)
-    Reporter(job.report).cut_back(step_of(checkpoint) if checkpoint else -1)
-    job = dataclasses.replace(job, checkpoint=checkpoint)
-    job.failure.unlink(missing_ok=True)
-    job.write()
-    return fitted, job
+        raise StageError(_last_words(module, failure, config.num_processes, child.returncode, last_lines))
 
 
 def _relay(child: subprocess.Popen[str], last_lines: dict[int, deque[str]]) -> None:
@@ -123,16 +167,18 @@ def _relay(child: subprocess.Popen[str], last_lines: dict[int, deque[str]]) -> N
     child.wait()
 
 
-def _last_words(module: str, job: Job, num_processes: int, exit_code: int, last_lines: dict[int, deque[str]]) -> str:
+def _last_words(
+    module: str, failure_file: Path, num_processes: int, exit_code: int, last_lines: dict[int, deque[str]]
+) -> str:
     """What the process that failed first had to say."""
-    rank, ended = -1, f"failed with exit code {exit_code}"
-    if job.failure.is_file():
-        failure = json.loads(job.failure.read_bytes())
-        rank, code = failure["rank"], failure["exit_code"]
+    place, ended = -1, f"failed with exit code {exit_code}"
+    if failure_file.is_file():
+        failure = json.loads(failure_file.read_bytes())
+        rank, place, code = failure["rank"], failure["local_rank"], failure["exit_code"]
         ended = f"failed in process {rank} of {num_processes}, which ended with exit code {code}"
         if code < 0:
             ended = f"failed in process {rank} of {num_processes}, which was killed by {signal.Signals(-code).name}"
         if code == -signal.SIGKILL:
             ended += " (the system does that when memory runs out)"
-    words = "".join(last_lines[rank]).rstrip() or "(it printed nothing)"
+    words = "".join(last_lines[place]).rstrip() or "(it printed nothing)"
     return f"{module} {ended}. Its last lines:\n{words}"

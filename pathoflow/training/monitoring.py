@@ -99,7 +99,8 @@ class Reporting(TrainerCallback):  # type: ignore[misc]
         self._warn("data", starvation(wait_share, interval_s, workers, idle_cores))
 
     def _idle_cores(self, num_processes: int) -> int:
-        busy = num_processes * (self._config.threads_per_process + self._config.data_workers)
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", num_processes))
+        busy = here * (self._config.threads_per_process + self._config.data_workers)
         return (os.cpu_count() or 1) - busy
 
     def _totals(self, args: TrainingArguments, state: TrainerState) -> dict[str, float]:

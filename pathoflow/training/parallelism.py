@@ -20,17 +20,23 @@ def num_gpus() -> int:
     return sum(path.name.removeprefix("nvidia").isdecimal() for path in Path("/dev").glob("nvidia*"))
 
 
-def fit_to_gpus(config: Config, gpus: int) -> Config:
+def fit_to_gpus(config: Config, gpus: int, nodes: int = 1) -> Config:
     """The configuration with as many processes as there are GPUs for, and as many samples in each step.
 
     Args:
         config: What the recipe asks for.
-        gpus: What there is; none is a machine on which the CPU computes.
+        gpus: What there is on all nodes; none is a machine on which the CPU computes.
+        nodes: Nodes that share the processes evenly.
 
     Raises:
-        ConfigError: There are too few, and the recipe allows no other way.
+        ConfigError: There are too few, and the recipe allows no other way, or the nodes cannot share evenly.
     """
     asked, stage = config.num_processes, config.stage
+    if asked % nodes:
+        raise ConfigError(
+            f"{stage}.num_processes is {asked}, which {nodes} nodes cannot share evenly. It counts the processes on all"
+            " nodes: set it to a multiple of compute.nodes."
+        )
     if gpus == 0 and not config.needs_gpus:
         return config
     if 0 < asked <= gpus:
@@ -38,11 +44,11 @@ def fit_to_gpus(config: Config, gpus: int) -> Config:
     found = f"{stage} asks for {asked} GPU{'s' * (asked > 1)} and finds {gpus}"
     if gpus == 0 or config.fewer_gpus == "refuse":
         raise ConfigError(
-            f"{found}. Give the machine more, set {stage}.num_processes, or set {stage}.fewer_gpus to accumulate for "
+            f"{found}. Give it more, set {stage}.num_processes, or set {stage}.fewer_gpus to accumulate for "
             "fewer processes with as many samples in a step."
         )
     passes = asked * config.gradient_accumulation_steps
-    processes = max(number for number in range(1, gpus + 1) if passes % number == 0)
+    processes = max(number for number in range(nodes, gpus + 1, nodes) if passes % number == 0)
     return config.model_copy(update={"num_processes": processes, "gradient_accumulation_steps": passes // processes})
 
 

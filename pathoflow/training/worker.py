@@ -11,8 +11,11 @@ import datasets
 import torch
 import transformers
 from accelerate import PartialState
+from accelerate.utils import gather_object
 from torch.distributed.elastic.multiprocessing.errors import record
 
+from pathoflow.errors import StageError
+from pathoflow.files import sha256_of_file
 from pathoflow.training.job import Job
 from pathoflow.training.rows import ShardRows
 
@@ -23,15 +26,44 @@ def run_worker(main: Callable[[Job, PartialState], None]) -> None:
         library.set_verbosity_error()
         library.disable_progress_bar()
     state = PartialState(cpu=not torch.cuda.is_available())
-    job = Job.load(Path(sys.argv[1]))
+    file = Path(sys.argv[1])
+    job = Job.load(file)
     if not job.config.get("deepspeed_stage"):
         # To see whether a model is wrapped in it, accelerate would import DeepSpeed where it is installed: 5 s.
         accelerate.utils.other.is_deepspeed_available = lambda: False
     try:
         # The traceback of the first process that failed is what the stage's error quotes.
-        record(main)(job, state)
+        record(_begin)(main, job, file, state)
     finally:
         state.destroy_process_group()
+
+
+def _begin(main: Callable[[Job, PartialState], None], job: Job, file: Path, state: PartialState) -> None:
+    check_company(job, file, state)
+    main(job, state)
+
+
+def check_company(job: Job, file: Path, state: PartialState) -> None:
+    """Makes sure that all processes of the run have found each other, and work at the same job.
+
+    Processes that were started each for itself would train as many models, and each would look finished.
+
+    Raises:
+        StageError: They have not, or the nodes see different files.
+    """
+    wanted = job.config["num_processes"]
+    if state.num_processes != wanted:
+        raise StageError(
+            f"{state.num_processes} of {wanted} processes found each other. Start them with torchrun, whose PET_* "
+            "variables Kubeflow Trainer sets: `accelerate launch` does not read them."
+        )
+    digests = gather_object([sha256_of_file(file)])
+    others = [rank for rank, digest in enumerate(digests) if digest != digests[0]]
+    if others:
+        raise StageError(
+            f"{file} is another file in process {others[0]} than in process 0: the nodes do not share one volume. Give "
+            "all pods the same claim, ReadWriteMany, at the same path."
+        )
 
 
 def rows_of(

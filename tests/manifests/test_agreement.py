@@ -76,7 +76,7 @@ def test_what_a_trainjob_patches_is_in_its_runtime(name: str) -> None:
         node_selector={"a": "b"},
         tolerations=(Toleration(key="c"),),
     )
-    work = Work("cpt", "run", "worker", PurePath("/checkpoints/job.json"), "0", 8, 60)
+    work = Work("cpt", "run", "worker", "config:Config", PurePath("/checkpoints/job.json"), "0", 8, 60)
     made = spec(request, work)
     runtime = runtimes("multi-node")[made["runtimeRef"]["name"]]
     (patch,) = made["runtimePatches"]

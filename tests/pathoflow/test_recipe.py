@@ -56,6 +56,11 @@ WRONG = {
     "set: unknown key": ("", ["toy.txt=a"], ["--set toy.txt is no known key", "Did you mean text?"]),
     "set: out of range": ("num_items: 3", ["toy.num_items=-5"], ["--set toy.num_items: ", "got -5"]),
     "set: the recipe's is wrong": ("num_items: -1", ["toy.step_s=1"], ["toy.yaml: num_items"]),
+    "set: compute": (
+        "",
+        ["toy.compute.memry=1Gi"],
+        ["--set toy.compute.memry is no known key", "Did you mean memory?"],
+    ),
     "set: no equals": ("", ["toy.text"], ["--set toy.text: write it as stage.key=value"]),
     "set: no stage": ("", ["text=a"], ["--set text=a: write it as stage.key=value"]),
     "set: no key": ("", ["toy.=a"], ["--set toy.=a: write it as stage.key=value"]),
@@ -177,6 +182,9 @@ def test_compute_is_read_beside_the_configuration(toy_recipe):
     assert recipe.stages["toy"].text == "a"
     compute = recipe.compute["toy"]
     assert (compute.gpus_per_node, compute.memory, compute.node_selector) == (8, "64Gi", {"a": "b"})
+    changed = load(toy_recipe, "toy.compute.memory=32Gi", "toy.text=b")
+    assert (changed.compute["toy"].gpus_per_node, changed.compute["toy"].memory) == (8, "32Gi")
+    assert changed.stages["toy"].text == "b"
 
 
 def test_a_resolved_configuration_says_the_same_when_read_back(toy_recipe):

@@ -15,6 +15,7 @@ from pathoflow.recipe import Compute, Recipe, load_recipe
 from pipelines.compile import ancestors, compile_recipe, descendants, graph_of, restrict
 from tests.overlays import parameters
 from tests.toy.config import ToyConfig
+from tools.golden import TWO_NODES
 
 CLUSTER = Cluster.model_validate(parameters())
 
@@ -105,10 +106,8 @@ def environment(container: dict) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def multi_node() -> list[dict]:
-    """The 7B recipe with its training on two nodes, the smallest that has everything."""
-    recipe = load_recipe("paper_7b", catalogue())
-    two = {stage: recipe.compute[stage].model_copy(update={"nodes": 2}) for stage in ("cpt", "sft", "rl")}
-    return documents(replace(recipe, compute={**recipe.compute, **two}))
+    """The 7B recipe with its training on two nodes."""
+    return documents(load_recipe("paper_7b", catalogue(), TWO_NODES))
 
 
 def test_the_graph_for_a_cluster_is_the_same_graph():
@@ -144,7 +143,7 @@ def test_a_launcher_has_no_gpu_and_its_trainjob_has_them_all(multi_node):
         assert environment(container)[NODES] == "2" == str(request.nodes)
         assert (request.gpus_per_node, request.queue, request.namespace) == (8, "training", "ml")
         assert request.image == container["image"] == CLUSTER.train_image
-        assert request.runtime == ("pathoflow-rl" if stage == "rl" else "pathoflow-torchrun")
+        assert request.runtime == "pathoflow-torchrun"
         assert request.node_selector == {"nvidia.com/gpu.present": "true"}
 
 

@@ -1,3 +1,5 @@
+"""What `pathoflow doctor` finds: on a real control plane, and where there is none."""
+
 from __future__ import annotations
 
 import json
@@ -14,7 +16,9 @@ from kubernetes import client
 from typer.testing import CliRunner
 
 from pathoflow.cli import app
+from pathoflow.cluster import doctor
 from pathoflow.cluster.doctor import examine
+from pathoflow.cluster.findings import Finding
 from pathoflow.cluster.fitting import Node, why_none_fits
 from pathoflow.cluster.settings import (
     CHECKPOINTS_CLAIM,
@@ -26,7 +30,7 @@ from pathoflow.cluster.settings import (
     Cluster,
 )
 from pathoflow.recipe import About, Compute, Recipe, Toleration
-from tests.kube import api, kubeconfig, make_node, namespace, trainer_crds  # noqa: F401
+from tests.kube import api, kubeconfig, make_node, namespace, new_namespace, trainer_crds, wait_until  # noqa: F401
 from tests.overlays import parameters, write_overlay
 
 SECRET_VALUE = "do-not-print-me"
@@ -63,6 +67,8 @@ def test_a_cluster_that_does_not_answer_is_one_finding_and_exit_11(tmp_path, mon
     assert found["images"]["level"] == "failed"
     assert "cpu_image" in found["images"]["detail"]
     assert "the API server does not answer" in found["API server"]["detail"]
+    # The services are looked at all the same.
+    assert found["MLflow"]["level"] == "unknown"
     other = CliRunner().invoke(app, ["doctor", "--cluster", str(overlay), "--context", "nope"])
     assert "Known contexts: c" in " ".join(other.stdout.split())
 
@@ -132,9 +138,13 @@ def test_what_is_missing_and_what_is_there(api, here, node, trainer_crds):  # no
     amount = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
     claim = {"metadata": {"name": CHECKPOINTS_CLAIM}, "spec": amount | {"storageClassName": "none"}}
     core.create_namespaced_persistent_volume_claim(here.namespace, claim)
-    rules = [{"apiGroups": ["trainer.kubeflow.org"], "resources": ["trainjobs"], "verbs": ["create"]}]
+    every = ["create", "get", "list", "watch", "delete"]
+    rules = [
+        {"apiGroups": ["trainer.kubeflow.org"], "resources": ["trainjobs"], "verbs": every},
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
+    ]
     rights = client.RbacAuthorizationV1Api(api)
-    assert levels(examine(here))["service account"][1] == f"{RUNNER_ACCOUNT} may not create TrainJobs"
+    assert levels(examine(here))["service account"][1].startswith(f"{RUNNER_ACCOUNT} may not create trainjobs, get")
     rights.create_namespaced_role(here.namespace, {"metadata": {"name": "r"}, "rules": rules})
     subject = {"kind": "ServiceAccount", "name": RUNNER_ACCOUNT, "namespace": here.namespace}
     role = {"kind": "Role", "name": "r", "apiGroup": "rbac.authorization.k8s.io"}
@@ -145,6 +155,10 @@ def test_what_is_missing_and_what_is_there(api, here, node, trainer_crds):  # no
     core.create_namespaced_resource_quota(here.namespace, quota)
     core.patch_namespaced_resource_quota_status("q", here.namespace, {"status": quota["spec"] | {"used": {}}})
 
+    assert levels(examine(here))["service account"] == ("failed", f"{RUNNER_ACCOUNT} may not get pods/log")
+    rules.append({"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]})
+    rights.patch_namespaced_role("r", here.namespace, {"rules": rules})
+
     findings = examine(here, recipe)
     there = levels(findings)
     assert there["service account"][0] == "ok"
@@ -153,6 +167,59 @@ def test_what_is_missing_and_what_is_there(api, here, node, trainer_crds):  # no
     assert there[f"claim {CHECKPOINTS_CLAIM}"] == ("warning", "Pending, ReadWriteMany")
     assert there["quota q"] == ("failed", "sft: cpu: 16 wanted, 8 left")
     assert SECRET_VALUE not in repr(findings)
+
+
+@pytest.mark.cluster
+def test_what_several_nodes_need(api, here, node, trainer_crds):  # noqa: F811
+    compute = Compute(nodes=2, gpus_per_node=2, node_selector=node)
+    cluster = here.model_copy(update={"queue": "training"})
+    found = levels(examine(cluster, recipe_of(cpt=compute)))
+    assert found["nodes for cpt"] == ("ok", "2 pods have room now")
+    assert found["TrainingRuntime pathoflow-torchrun"] == ("failed", f"is not in {here.namespace}")
+    assert "TrainingRuntime pathoflow-rl" not in found
+    assert found["queue training"][0] == "failed"
+    runtime = {"apiVersion": "trainer.kubeflow.org/v1alpha1", "kind": "TrainingRuntime", "spec": {}}
+    client.CustomObjectsApi(api).create_namespaced_custom_object(
+        "trainer.kubeflow.org",
+        "v1alpha1",
+        here.namespace,
+        "trainingruntimes",
+        runtime | {"metadata": {"name": "pathoflow-torchrun"}},
+    )
+    three = compute.model_copy(update={"nodes": 3})
+    found = levels(examine(cluster, recipe_of(cpt=three)))
+    assert found["TrainingRuntime pathoflow-torchrun"] == ("ok", "is there")
+    assert found["nodes for cpt"][0] == "failed"
+    assert found["nodes for cpt"][1].endswith("there is room for 2 of 3 pods")
+
+
+@pytest.mark.cluster
+def test_a_missing_api_and_one_of_another_version(here, trainer_crds, monkeypatch):  # noqa: F811
+    apis = {"trainer.kubeflow.org": ("v2", "Kubeflow Trainer"), "absent.example.org": ("v1", "Something")}
+    monkeypatch.setattr(doctor, "_APIS", apis)
+    without = {finding.what: finding for finding in examine(here)}
+    assert without["absent.example.org"][1:3] == ("warning", "is not served")
+    assert without["trainer.kubeflow.org"].level == "warning"
+    needed = {finding.what: finding for finding in examine(here, recipe_of(cpt=Compute(nodes=2, gpus_per_node=8)))}
+    assert needed["trainer.kubeflow.org"] == Finding(
+        "trainer.kubeflow.org",
+        "failed",
+        "serves v1alpha1, and v2 is asked for",
+        "Install a version of Kubeflow Trainer that serves v2.",
+    )
+
+
+@pytest.mark.cluster
+def test_a_node_that_is_busy_is_no_failure(api, here, node):  # noqa: F811
+    [name] = node
+    container = {"name": "c", "image": "i", "resources": {"requests": {"cpu": "10"}}}
+    pod = {"metadata": {"name": "busy"}, "spec": {"nodeName": name, "containers": [container]}}
+    with new_namespace(api) as other:
+        client.CoreV1Api(api).create_namespaced_pod(other, pod)
+        found = levels(examine(here, recipe_of(corpus=Compute(cpu="8", node_selector=node))))
+    level, detail = found["nodes for corpus"]
+    assert level == "warning"
+    assert "lack cpu (most: 6 of 8)" in detail
 
 
 @pytest.mark.cluster

@@ -38,6 +38,7 @@ WORK = Work(
     stage="cpt",
     run_id="run-1",
     module="components.training.cpt.worker",
+    config_type="components.training.cpt.config:CptConfig",
     job_file=PurePosixPath("/checkpoints/run-1/cpt/job.json"),
     job_digest="ab" * 32,
     processes_per_node=8,

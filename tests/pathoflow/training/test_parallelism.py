@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pathoflow.cluster.trainjob import NODES
 from pathoflow.errors import ConfigError
 from pathoflow.output import StageOutput
 from pathoflow.training import launch
@@ -21,17 +20,7 @@ from tests.toy_training.attempt import Attempt, outcome
 from tests.toy_training.config import ToyTrainingConfig
 
 
-def test_several_nodes_are_refused_before_anything_starts(monkeypatch, tmp_path):
-    config = ToyTrainingConfig()
-    job = Job.create(config, {}, StageOutput(tmp_path / "output", tmp_path / "scratch"))
-    monkeypatch.setenv(NODES, "1")
-    launch.prepare(job, config)
-    monkeypatch.setenv(NODES, "2")
-    with pytest.raises(ConfigError, match=r"compute\.nodes: a training runs on one node in this version"):
-        launch.prepare(job, config)
-
-
-def test_fewer_gpus_than_asked_for_are_refused_or_made_up_for(monkeypatch, tmp_path):
+def test_fewer_gpus_than_asked_for_are_refused_or_made_up_for(tmp_path):
     config = ToyTrainingConfig(num_processes=8, gradient_accumulation_steps=4)
     with pytest.raises(ConfigError, match="asks for 8 GPUs and finds 3"):
         fit_to_gpus(config, 3)
@@ -44,11 +33,24 @@ def test_fewer_gpus_than_asked_for_are_refused_or_made_up_for(monkeypatch, tmp_p
     assert (fitted.num_processes, fitted.gradient_accumulation_steps) == (2, 16)
 
     # The processes read it from the job.
-    monkeypatch.setattr(launch, "num_gpus", lambda: 3)
     out = StageOutput(tmp_path / "output", tmp_path / "scratch")
-    _, job = launch.prepare(Job.create(allowed, {}, out), allowed)
-    assert Job.load(job.file).settings(ToyTrainingConfig).gradient_accumulation_steps == 16
-    assert "2 instead of 8" in Job.load(job.file).notes["processes"]
+    created = Job.create(allowed, {}, out)
+    config, job = launch.fit(created, allowed, 3)
+    launch.prepare(job, config).write()
+    job = Job.load(job.file)
+    assert job.settings(ToyTrainingConfig).gradient_accumulation_steps == 16
+    job.finish({})
+    created.collect(out)
+    assert "2 instead of 8" in out.notes["processes"]
+
+
+def test_nodes_share_the_processes_evenly():
+    config = ToyTrainingConfig(num_processes=8, gradient_accumulation_steps=3, fewer_gpus="accumulate")
+    assert fit_to_gpus(config, 8, nodes=2) == config
+    with pytest.raises(ConfigError, match="which 3 nodes cannot share evenly"):
+        fit_to_gpus(config, 24, nodes=3)
+    fitted = fit_to_gpus(config, 7, nodes=2)
+    assert (fitted.num_processes, fitted.gradient_accumulation_steps) == (6, 4)
 
 
 @given(st.integers(1, 64), st.integers(1, 64), st.integers(1, 64))

@@ -31,7 +31,7 @@ from tests.toy_training.worker import toy_trainer
 
 
 def new_job(where, config) -> Job:
-    return prepare(Job.create(config, {}, StageOutput(where / "output", where / "scratch")), config)[1]
+    return prepare(Job.create(config, {}, StageOutput(where / "output", where / "scratch")), config)
 
 
 def train(where, **values):

@@ -1,0 +1,233 @@
+"""Stays with a TrainJob to its end: a watch that outlives disconnects, and a look at the pods now and then."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from kubernetes.client import ApiException
+
+from pathoflow.cluster.api import explain
+from pathoflow.cluster.diagnosis import (
+    Obstacle,
+    condition,
+    failure,
+    obstacle,
+    past_deadline,
+    progress,
+    running_on,
+    started_at,
+    title,
+)
+from pathoflow.cluster.patience import CANNOT_ANSWER, Patience
+from pathoflow.cluster.redaction import without_secrets
+from pathoflow.cluster.trainjob import ATTEMPT_ANNOTATION, TrainJobRequest, failure_file
+from pathoflow.cluster.trainjobs import Object, TrainJobs
+from pathoflow.errors import ClusterError, PathoflowError, Preempted
+
+# How long one watch takes before pods are looked at: short while they start, and few requests afterwards.
+_STARTING_S, _RUNNING_S = 8, 15
+_SHORTEST_S = 1.0
+_GONE = 410
+_AWAY_S = 900.0
+_DELETE_S = 15.0
+_PROGRESS_S = 60.0
+_LAST_LINES = 30
+_DEADLINE_SLACK_S = 60.0
+
+
+class Following:
+    """One TrainJob that is watched.
+
+    Args:
+        trainjobs: Where it is.
+        trainjob: The TrainJob.
+        request: What was asked of the cluster.
+        folder: The job's folder on the volume that all pods share.
+        report: Where the stage's progress stands.
+        patience: Waits for the server.
+        say: Tells the user one line.
+    """
+
+    def __init__(
+        self,
+        trainjobs: TrainJobs,
+        trainjob: Object,
+        request: TrainJobRequest,
+        folder: Path,
+        report: Path,
+        patience: Patience,
+        say: Callable[[str], None],
+    ) -> None:
+        self._trainjobs = trainjobs
+        self._trainjob = trainjob
+        self._version: str = trainjob["metadata"]["resourceVersion"]
+        self._request = request
+        self._folder = folder
+        self._report = report
+        self._patience = patience
+        self._say = say
+        self._told: dict[str, str] = {}
+        self._progress_at = time.monotonic()
+        self._obstacle, self._obstacle_since = "", 0.0
+        self._ran: dict[str, str] = {}
+
+    def to_the_end(self) -> None:
+        """Returns once the TrainJob has succeeded.
+
+        Raises:
+            ClusterError: The cluster cannot run it, stays away, or somebody deleted it.
+            Preempted: It was stopped on request, or lost a node.
+            PathoflowError: It failed; the error is that of the node that failed first.
+        """
+        while not self._is_over():
+            try:
+                all_run = self._look()
+                self._relay_progress()
+                self._watch(_RUNNING_S if all_run else _STARTING_S)
+                self._patience.end()
+            except CANNOT_ANSWER as error:
+                self._get_over(error)
+
+    @property
+    def _name(self) -> str:
+        return str(self._trainjob["metadata"]["name"])
+
+    def _is_over(self) -> bool:
+        if condition(self._trainjob, "Complete"):
+            self._say(f"{title(self._trainjob)} succeeded.")
+            return True
+        if condition(self._trainjob, "Failed"):
+            error = self._patience.call(self._failure, f"read the pods of {title(self._trainjob)}", for_s=_AWAY_S)
+            if isinstance(error, Preempted):
+                # The next attempt makes it anew. One that failed for good stays: who asks again gets the same answer.
+                self._delete()
+            raise error
+        return False
+
+    def _watch(self, for_s: int) -> None:
+        """Follows the TrainJob for some seconds, or until it has ended."""
+        began = time.monotonic()
+        for kind, trainjob in self._trainjobs.watch(self._name, self._version, for_s):
+            self._version = trainjob["metadata"]["resourceVersion"]
+            if kind == "BOOKMARK":
+                continue
+            if kind == "DELETED":
+                raise self._deleted()
+            was_suspended, self._trainjob = progress(self._trainjob, ()), trainjob
+            if self._has_ended() or was_suspended != progress(trainjob, ()):
+                return
+        # A server that ends watches at once is not to be asked ten times a second.
+        time.sleep(max(0.0, _SHORTEST_S - (time.monotonic() - began)))
+
+    def _has_ended(self) -> bool:
+        return bool(condition(self._trainjob, "Complete") or condition(self._trainjob, "Failed"))
+
+    def _get_over(self, error: Exception) -> None:
+        """Reads the TrainJob anew where a watch cannot go on, after a pause if the server is away."""
+        while True:
+            if not (isinstance(error, ApiException) and error.status == _GONE):
+                self._patience.pause(error, f"follow {title(self._trainjob)}", _AWAY_S)
+            try:
+                found = self._trainjobs.get(self._name)
+            except CANNOT_ANSWER as another:
+                error = another
+                continue
+            if found is None:
+                raise self._deleted()
+            self._trainjob, self._version = found, found["metadata"]["resourceVersion"]
+            return
+
+    def _look(self) -> bool:
+        """Looks at the pods, tells how far they are, and ends what cannot run; whether all pods run.
+
+        Raises:
+            ClusterError: Something holds the TrainJob up that waiting does not mend.
+            StageError: It has taken too long.
+        """
+        pods = self._trainjobs.pods(self._name)
+        running = running_on(pods)
+        self._ran |= running
+        self._tell("state", f"{title(self._trainjob)} {progress(self._trainjob, pods)}.")
+        started = started_at(self._trainjob)
+        limit_s = self._request.deadline_s
+        if limit_s and started and time.time() - started > limit_s + _DEADLINE_SLACK_S:
+            # Kubeflow Trainer should have ended it.
+            self._delete()
+            raise past_deadline(self._trainjob)
+        if len(running) < self._request.nodes:
+            warnings = self._trainjobs.warnings(self._name) if len(pods) < self._request.nodes else []
+            self._judge(obstacle(self._trainjob, pods, warnings, self._request), pods)
+        return len(running) == self._request.nodes
+
+    def _judge(self, found: Obstacle | None, pods: list[Object]) -> None:
+        """Ends the TrainJob if what holds it up has done so for long enough."""
+        if found is None or found.key != self._obstacle:
+            self._obstacle, self._obstacle_since = found.key if found else "", time.monotonic()
+            return
+        if time.monotonic() - self._obstacle_since < found.patience_s:
+            self._tell("obstacle", f"Waiting for up to {found.patience_s:.0f} s. {found.text}")
+            return
+        if found.key == "unschedulable" and self._is_scaling_up(pods):
+            self._tell("obstacle", f"{title(self._trainjob)} waits for a node that the autoscaler adds.")
+            return
+        self._delete()
+        raise ClusterError(without_secrets(found.text))
+
+    def _is_scaling_up(self, pods: list[Object]) -> bool:
+        pending = [pod["metadata"]["name"] for pod in pods if pod["status"].get("phase") == "Pending"]
+        reasons = {event.get("reason") for pod in pending[:1] for event in self._trainjobs.events(pod)}
+        return "TriggeredScaleUp" in reasons
+
+    def _failure(self) -> PathoflowError:
+        pods = self._trainjobs.pods(self._name)
+        there = {pod["metadata"]["name"] for pod in pods}
+        lost = {pod: node for pod, node in self._ran.items() if pod not in there}
+        return failure(self._trainjob, pods, lost, self._told_by_node(), self._last_lines)
+
+    def _told_by_node(self) -> Object | None:
+        """What the node that failed first left on the shared volume in this attempt."""
+        attempt = self._trainjob["metadata"].get("annotations", {}).get(ATTEMPT_ANNOTATION, "")
+        try:
+            told: Object = json.loads(failure_file(self._folder, attempt).read_bytes())
+        except (OSError, ValueError):
+            return None
+        return told | {"message": without_secrets(told["message"])}
+
+    def _last_lines(self, pod: str) -> str:
+        try:
+            return without_secrets(self._trainjobs.log(pod, _LAST_LINES))
+        except CANNOT_ANSWER as error:
+            return f"(its log cannot be read: {explain(error, f'read the log of pod {pod}')})"
+
+    def _delete(self) -> None:
+        what = f"delete {title(self._trainjob)}"
+        try:
+            self._patience.call(lambda: self._trainjobs.delete(self._name), what, for_s=_DELETE_S)
+        except ClusterError as error:
+            self._say(str(error))
+
+    def _deleted(self) -> ClusterError:
+        return ClusterError(
+            f"{title(self._trainjob)} was deleted by somebody else: by hand, with its workflow, or by the exit handler."
+            " Run the stage again: it continues from the last checkpoint."
+        )
+
+    def _relay_progress(self) -> None:
+        """Tells once a minute how far the training is."""
+        if time.monotonic() - self._progress_at < _PROGRESS_S:
+            return
+        self._progress_at = time.monotonic()
+        with suppress(OSError, ValueError, KeyError):
+            state = json.loads((self._report / "progress.json").read_bytes())
+            shown = ", ".join(f"{name} {value}" for name, value in state["shown"].items())
+            self._tell("progress", f"{state['done']} of {state['total']} {state['unit']} ({shown}).")
+
+    def _tell(self, topic: str, text: str) -> None:
+        """Says what has not just been said on a topic."""
+        if self._told.get(topic) != text:
+            self._told[topic] = text
+            self._say(without_secrets(text))

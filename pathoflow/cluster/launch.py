@@ -1,0 +1,42 @@
+"""What a stage's process tells the launcher beside it. It imports no Kubernetes client: the stage needs none."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pathoflow.cluster.trainjob import TrainJobRequest, Work
+from pathoflow.files import write_atomically
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What the stage's process tells the launcher, in a file.
+
+    Attributes:
+        request: What is asked of the cluster.
+        work: What the pods do.
+        report: Where the stage's progress stands, and where the TrainJob is kept for the record.
+        outcome: Gets the words of an error.
+    """
+
+    request: TrainJobRequest
+    work: Work
+    report: Path
+    outcome: Path
+
+    def write(self, file: Path) -> None:
+        """Writes the launch file."""
+        launch: dict[str, Any] = {"request": self.request.model_dump(), "work": asdict(self.work)}
+        launch |= {"report": self.report, "outcome": self.outcome}
+        write_atomically(file, json.dumps(launch, default=str))
+
+    @classmethod
+    def load(cls, file: Path) -> Launch:
+        """Reads what `write` wrote."""
+        launch = json.loads(file.read_bytes())
+        work = Work(**launch["work"] | {"job_file": Path(launch["work"]["job_file"])})
+        request = TrainJobRequest.model_validate(launch["request"])
+        return cls(request, work, Path(launch["report"]), Path(launch["outcome"]))

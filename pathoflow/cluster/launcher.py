@@ -1,0 +1,228 @@
+"""Starts a TrainJob, or takes up the one that is there, and stays with it to its end.
+
+`python -m pathoflow.cluster.launcher <pid of the stage> <launch file>` is a small process beside the stage's, which
+holds all that a stage imports. It exits with the code of the error whose words it leaves in the outcome file.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import yaml
+from kubernetes.client import ApiException
+
+from pathoflow.cluster.api import connect, explain
+from pathoflow.cluster.following import Following
+from pathoflow.cluster.launch import Launch
+from pathoflow.cluster.patience import Patience
+from pathoflow.cluster.trainjob import GROUP, IDENTITY_ANNOTATION, VERSION, manifest
+from pathoflow.cluster.trainjobs import Object, TrainJobs
+from pathoflow.errors import ClusterError, PathoflowError, Preempted
+from pathoflow.files import write_atomically
+from pathoflow.processes import die_with_parent
+
+TRAINJOB_FILE = "trainjob.yaml"
+_EXISTS, _NOT_FOUND = 409, 404
+_STOP_S = 15.0
+# Beyond the pods' time for a checkpoint.
+_EARLIER_S, _POLL_S = 90.0, 2.0
+
+
+class Stopped(BaseException):
+    """This process was told to stop."""
+
+
+class Launcher:
+    """Sees to one TrainJob.
+
+    Args:
+        launch: What to start.
+        trainjobs: Where.
+        say: Tells the user one line.
+    """
+
+    def __init__(self, launch: Launch, trainjobs: TrainJobs, say: Callable[[str], None]) -> None:
+        self._launch = launch
+        self._trainjobs = trainjobs
+        self._say = say
+        self._patience = Patience(say)
+        self._manifest: Object = {}
+
+    def run(self) -> None:
+        """Returns once the TrainJob has succeeded, see `Following.to_the_end` for the errors."""
+        owner = self._patience.call(self._owner, "read this pod")
+        self._manifest = manifest(self._launch.request, self._launch.work, owner, uuid.uuid4().hex[:12])
+        trainjob = self._create_or_take_up()
+        self._keep(trainjob)
+        Following(
+            self._trainjobs,
+            trainjob,
+            self._launch.request,
+            Path(self._launch.work.job_file).parent,
+            self._launch.report,
+            self._patience,
+            self._say,
+        ).to_the_end()
+
+    def stop(self) -> str:
+        """Deletes the TrainJob, whose pods then write a checkpoint; what became of it, in words."""
+        if not self._manifest:
+            return "Stopped on request before there was a TrainJob."
+        try:
+            self._patience.call(lambda: self._trainjobs.delete(self._name), f"delete {self._title}", for_s=_STOP_S)
+        except ClusterError as error:
+            return f"Stopped on request, but {self._title} goes on. {error} Run the stage again to take it up."
+        return (
+            f"Stopped on request and deleted {self._title}, whose pods have {self._launch.work.grace_s} s to write a "
+            "checkpoint. Run the stage again to continue."
+        )
+
+    @property
+    def _name(self) -> str:
+        return str(self._manifest["metadata"]["name"])
+
+    @property
+    def _title(self) -> str:
+        return f"TrainJob {self._launch.request.namespace}/{self._name}"
+
+    def _create_or_take_up(self) -> Object:
+        deadline = time.monotonic() + self._launch.work.grace_s + _EARLIER_S
+        told = False
+        while True:
+            if made := self._created():
+                self._say(f"Created {self._title} on {self._launch.request.nodes} nodes.")
+                return made
+            found = self._patience.call(lambda: self._trainjobs.get(self._name), f"read {self._title}")
+            if found is None:
+                continue
+            if "deletionTimestamp" not in found["metadata"]:
+                return self._taken_up(found)
+            if time.monotonic() > deadline:
+                raise ClusterError(
+                    f"{self._title} of an earlier attempt was deleted and does not go. Look at its finalizers: "
+                    f"kubectl -n {self._launch.request.namespace} get trainjob {self._name} -o yaml"
+                )
+            if not told:
+                self._say(f"Waiting for the pods of an earlier {self._title} to end.")
+                told = True
+            time.sleep(_POLL_S)
+
+    def _created(self) -> Object | None:
+        """The TrainJob as the API server made it; None if there is one already."""
+        try:
+            made = self._patience.call(
+                lambda: self._trainjobs.create(self._manifest), f"create {self._title}", expected=(_EXISTS, _NOT_FOUND)
+            )
+        except ApiException as error:
+            if error.status == _EXISTS:
+                return None
+            raise self._unknown_kind(error) from error
+        if "runtimePatches" not in made["spec"]:
+            # An API server drops what it does not know, without a word.
+            self._patience.call(lambda: self._trainjobs.delete(self._name), f"delete {self._title}")
+            raise ClusterError(
+                f"{self._title} lost its runtimePatches: the cluster's Kubeflow Trainer is older than 2.2. Upgrade it; "
+                "see `pathoflow doctor`."
+            )
+        return made
+
+    def _unknown_kind(self, error: ApiException) -> ClusterError:
+        explained = explain(error, f"create {self._title}")
+        versions = self._trainjobs.served_versions()
+        if versions and VERSION not in versions:
+            return ClusterError(
+                f"{explained} It serves {GROUP} in {', '.join(versions)}, and this pathoflow speaks {VERSION}: install "
+                "a Kubeflow Trainer that serves it, or a pathoflow for that version."
+            )
+        return explained
+
+    def _taken_up(self, found: Object) -> Object:
+        wanted = self._manifest["metadata"]["annotations"][IDENTITY_ANNOTATION]
+        if found["metadata"].get("annotations", {}).get(IDENTITY_ANNOTATION) != wanted:
+            raise ClusterError(
+                f"{self._title} is there already and is not what this stage wants. Delete it and run the stage again: "
+                f"kubectl -n {self._launch.request.namespace} delete trainjob {self._name}"
+            )
+        self._say(f"Took up {self._title}, which was there.")
+        return found
+
+    def _owner(self) -> Object | None:
+        """A reference to the workflow that this pod belongs to, with which the TrainJob is to go."""
+        pod = os.environ.get("KFP_POD_NAME")
+        if not pod:
+            return None
+        references: list[Object] = []
+        with _ignored(403, _NOT_FOUND):
+            references = self._trainjobs.pod(pod)["metadata"].get("ownerReferences", [])
+        for reference in references:
+            if reference["kind"] == "Workflow":
+                return {name: reference[name] for name in ("apiVersion", "kind", "name", "uid")}
+        self._say(f"No workflow found that pod {pod} belongs to: the TrainJob will not be deleted with it.")
+        return None
+
+    def _keep(self, trainjob: Object) -> None:
+        """Leaves the TrainJob as a file, for the record."""
+        folder = self._launch.report / "attachments"
+        folder.mkdir(parents=True, exist_ok=True)
+        kept = {key: trainjob[key] for key in ("apiVersion", "kind", "metadata", "spec")}
+        kept["metadata"] = {key: value for key, value in kept["metadata"].items() if key != "managedFields"}
+        write_atomically(folder / TRAINJOB_FILE, yaml.safe_dump(kept, sort_keys=False))
+
+
+class _ignored(suppress):  # noqa: N801
+    """Lets refusals with these status codes pass."""
+
+    def __init__(self, *codes: int) -> None:
+        super().__init__(ApiException)
+        self._codes = codes
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> bool:
+        return isinstance(error, ApiException) and error.status in self._codes
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _ask_to_stop(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise Stopped
+
+
+def main(launch: Launch) -> int:
+    """Sees a launch through; the exit code."""
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
+    launch.outcome.unlink(missing_ok=True)
+    launcher: Launcher | None = None
+    try:
+        launcher = Launcher(launch, TrainJobs(connect(), launch.request.namespace), _say)
+        launcher.run()
+    except Stopped:
+        words = launcher.stop() if launcher else "Stopped on request before there was a TrainJob."
+        code = Preempted.exit_code
+        _say(words)
+    except PathoflowError as error:
+        words, code = str(error), error.exit_code
+    else:
+        return 0
+    write_atomically(launch.outcome, words)
+    return code
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _ask_to_stop)
+    exit_code = Preempted.exit_code
+    with suppress(Stopped):
+        die_with_parent(int(sys.argv[1]))
+        exit_code = main(Launch.load(Path(sys.argv[2])))
+    # To take the interpreter apart takes a second, for which the stage would wait.
+    os._exit(exit_code)

@@ -1,0 +1,43 @@
+"""Keeps secrets out of what is quoted from other processes' logs."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+
+_HIDDEN = "[hidden]"
+_SECRET_NAME = re.compile(r"(SECRET|TOKEN|PASSWORD|PASSWD|ACCESS_KEY|API_KEY|CREDENTIAL)", re.IGNORECASE)
+_PATTERNS = (
+    # user:password in an address
+    re.compile(r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"),
+    # What follows a word that announces a secret; a name that only contains it announces none.
+    re.compile(
+        r"(?i)(?:(?<=bearer )|(?<=basic )|"
+        r"(?<=password=)|(?<=token=)|(?<=secret=)|(?<=password: )|(?<=token: )|(?<=secret_access_key=)|"
+        r"(?<=x-amz-signature=)|(?<=secret: ))[^\s,;&'\"]{4,}"
+    ),
+    # Hugging Face, GitHub and AWS tokens, and JSON web tokens, by their looks.
+    re.compile(r"\b(?:hf_[A-Za-z0-9]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|(?:AKIA|ASIA)[A-Z0-9]{16})\b"),
+    re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]+"),
+)
+_SHORTEST = 6
+
+
+def without_secrets(text: str, environment: Mapping[str, str] | None = None) -> str:
+    """The text with whatever is, or looks like, a secret replaced.
+
+    Args:
+        text: Lines of a log.
+        environment: Its variables with secret names hold secrets; default: this process's.
+
+    >>> without_secrets("GET s3://me:pa55word@store failed: opensesame", {"AWS_SECRET_ACCESS_KEY": "opensesame"})
+    'GET s3://[hidden]@store failed: [hidden]'
+    """
+    known = os.environ if environment is None else environment
+    secrets = {value for name, value in known.items() if _SECRET_NAME.search(name) and len(value) >= _SHORTEST}
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, _HIDDEN)
+    for pattern in _PATTERNS:
+        text = pattern.sub(_HIDDEN, text)
+    return text

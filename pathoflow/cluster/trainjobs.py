@@ -1,0 +1,133 @@
+"""TrainJobs, their pods and what is told of them, as the API server has them: plain dictionaries, little memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from kubernetes import client, watch
+
+from pathoflow.cluster.trainjob import GROUP, JOBSET_LABEL, PLURAL, VERSION, WORKER_JOB
+
+_CONNECT_S, _READ_S = 5, 20
+_NOT_FOUND = 404
+
+Object = dict[str, Any]
+
+
+class TrainJobs:
+    """The TrainJobs of one namespace.
+
+    Args:
+        api: The way to the API server.
+        namespace: Where they are.
+    """
+
+    def __init__(self, api: client.ApiClient, namespace: str) -> None:
+        self._api = api
+        self._custom = client.CustomObjectsApi(api)
+        self._core = client.CoreV1Api(api)
+        self._place = (GROUP, VERSION, namespace, PLURAL)
+        self._namespace = namespace
+        self._limits = {"_request_timeout": (_CONNECT_S, _READ_S)}
+
+    def create(self, manifest: Object) -> Object:
+        """Makes a TrainJob and returns what the API server made of it."""
+        made: Object = self._custom.create_namespaced_custom_object(*self._place, manifest, **self._limits)
+        return made
+
+    def get(self, name: str) -> Object | None:
+        """The TrainJob; None if it is not there."""
+        try:
+            found: Object = self._custom.get_namespaced_custom_object(*self._place, name, **self._limits)
+        except client.ApiException as error:
+            if _is_missing(error, name):
+                return None
+            raise
+        return found
+
+    def delete(self, name: str) -> None:
+        """Deletes a TrainJob, which stays until its pods have ended: they may be writing a checkpoint."""
+        try:
+            self._custom.delete_namespaced_custom_object(
+                *self._place, name, body={"propagationPolicy": "Foreground"}, **self._limits
+            )
+        except client.ApiException as error:
+            if not _is_missing(error, name):
+                raise
+
+    def watch(self, name: str, version: str, for_s: int) -> Iterator[tuple[str, Object]]:
+        """What happens to a TrainJob from a resource version on: `MODIFIED`, `DELETED`, `BOOKMARK` and the object.
+
+        Raises:
+            ApiException: With status 410, that the version is too old.
+        """
+        events = watch.Watch().stream(
+            self._custom.list_namespaced_custom_object,
+            *self._place,
+            field_selector=f"metadata.name={name}",
+            resource_version=version,
+            allow_watch_bookmarks=True,
+            timeout_seconds=for_s,
+            # A connection that is dead without a word is noticed soon after the watch should have ended.
+            _request_timeout=(_CONNECT_S, for_s + _CONNECT_S),
+        )
+        for event in events:
+            yield event["type"], event["raw_object"]
+
+    def pods(self, name: str) -> list[Object]:
+        """The pods of a TrainJob."""
+        answer = self._core.list_namespaced_pod(
+            self._namespace, label_selector=f"{JOBSET_LABEL}={name}", _preload_content=False, **self._limits
+        )
+        return list(json.loads(answer.data)["items"])
+
+    def warnings(self, name: str) -> list[Object]:
+        """The warnings about a TrainJob, its JobSet, which bears its name, and the Job of its workers."""
+        return [
+            event
+            for involved in (name, f"{name}-{WORKER_JOB}-0")
+            for event in self.events(involved)
+            if event.get("type") == "Warning"
+        ]
+
+    def events(self, involved: str) -> list[Object]:
+        """What is told of the objects of a name."""
+        answer = self._core.list_namespaced_event(
+            self._namespace, field_selector=f"involvedObject.name={involved}", _preload_content=False, **self._limits
+        )
+        return list(json.loads(answer.data)["items"])
+
+    def log(self, pod: str, lines: int) -> str:
+        """The last lines that a pod's worker printed."""
+        answer = self._core.read_namespaced_pod_log(
+            pod, self._namespace, container=WORKER_JOB, tail_lines=lines, _preload_content=False, **self._limits
+        )
+        return str(answer.data.decode(errors="replace"))
+
+    def pod(self, name: str) -> Object:
+        """A pod of the namespace."""
+        answer = self._core.read_namespaced_pod(name, self._namespace, _preload_content=False, **self._limits)
+        found: Object = json.loads(answer.data)
+        return found
+
+    def served_versions(self) -> list[str]:
+        """The versions of Kubeflow Trainer's API that the cluster serves; empty where it is not installed."""
+        try:
+            group = client.ApisApi(self._api).api_client.call_api(
+                f"/apis/{GROUP}",
+                "GET",
+                auth_settings=["BearerToken"],
+                response_type="object",
+                _return_http_data_only=True,
+                **self._limits,
+            )
+        except client.ApiException:
+            return []
+        return [version["version"] for version in group["versions"]]
+
+
+def _is_missing(error: client.ApiException, name: str) -> bool:
+    """Whether an object is missing, not the kind."""
+    return error.status == _NOT_FOUND and name in str(error.body)

@@ -63,11 +63,13 @@ def what_graphic(pixels: Pixels, ink: Mask, page_width: int) -> str:
         return "logo" if small else "decoration" if oblong else "line_art"
     panels = flat <= _MAX_FLAT_PANELS and filled_between_gutters(ink) >= _MAX_GRAPHIC_INK
     like_photograph = flat <= _MIN_FLAT_GRAPHIC or filled >= _MAX_GRAPHIC_INK or panels
-    if filled < _MAX_GRAPHIC_INK and not panels:
+    if filled < _MAX_GRAPHIC_INK:
         tones = ink_tones(pixels, ink)
-        sharp = filled < _MIN_LOOSE_INK and _sharpness(_scatter(pixels)) > _SHARP_SCATTER
-        filled_in = filled_in or sharp or tones > _MAX_INK_TONES
-        like_photograph = like_photograph or (filled >= _MIN_LOOSE_INK and tones < _FEW_INK_TONES)
+        loose, few_tones = filled < _MIN_LOOSE_INK, tones >= _FEW_INK_TONES
+        sharp = _sharpness(_scatter(pixels)) > _SHARP_SCATTER
+        # Boxes of one colour each lie beside each other as panels do, but their outlines and words are sharp.
+        filled_in = filled_in or (sharp and few_tones) or (not panels and ((sharp and loose) or tones > _MAX_INK_TONES))
+        like_photograph = like_photograph or not (loose or few_tones)
     if filled >= _MIN_PHOTOGRAPH_INK and like_photograph and not filled_in:
         return ""
     return _what_drawing(pixels, small=small and flat > _MIN_FLAT_GRAPHIC)

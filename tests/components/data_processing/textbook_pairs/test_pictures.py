@@ -195,6 +195,18 @@ def test_boxes_filled_with_one_colour_are_drawn() -> None:
     assert what_graphic(ornament, _ink(ornament), 840) == "decoration"
 
 
+def test_boxes_of_a_diagram_with_words_in_them_are_no_panels() -> None:
+    diagram = np.full((270, 514, 3), (250, 248, 244), dtype=np.uint8)
+    colours = ((248, 200, 200), (214, 240, 208), (200, 225, 248))
+    for number in range(6):
+        x, y = number % 3 * 184, number // 3 * 147
+        cv2.rectangle(diagram, (x, y), (x + 145, y + 122), colours[number % 3], cv2.FILLED)
+        cv2.rectangle(diagram, (x, y), (x + 145, y + 122), (40, 40, 40), 2)
+        for line in range(4):
+            cv2.putText(diagram, "Morphology of it", (x + 8, y + 24 + 26 * line), 0, 0.42, (40, 40, 40), 1, cv2.LINE_AA)
+    assert what_graphic(diagram, _ink(diagram), 840) in ("chart", "line_art")
+
+
 def test_only_a_page_with_something_thick_or_drawn_may_hold_pictures() -> None:
     prose = Sheet()
     prose.text(150, 150, FILLER * 30)

@@ -80,12 +80,10 @@ _REMEDIES: dict[int, tuple[tuple[str, str], ...]] = {
         ("", "The account lacks the permission: apply the Role in manifests/base, or check the service account."),
     ),
     404: (
-        (
-            "not find the requested resource",
-            "The cluster lacks this API: install the operator; see `pathoflow doctor`.",
-        ),
-        ("namespaces", "Is it the right cluster, and is the namespace that of the overlay's parameters?"),
-        ("", ""),
+        ('namespaces "', "Is it the right cluster, and is the namespace that of the overlay's parameters?"),
+        # An object that is not there bears its name; what is said of a kind that is unknown varies.
+        ('" not found', ""),
+        ("", "The cluster lacks this API: install the operator; see `pathoflow doctor`."),
     ),
     422: (("", "The API server's version may differ from the one this was written for; see `pathoflow doctor`."),),
 }

@@ -208,7 +208,7 @@ def test_a_cluster_without_kubeflow_trainer(site):
     error = launched.error()
     assert type(error) is ClusterError
     assert str(error) == (
-        f"Could not create {launched.title}: 404 page not found (404 Not Found). The cluster lacks this API: install the "
+        f"Could not create {launched.title}: Not Found (404 Not Found). The cluster lacks this API: install the "
         "operator; see `pathoflow doctor`."
     )
 

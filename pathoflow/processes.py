@@ -28,6 +28,12 @@ def ask_to_stop(signal_number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def stop_if_asked() -> None:
+    """Raises the `KeyboardInterrupt` of `ask_to_stop` again, if it was dropped."""
+    if STOP_REQUESTED.is_set():
+        raise KeyboardInterrupt
+
+
 def die_with_parent(parent: int | None = None) -> None:
     """Asks the Linux kernel to kill this process when its parent dies, so that a killed run leaves nothing behind.
 

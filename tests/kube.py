@@ -11,7 +11,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -55,13 +55,24 @@ class new_namespace:  # noqa: N801
 
     def __enter__(self) -> str:
         self._core.create_namespace({"metadata": {"name": self.name}})
-        # No pod can be created before its account is there.
-        wait_until(lambda: self._core.list_namespaced_service_account(self.name).items, 30)
+        wait_until(self._takes_pods, 30)
         return self.name
 
     def __exit__(self, *_: object) -> None:
         with suppress(client.ApiException):
             self._core.delete_namespace(self.name)
+
+    def _takes_pods(self) -> bool:
+        """No pod can be created before its account is there and, in older clusters, has a token."""
+        body = {"metadata": {"name": "pod"}, "spec": {"containers": [{"name": "main", "image": "x"}]}}
+        try:
+            self._core.create_namespaced_pod(self.name, body, dry_run="All")
+        except client.ApiException:
+            return False
+        return True
+
+
+ANYTHING = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 
 
 @pytest.fixture(scope="session")
@@ -70,20 +81,46 @@ def trainer_crds(api: client.ApiClient) -> None:
     install_trainer_crds(api)
 
 
-def install_trainer_crds(api: client.ApiClient) -> None:
-    """Makes the kinds TrainJob and TrainingRuntime known to a cluster that lacks them."""
+def install_trainer_crds(api: client.ApiClient, version: str = VERSION, spec: dict[str, Any] | None = None) -> None:
+    """Makes the kinds TrainJob and TrainingRuntime known to a cluster that lacks them.
+
+    Args:
+        api: A client that may do everything.
+        version: In which version.
+        spec: The schema of their specs; None for any fields.
+    """
     extensions = client.ApiextensionsV1Api(api)
-    for kind, plural in (("TrainJob", PLURAL), ("TrainingRuntime", "trainingruntimes")):
+    for kind, plural in _KINDS.items():
         with suppress_conflict():
-            extensions.create_custom_resource_definition(_definition(kind, plural))
-        wait_until(lambda plural=plural: _is_served(api, plural), 30)
+            extensions.create_custom_resource_definition(_definition(kind, plural, version, spec or ANYTHING))
+        wait_until(lambda plural=plural: _is_served(api, version, plural), 30)
 
 
-def _definition(kind: str, plural: str) -> dict[str, Any]:
-    anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    schema = {"type": "object", "properties": {"spec": anything, "status": anything}}
-    version = {
-        "name": VERSION,
+@contextmanager
+def trainer_crds_of(api: client.ApiClient, **what: Any) -> Iterator[None]:
+    """The same for the length of a `with` block, on a cluster of the test's own."""
+    version = what.get("version", VERSION)
+    install_trainer_crds(api, **what)
+    try:
+        yield
+    finally:
+        custom = client.CustomObjectsApi(api)
+        for left in custom.list_cluster_custom_object(GROUP, version, PLURAL)["items"]:
+            # Nobody else there lets go of what was deleted.
+            place = (left["metadata"]["namespace"], PLURAL, left["metadata"]["name"])
+            custom.patch_namespaced_custom_object(GROUP, version, *place, {"metadata": {"finalizers": None}})
+        for plural in _KINDS.values():
+            client.ApiextensionsV1Api(api).delete_custom_resource_definition(f"{plural}.{GROUP}")
+            wait_until(lambda plural=plural: not _is_served(api, version, plural), 30)
+
+
+_KINDS = {"TrainJob": PLURAL, "TrainingRuntime": "trainingruntimes"}
+
+
+def _definition(kind: str, plural: str, version: str, spec: dict[str, Any]) -> dict[str, Any]:
+    schema = {"type": "object", "properties": {"spec": spec, "status": ANYTHING}}
+    served = {
+        "name": version,
         "served": True,
         "storage": True,
         "schema": {"openAPIV3Schema": schema},
@@ -94,13 +131,13 @@ def _definition(kind: str, plural: str) -> dict[str, Any]:
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
         "metadata": {"name": f"{plural}.{GROUP}"},
-        "spec": {"group": GROUP, "names": names, "scope": "Namespaced", "versions": [version]},
+        "spec": {"group": GROUP, "names": names, "scope": "Namespaced", "versions": [served]},
     }
 
 
-def _is_served(api: client.ApiClient, plural: str) -> bool:
+def _is_served(api: client.ApiClient, version: str, plural: str) -> bool:
     try:
-        client.CustomObjectsApi(api).list_cluster_custom_object(GROUP, VERSION, plural, limit=1)
+        client.CustomObjectsApi(api).list_cluster_custom_object(GROUP, version, plural, limit=1)
     except client.ApiException:
         return False
     return True
@@ -114,6 +151,13 @@ class suppress_conflict(suppress):  # noqa: N801
 
     def __exit__(self, kind: type | None, error: Any, trace: Any) -> bool:
         return error is not None and getattr(error, "status", None) == 409
+
+
+def token_of(api: client.ApiClient, namespace: str, account: str) -> str:
+    """A token of a service account, bound to it and short-lived as those in its pods."""
+    request = {"spec": {"audiences": ["https://kubernetes.default.svc"], "expirationSeconds": 600}}
+    made = client.CoreV1Api(api).create_namespaced_service_account_token(account, namespace, request)
+    return str(made.status.token)
 
 
 def wait_until(condition: Callable[[], Any], timeout_s: float = 30.0, interval_s: float = 0.05) -> Any:
@@ -184,10 +228,20 @@ class Trainer:
                 return None
             raise
 
+    def is_deleted(self, name: str) -> bool:
+        """Whether a TrainJob is gone, or goes when its pods have ended."""
+        found = self.get(name)
+        return found is None or "deletionTimestamp" in found["metadata"]
+
     def wait_for(self, name: str, timeout_s: float = 60.0) -> dict[str, Any]:
         """The TrainJob of that name, once it is there."""
         found: dict[str, Any] = wait_until(lambda: self.get(name), timeout_s)
         return found
+
+    @staticmethod
+    def selector(name: str) -> str:
+        """Selects the pods of a TrainJob."""
+        return f"{JOBSET_LABEL}={name}"
 
     def make_pods(self, name: str, **pod_spec: Any) -> list[str]:
         """Makes a TrainJob's pods, as Pending; no scheduler looks at them unless `schedulerName` says so."""
@@ -226,6 +280,11 @@ class Trainer:
         """Writes a pod's status."""
         self.core.patch_namespaced_pod_status(name, self.namespace, {"status": status})
 
+    def hold(self, pod: str, reason: str, message: str) -> None:
+        """Says why a pod's container does not start."""
+        waiting = {"waiting": {"reason": reason, "message": message}}
+        self.set_pod(pod, phase="Pending", containerStatuses=[_container(waiting)])
+
     def run_pods(self, pods: list[str]) -> None:
         """Says that pods run."""
         for pod in pods:
@@ -236,13 +295,15 @@ class Trainer:
                 containerStatuses=[_container({"running": {"startedAt": _now()}})],
             )
 
-    def end_pod(self, pod: str, exit_code: int, reason: str = "Error", **status: Any) -> None:
-        """Says that a pod's container ended."""
-        ended = {"exitCode": exit_code, "reason": reason, "startedAt": _now(), "finishedAt": _now()}
+    def end_pod(self, pod: str, exit_code: int, reason: str = "Error", message: str = "") -> None:
+        """Says that a pod's container ended, with a message as its last words."""
+        ended = {"exitCode": exit_code, "reason": reason, "startedAt": _now(), "finishedAt": _now(), "message": message}
         phase = "Succeeded" if exit_code == 0 else "Failed"
-        self.set_pod(pod, phase=phase, containerStatuses=[_container({"terminated": ended})], **status)
+        self.set_pod(pod, phase=phase, containerStatuses=[_container({"terminated": ended})])
 
-    def set_condition(self, name: str, kind: str, reason: str, message: str = "", status: str = "True") -> float:
+    def set_condition(
+        self, name: str, kind: str, reason: str, message: str = "", status: str = "True", since: str = ""
+    ) -> float:
         """Writes a condition of a TrainJob.
 
         Returns:
@@ -253,29 +314,54 @@ class Trainer:
             "status": status,
             "reason": reason,
             "message": message,
-            "lastTransitionTime": _now(),
+            "lastTransitionTime": since or _now(),
         }
         body = {"status": {"conditions": [condition]}}
         self.custom.patch_namespaced_custom_object_status(GROUP, VERSION, self.namespace, PLURAL, name, body)
         return time.time()
 
+    def warn(self, kind: str, name: str, reason: str, message: str, at: str = "") -> None:
+        """Tells of something that happened to an object."""
+        event = {
+            "metadata": {"generateName": "test-"},
+            "involvedObject": {"kind": kind, "name": name, "namespace": self.namespace},
+            "type": "Warning",
+            "reason": reason,
+            "message": message,
+            "firstTimestamp": at or _now(),
+            "lastTimestamp": at or _now(),
+        }
+        self.core.create_namespaced_event(self.namespace, event)
+
     def complete(self, name: str) -> float:
         """Says that a TrainJob has succeeded, as `set_condition` does."""
         return self.set_condition(name, "Complete", "AllJobsCompleted", "jobset completed successfully")
 
-    def fail(self, name: str, message: str = "jobset failed due to one or more job failures") -> float:
+    def fail(
+        self, name: str, reason: str = "FailedJobs", message: str = "jobset failed due to one or more job failures"
+    ) -> float:
         """Says that a TrainJob has failed, as `set_condition` does."""
-        return self.set_condition(name, "Failed", "FailedJobs", message)
+        return self.set_condition(name, "Failed", reason, message)
 
-    def delete(self, name: str) -> None:
+    def patch(self, name: str, change: dict[str, Any]) -> None:
+        """Changes a TrainJob by a merge patch."""
+        self.custom.patch_namespaced_custom_object(GROUP, VERSION, self.namespace, PLURAL, name, change)
+
+    def suspend(self, name: str, *, suspended: bool = True) -> None:
+        """Says that a TrainJob must have no pods, or may have them again, as Kueue does."""
+        self.patch(name, {"spec": {"suspend": suspended}})
+        if not suspended:
+            self.set_condition(name, "Suspended", "Resumed", "TrainJob is resumed", "False")
+
+    def delete(self, name: str, **options: Any) -> None:
         """Deletes a TrainJob, as somebody with kubectl would."""
-        self.custom.delete_namespaced_custom_object(GROUP, VERSION, self.namespace, PLURAL, name)
+        self.custom.delete_namespaced_custom_object(GROUP, VERSION, self.namespace, PLURAL, name, **options)
 
 
 def _container(state: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": WORKER_JOB,
-        "image": "image",
+        "image": "train",
         "imageID": "",
         "ready": "running" in state,
         "restartCount": 0,

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from pathoflow.cluster.redaction import without_secrets
 from pathoflow.cluster.trainjob import QUEUE_LABEL, TrainJobRequest
 from pathoflow.errors import ClusterError, PathoflowError, Preempted, StageError, error_of
 
 Object = dict[str, Any]
 
 _CONTINUES = "Run the stage again: it continues from the last checkpoint."
-_STOPPED_BY_SIGTERM = 128 + signal.SIGTERM
+_UNREACHABLE = "the pod is not ready although its container runs, as when its node does not answer"
+_RESUMABLE = frozenset({Preempted.exit_code, 128 + signal.SIGTERM})
 _OUT_OF_MEMORY = "OOMKilled"
 # Reasons in a pod's own status with which it goes although its work was in order.
 _DISRUPTIONS = frozenset({"Evicted", "NodeLost", "NodeShutdown", "Shutdown", "Terminated", "Preempting"})
@@ -24,6 +24,8 @@ _CONTAINER_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerEr
 # Kubelet, the garbage collector of pods and the registry get that long to get over it.
 _SHORT_S = 20.0
 _NO_POD_S = 45.0
+# Kubernetes itself gives a node that does not answer 40 s before it says so.
+_NODE_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -34,11 +36,13 @@ class Obstacle:
         key: The same while the same thing holds it up.
         patience_s: From then on it is an error.
         text: For the user: the object, the reason and the remedy.
+        error: What it is then.
     """
 
     key: str
     patience_s: float
     text: str
+    error: type[PathoflowError] = ClusterError
 
 
 def title(trainjob: Object) -> str:
@@ -88,12 +92,15 @@ def obstacle(
         return None
     where = title(trainjob)
     for pod in pods:
-        if found := _container_obstacle(pod, where) or _scheduling_obstacle(pod, where, request):
+        if found := (
+            _container_obstacle(pod, where) or _scheduling_obstacle(pod, where, request) or _node_obstacle(pod, where)
+        ):
             return found
     if len(pods) >= request.nodes:
         return None
     for warning in warnings:
-        if found := _creation_obstacle(warning, where):
+        # Events outlive what they tell of, and an earlier TrainJob may have had the same name.
+        if _seen_at(warning) >= (started_at(trainjob) or 0) and (found := _creation_obstacle(warning, where)):
             return found
     if pods or QUEUE_LABEL in trainjob["metadata"].get("labels", {}):
         return None
@@ -141,6 +148,12 @@ def _scheduling_obstacle(pod: Object, where: str, request: TrainJobRequest) -> O
     return None
 
 
+def _node_obstacle(pod: Object, where: str) -> Obstacle | None:
+    if not _is_unreachable(pod):
+        return None
+    return Obstacle(f"node {_name(pod)}", _NODE_S, _lost(where, pod, _UNREACHABLE), Preempted)
+
+
 def _creation_obstacle(warning: Object, where: str) -> Obstacle | None:
     reason, message = warning.get("reason", ""), warning.get("message", "")
     involved = warning.get("involvedObject", {})
@@ -159,6 +172,7 @@ def failure(
     trainjob: Object,
     pods: Sequence[Object],
     lost: Mapping[str, str],
+    gone: Mapping[str, str],
     told: Object | None,
     last_lines: Callable[[str], str],
 ) -> PathoflowError:
@@ -167,7 +181,8 @@ def failure(
     Args:
         trainjob: A TrainJob that has failed.
         pods: Those of its pods that are left.
-        lost: Nodes of the pods that ran and are gone without having ended, by the pods' names.
+        lost: Nodes of the pods that were gone before the TrainJob failed, by the pods' names.
+        gone: Nodes of all pods that ran and are gone: when one fails, those of the others are taken away.
         told: What the node that failed first left on the shared volume.
         last_lines: The last lines of a pod's log.
     """
@@ -178,15 +193,18 @@ def failure(
         return past_deadline(trainjob)
     if reason == "TrainingRuntimeNotSupported":
         return ClusterError(f"{where} failed: {message}. Apply manifests/components/trainjobs.")
-    if found := _out_of_memory(where, pods) or _disrupted(where, pods):
+    if found := _out_of_memory(where, pods) or _disrupted(where, pods) or _gone(where, lost):
         return found
     # The pod of which words were left was the first; of the others, that which ended first.
-    ended = sorted((pod for pod in pods if _exit_code(pod)), key=lambda pod: (not _told_of(pod, told), _ended_at(pod)))
+    ended = sorted(
+        (pod for pod in pods if _exit_code(pod)),
+        key=lambda pod: (not _told_of(pod, told), _ended_at(pod), _exit_code(pod) in _RESUMABLE),
+    )
     if ended:
         return _ended_badly(where, ended[0], told, last_lines)
     return (
-        _gone(where, lost)
-        or (told and _as_told(f"{where} failed", told))
+        (told and _as_told(f"{where} failed", told))
+        or _gone(where, gone)
         or StageError(f"{where} failed: {reason}: {message}. Its pods are gone; the cluster's events may tell more.")
     )
 
@@ -204,7 +222,7 @@ def _out_of_memory(where: str, pods: Sequence[Object]) -> PathoflowError | None:
 def _disrupted(where: str, pods: Sequence[Object]) -> PathoflowError | None:
     for pod in pods:
         if disruption := _disruption(pod):
-            return Preempted(f"{where} lost pod {_name(pod)}{_on_node(pod)}: {disruption}. {_CONTINUES}")
+            return Preempted(_lost(where, pod, disruption))
     return None
 
 
@@ -228,7 +246,7 @@ def past_deadline(trainjob: Object) -> PathoflowError:
 
 def _ended_badly(where: str, pod: Object, told: Object | None, last_lines: Callable[[str], str]) -> PathoflowError:
     code = _exit_code(pod)
-    if code in (Preempted.exit_code, _STOPPED_BY_SIGTERM):
+    if code in _RESUMABLE:
         return Preempted(f"{where} was stopped on request, in pod {_name(pod)}{_on_node(pod)}. {_CONTINUES}")
     beginning = f"{where} failed in pod {_name(pod)}{_on_node(pod)}"
     if told is not None and _told_of(pod, told):
@@ -236,7 +254,7 @@ def _ended_badly(where: str, pod: Object, told: Object | None, last_lines: Calla
     for ended in _endings(pod):
         # A worker pod leaves its last words there, which need no kubelet to be read.
         if message := ended.get("message"):
-            return error_of(code, f"{beginning}: {without_secrets(message)}")
+            return error_of(code, f"{beginning}: {message}")
     words = last_lines(_name(pod)).strip() or "(nothing)"
     return error_of(code, f"{beginning}, which ended with exit code {code}{_signal(code)}. Its last lines:\n{words}")
 
@@ -260,12 +278,26 @@ def started_at(trainjob: Object) -> float | None:
         for found in trainjob.get("status", {}).get("conditions", ())
         if (found["type"], found["status"]) == ("Suspended", "False")
     ]
-    return datetime.fromisoformat([trainjob["metadata"]["creationTimestamp"], *resumed][-1]).timestamp()
+    return _seconds([trainjob["metadata"]["creationTimestamp"], *resumed][-1])
 
 
 def running_on(pods: Sequence[Object]) -> dict[str, str]:
     """The nodes of the pods that run, by the pods' names."""
-    return {_name(pod): pod["spec"].get("nodeName", "?") for pod in pods if _phase(pod) == "Running"}
+    running = (pod for pod in pods if _phase(pod) == "Running" and not _is_unreachable(pod))
+    return {_name(pod): pod["spec"].get("nodeName", "?") for pod in running}
+
+
+def has_ended(pod: Object) -> bool:
+    """Whether a pod, or its container, has come to an end."""
+    return _phase(pod) in ("Succeeded", "Failed") or any(_endings(pod))
+
+
+def _is_unreachable(pod: Object) -> bool:
+    """Whether the cluster no longer hears of a pod that runs. Nothing else makes a pod without probes unready."""
+    conditions = pod.get("status", {}).get("conditions", ())
+    unready = any((found["type"], found["status"]) == ("Ready", "False") for found in conditions)
+    runs = any("running" in container.get("state", {}) for container in _containers(pod))
+    return unready and runs and _phase(pod) == "Running" and "deletionTimestamp" not in pod["metadata"]
 
 
 def _disruption(pod: Object) -> str | None:
@@ -273,9 +305,22 @@ def _disruption(pod: Object) -> str | None:
     for found in status.get("conditions", ()):
         if found["type"] == "DisruptionTarget" and found["status"] == "True":
             return f"{found.get('reason', 'disrupted')}: {found.get('message', '')}".rstrip(": .")
+    if _is_unreachable(pod):
+        return _UNREACHABLE
     if status.get("reason") in _DISRUPTIONS:
         return f"{status['reason']}: {status.get('message', '')}".rstrip(": .")
     return None
+
+
+def _seen_at(event: Object) -> float:
+    """When an event was last seen, in seconds since the epoch."""
+    series = event.get("series") or {}
+    told = (event.get("lastTimestamp"), series.get("lastObservedTime"), event.get("eventTime"))
+    return _seconds(next(filter(None, told), event["metadata"]["creationTimestamp"]))
+
+
+def _seconds(timestamp: str) -> float:
+    return datetime.fromisoformat(timestamp).timestamp()
 
 
 def _endings(pod: Object) -> Iterator[Object]:
@@ -299,6 +344,10 @@ def _ended_at(pod: Object) -> str:
 def _containers(pod: Object) -> list[Object]:
     status = pod.get("status", {})
     return [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+
+
+def _lost(where: str, pod: Object, why: str) -> str:
+    return f"{where} lost pod {_name(pod)}{_on_node(pod)}: {why}. {_CONTINUES}"
 
 
 def _on_node(pod: Object) -> str:

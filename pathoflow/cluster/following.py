@@ -9,12 +9,15 @@ from contextlib import suppress
 from pathlib import Path
 
 from kubernetes.client import ApiException
+from urllib3.exceptions import ProtocolError, ReadTimeoutError
 
 from pathoflow.cluster.api import explain
 from pathoflow.cluster.diagnosis import (
     Obstacle,
     condition,
     failure,
+    has_ended,
+    is_suspended,
     obstacle,
     past_deadline,
     progress,
@@ -23,14 +26,15 @@ from pathoflow.cluster.diagnosis import (
     title,
 )
 from pathoflow.cluster.patience import CANNOT_ANSWER, Patience
-from pathoflow.cluster.redaction import without_secrets
 from pathoflow.cluster.trainjob import ATTEMPT_ANNOTATION, TrainJobRequest, failure_file
 from pathoflow.cluster.trainjobs import Object, TrainJobs
 from pathoflow.errors import ClusterError, PathoflowError, Preempted
+from pathoflow.processes import stop_if_asked
 
-# How long one watch takes before pods are looked at: short while they start, and few requests afterwards.
-_STARTING_S, _RUNNING_S = 8, 15
-_SHORTEST_S = 1.0
+# How often pods are looked at, by at most four requests.
+_LOOK_S = 6.0
+# A server that ends watches at once, or never remembers enough for one, is not to be asked ten times a second.
+_SHORTEST_S = 2.0
 _GONE = 410
 _AWAY_S = 900.0
 _DELETE_S = 15.0
@@ -64,16 +68,20 @@ class Following:
     ) -> None:
         self._trainjobs = trainjobs
         self._trainjob = trainjob
-        self._version: str = trainjob["metadata"]["resourceVersion"]
+        # From where a watch goes on; empty where the TrainJob must be read anew first.
+        self._version = ""
         self._request = request
         self._folder = folder
         self._report = report
         self._patience = patience
         self._say = say
         self._told: dict[str, str] = {}
+        self._watch_at = self._look_at = 0.0
         self._progress_at = time.monotonic()
         self._obstacle, self._obstacle_since = "", 0.0
+        # The nodes of pods that ran, and of those of them that were gone while the TrainJob was in order.
         self._ran: dict[str, str] = {}
+        self._lost: dict[str, str] = {}
 
     def to_the_end(self) -> None:
         """Returns once the TrainJob has succeeded.
@@ -82,15 +90,18 @@ class Following:
             ClusterError: The cluster cannot run it, stays away, or somebody deleted it.
             Preempted: It was stopped on request, or lost a node.
             PathoflowError: It failed; the error is that of the node that failed first.
+            KeyboardInterrupt: This process was told to stop.
         """
         while not self._is_over():
+            stop_if_asked()
             try:
-                all_run = self._look()
-                self._relay_progress()
-                self._watch(_RUNNING_S if all_run else _STARTING_S)
+                self._follow()
                 self._patience.end()
             except CANNOT_ANSWER as error:
-                self._get_over(error)
+                if isinstance(error, ApiException) and error.status == _GONE:
+                    self._version = ""
+                else:
+                    self._patience.pause(error, f"follow {title(self._trainjob)}", _AWAY_S)
 
     @property
     def _name(self) -> str:
@@ -106,51 +117,60 @@ class Following:
                 # The next attempt makes it anew. One that failed for good stays: who asks again gets the same answer.
                 self._delete()
             raise error
+        if "deletionTimestamp" in self._trainjob["metadata"]:
+            raise self._deleted()
         return False
 
-    def _watch(self, for_s: int) -> None:
-        """Follows the TrainJob for some seconds, or until it has ended."""
-        began = time.monotonic()
-        for kind, trainjob in self._trainjobs.watch(self._name, self._version, for_s):
-            self._version = trainjob["metadata"]["resourceVersion"]
-            if kind == "BOOKMARK":
-                continue
-            if kind == "DELETED":
+    def _follow(self) -> None:
+        """Watches the TrainJob until it has ended or its pods are to be looked at."""
+        time.sleep(max(0.0, self._watch_at - time.monotonic()))
+        self._watch_at = time.monotonic() + _SHORTEST_S
+        if not self._version:
+            found, version = self._trainjobs.find(self._name)
+            if found is None or found["metadata"]["uid"] != self._trainjob["metadata"]["uid"]:
                 raise self._deleted()
-            was_suspended, self._trainjob = progress(self._trainjob, ()), trainjob
-            if self._has_ended() or was_suspended != progress(trainjob, ()):
+            self._trainjob, self._version = found, version
+            if self._needs_no_watch():
                 return
-        # A server that ends watches at once is not to be asked ten times a second.
-        time.sleep(max(0.0, _SHORTEST_S - (time.monotonic() - began)))
+        if time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + _LOOK_S
+            self._look()
+        self._relay_progress()
+        self._watch(max(1, round(self._look_at - time.monotonic())))
 
-    def _has_ended(self) -> bool:
-        return bool(condition(self._trainjob, "Complete") or condition(self._trainjob, "Failed"))
-
-    def _get_over(self, error: Exception) -> None:
-        """Reads the TrainJob anew where a watch cannot go on, after a pause if the server is away."""
-        while True:
-            if not (isinstance(error, ApiException) and error.status == _GONE):
-                self._patience.pause(error, f"follow {title(self._trainjob)}", _AWAY_S)
-            try:
-                found = self._trainjobs.get(self._name)
-            except CANNOT_ANSWER as another:
-                error = another
-                continue
-            if found is None:
-                raise self._deleted()
-            self._trainjob, self._version = found, found["metadata"]["resourceVersion"]
+    def _watch(self, for_s: int) -> None:
+        """Follows the TrainJob for some seconds, until it has ended, or until the connection breaks."""
+        try:
+            for kind, trainjob in self._trainjobs.watch(self._name, self._version, for_s):
+                self._version = trainjob["metadata"]["resourceVersion"]
+                if kind == "BOOKMARK":
+                    continue
+                was_suspended, self._trainjob = is_suspended(self._trainjob), trainjob
+                if self._needs_no_watch():
+                    return
+                if kind == "DELETED":
+                    raise self._deleted()
+                if was_suspended != is_suspended(trainjob):
+                    self._look_at = 0.0
+                    return
+        except (ProtocolError, ReadTimeoutError):
+            # As if it had ended; whether the server is there shows when it is asked again.
             return
 
-    def _look(self) -> bool:
-        """Looks at the pods, tells how far they are, and ends what cannot run; whether all pods run.
+    def _needs_no_watch(self) -> bool:
+        ended = condition(self._trainjob, "Complete") or condition(self._trainjob, "Failed")
+        return bool(ended) or "deletionTimestamp" in self._trainjob["metadata"]
+
+    def _look(self) -> None:
+        """Looks at the pods, tells how far they are, and ends what cannot run.
 
         Raises:
             ClusterError: Something holds the TrainJob up that waiting does not mend.
+            Preempted: One of its nodes does not answer.
             StageError: It has taken too long.
         """
         pods = self._trainjobs.pods(self._name)
-        running = running_on(pods)
-        self._ran |= running
+        self._remember(pods)
         self._tell("state", f"{title(self._trainjob)} {progress(self._trainjob, pods)}.")
         started = started_at(self._trainjob)
         limit_s = self._request.deadline_s
@@ -158,10 +178,19 @@ class Following:
             # Kubeflow Trainer should have ended it.
             self._delete()
             raise past_deadline(self._trainjob)
-        if len(running) < self._request.nodes:
-            warnings = self._trainjobs.warnings(self._name) if len(pods) < self._request.nodes else []
-            self._judge(obstacle(self._trainjob, pods, warnings, self._request), pods)
-        return len(running) == self._request.nodes
+        warnings = self._trainjobs.warnings(self._name) if len(pods) < self._request.nodes else []
+        self._judge(obstacle(self._trainjob, pods, warnings, self._request), pods)
+
+    def _remember(self, pods: list[Object]) -> None:
+        """Keeps which pods ran, and which of them are gone though none has ended: with them went their nodes."""
+        if is_suspended(self._trainjob):
+            # Kueue takes the pods away, and gives others when it is their turn again.
+            self._ran, self._lost = {}, {}
+            return
+        if not any(has_ended(pod) for pod in pods):
+            there = {pod["metadata"]["name"] for pod in pods}
+            self._lost |= {pod: node for pod, node in self._ran.items() if pod not in there}
+        self._ran |= running_on(pods)
 
     def _judge(self, found: Obstacle | None, pods: list[Object]) -> None:
         """Ends the TrainJob if what holds it up has done so for long enough."""
@@ -175,7 +204,7 @@ class Following:
             self._tell("obstacle", f"{title(self._trainjob)} waits for a node that the autoscaler adds.")
             return
         self._delete()
-        raise ClusterError(without_secrets(found.text))
+        raise found.error(found.text)
 
     def _is_scaling_up(self, pods: list[Object]) -> bool:
         pending = [pod["metadata"]["name"] for pod in pods if pod["status"].get("phase") == "Pending"]
@@ -185,8 +214,8 @@ class Following:
     def _failure(self) -> PathoflowError:
         pods = self._trainjobs.pods(self._name)
         there = {pod["metadata"]["name"] for pod in pods}
-        lost = {pod: node for pod, node in self._ran.items() if pod not in there}
-        return failure(self._trainjob, pods, lost, self._told_by_node(), self._last_lines)
+        gone = {pod: node for pod, node in self._ran.items() if pod not in there}
+        return failure(self._trainjob, pods, self._lost, gone, self._told_by_node(), self._last_lines)
 
     def _told_by_node(self) -> Object | None:
         """What the node that failed first left on the shared volume in this attempt."""
@@ -195,18 +224,19 @@ class Following:
             told: Object = json.loads(failure_file(self._folder, attempt).read_bytes())
         except (OSError, ValueError):
             return None
-        return told | {"message": without_secrets(told["message"])}
+        return told
 
     def _last_lines(self, pod: str) -> str:
         try:
-            return without_secrets(self._trainjobs.log(pod, _LAST_LINES))
+            return self._trainjobs.log(pod, _LAST_LINES)
         except CANNOT_ANSWER as error:
             return f"(its log cannot be read: {explain(error, f'read the log of pod {pod}')})"
 
     def _delete(self) -> None:
         what = f"delete {title(self._trainjob)}"
         try:
-            self._patience.call(lambda: self._trainjobs.delete(self._name), what, for_s=_DELETE_S)
+            uid = self._trainjob["metadata"]["uid"]
+            self._patience.call(lambda: self._trainjobs.delete(self._name, uid), what, for_s=_DELETE_S)
         except ClusterError as error:
             self._say(str(error))
 
@@ -230,4 +260,4 @@ class Following:
         """Says what has not just been said on a topic."""
         if self._told.get(topic) != text:
             self._told[topic] = text
-            self._say(without_secrets(text))
+            self._say(text)

@@ -15,30 +15,29 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import yaml
 from kubernetes.client import ApiException
 
 from pathoflow.cluster.api import connect, explain
+from pathoflow.cluster.diagnosis import condition
 from pathoflow.cluster.following import Following
 from pathoflow.cluster.launch import Launch
 from pathoflow.cluster.patience import Patience
-from pathoflow.cluster.trainjob import GROUP, IDENTITY_ANNOTATION, VERSION, manifest
+from pathoflow.cluster.redaction import without_secrets
+from pathoflow.cluster.trainjob import GROUP, IDENTITY_ANNOTATION, JOBSET_LABEL, VERSION, manifest
 from pathoflow.cluster.trainjobs import Object, TrainJobs
 from pathoflow.errors import ClusterError, PathoflowError, Preempted
 from pathoflow.files import write_atomically
-from pathoflow.processes import die_with_parent
+from pathoflow.processes import ask_to_stop, die_with_parent, stop_if_asked
 
 TRAINJOB_FILE = "trainjob.yaml"
 _EXISTS, _NOT_FOUND = 409, 404
-_STOP_S = 15.0
+_STOP_S = 10.0
 # Beyond the pods' time for a checkpoint.
 _EARLIER_S, _POLL_S = 90.0, 2.0
-
-
-class Stopped(BaseException):
-    """This process was told to stop."""
 
 
 class Launcher:
@@ -78,7 +77,8 @@ class Launcher:
         if not self._manifest:
             return "Stopped on request before there was a TrainJob."
         try:
-            self._patience.call(lambda: self._trainjobs.delete(self._name), f"delete {self._title}", for_s=_STOP_S)
+            # The patience for this run may have been used up by a server that is away.
+            Patience(self._say).call(lambda: self._trainjobs.delete(self._name), f"delete {self._title}", for_s=_STOP_S)
         except ClusterError as error:
             return f"Stopped on request, but {self._title} goes on. {error} Run the stage again to take it up."
         return (
@@ -98,20 +98,21 @@ class Launcher:
         deadline = time.monotonic() + self._launch.work.grace_s + _EARLIER_S
         told = False
         while True:
+            stop_if_asked()
             if made := self._created():
                 self._say(f"Created {self._title} on {self._launch.request.nodes} nodes.")
                 return made
-            found = self._patience.call(lambda: self._trainjobs.get(self._name), f"read {self._title}")
-            if found is None:
-                continue
-            if "deletionTimestamp" not in found["metadata"]:
+            found, _ = self._patience.call(lambda: self._trainjobs.find(self._name), f"read {self._title}")
+            if found and "deletionTimestamp" not in found["metadata"]:
                 return self._taken_up(found)
             if time.monotonic() > deadline:
+                place = f"kubectl -n {self._launch.request.namespace}"
                 raise ClusterError(
-                    f"{self._title} of an earlier attempt was deleted and does not go. Look at its finalizers: "
-                    f"kubectl -n {self._launch.request.namespace} get trainjob {self._name} -o yaml"
+                    f"{self._title} of an earlier attempt was deleted and does not go. If a node of its pods is gone, "
+                    f"delete them: {place} delete pod --force --selector {JOBSET_LABEL}={self._name}. Else look at its "
+                    f"finalizers: {place} get trainjob {self._name} -o yaml"
                 )
-            if not told:
+            if found and not told:
                 self._say(f"Waiting for the pods of an earlier {self._title} to end.")
                 told = True
             time.sleep(_POLL_S)
@@ -137,7 +138,7 @@ class Launcher:
 
     def _unknown_kind(self, error: ApiException) -> ClusterError:
         explained = explain(error, f"create {self._title}")
-        versions = self._trainjobs.served_versions()
+        versions = self._patience.call(self._trainjobs.served_versions, f"list the versions of {GROUP}")
         if versions and VERSION not in versions:
             return ClusterError(
                 f"{explained} It serves {GROUP} in {', '.join(versions)}, and this pathoflow speaks {VERSION}: install "
@@ -152,7 +153,8 @@ class Launcher:
                 f"{self._title} is there already and is not what this stage wants. Delete it and run the stage again: "
                 f"kubectl -n {self._launch.request.namespace} delete trainjob {self._name}"
             )
-        self._say(f"Took up {self._title}, which was there.")
+        again = " It has failed: delete it to have another try." if condition(found, "Failed") else ""
+        self._say(f"Took up {self._title}, which was there.{again}")
         return found
 
     def _owner(self) -> Object | None:
@@ -190,12 +192,12 @@ class _ignored(suppress):  # noqa: N801
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    print(without_secrets(line), file=sys.stderr, flush=True)
 
 
-def _ask_to_stop(*_: object) -> None:
+def _ask_to_stop(number: int, frame: FrameType | None) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise Stopped
+    ask_to_stop(number, frame)
 
 
 def main(launch: Launch) -> int:
@@ -204,9 +206,9 @@ def main(launch: Launch) -> int:
     launch.outcome.unlink(missing_ok=True)
     launcher: Launcher | None = None
     try:
-        launcher = Launcher(launch, TrainJobs(connect(), launch.request.namespace), _say)
+        launcher = Launcher(launch, TrainJobs(connect(retries=0), launch.request.namespace), _say)
         launcher.run()
-    except Stopped:
+    except KeyboardInterrupt:
         words = launcher.stop() if launcher else "Stopped on request before there was a TrainJob."
         code = Preempted.exit_code
         _say(words)
@@ -214,14 +216,15 @@ def main(launch: Launch) -> int:
         words, code = str(error), error.exit_code
     else:
         return 0
-    write_atomically(launch.outcome, words)
+    # What pods, events and logs say passes here, or through `_say`, and nowhere else.
+    write_atomically(launch.outcome, without_secrets(words))
     return code
 
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, _ask_to_stop)
     exit_code = Preempted.exit_code
-    with suppress(Stopped):
+    with suppress(KeyboardInterrupt):
         die_with_parent(int(sys.argv[1]))
         exit_code = main(Launch.load(Path(sys.argv[2])))
     # To take the interpreter apart takes a second, for which the stage would wait.

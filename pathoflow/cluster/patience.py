@@ -57,9 +57,11 @@ class Patience:
             try:
                 result = do()
             except CANNOT_ANSWER as error:
+                was_away = self._since is not None
                 if isinstance(error, ApiException) and error.status in expected:
-                    raise
-                if not is_away(error):
+                    if not (was_away and error.status in _STARTING):
+                        raise
+                elif not was_away and not is_away(error):
                     raise explain(error, what) from error
                 self.pause(error, what, for_s)
             else:

@@ -10,8 +10,8 @@ from kubernetes import client, watch
 
 from pathoflow.cluster.trainjob import GROUP, JOBSET_LABEL, PLURAL, VERSION, WORKER_JOB
 
-_CONNECT_S, _READ_S = 5, 20
-_NOT_FOUND = 404
+_CONNECT_S, _READ_S = 5, 10
+_NOT_FOUND, _CONFLICT = 404, 409
 
 Object = dict[str, Any]
 
@@ -37,24 +37,32 @@ class TrainJobs:
         made: Object = self._custom.create_namespaced_custom_object(*self._place, manifest, **self._limits)
         return made
 
-    def get(self, name: str) -> Object | None:
-        """The TrainJob; None if it is not there."""
-        try:
-            found: Object = self._custom.get_namespaced_custom_object(*self._place, name, **self._limits)
-        except client.ApiException as error:
-            if _is_missing(error, name):
-                return None
-            raise
-        return found
+    def find(self, name: str) -> tuple[Object | None, str]:
+        """The TrainJob, or None if it is not there, and the resource version from which it can be watched.
 
-    def delete(self, name: str) -> None:
-        """Deletes a TrainJob, which stays until its pods have ended: they may be writing a checkpoint."""
+        That is the whole list's: the TrainJob's own may be older than all that the server remembers.
+        """
+        found = self._custom.list_namespaced_custom_object(*self._place, field_selector=_named(name), **self._limits)
+        # Items of a list do not repeat of what kind they are.
+        items = [{"apiVersion": f"{GROUP}/{VERSION}", "kind": "TrainJob"} | item for item in found["items"]]
+        return next(iter(items), None), str(found["metadata"]["resourceVersion"])
+
+    def delete(self, name: str, uid: str | None = None) -> None:
+        """Deletes a TrainJob, which stays until its pods have ended: they may be writing a checkpoint.
+
+        Args:
+            name: Its name.
+            uid: Spare another of the same name, which somebody else has made since.
+        """
+        options: Object = {"propagationPolicy": "Foreground"}
+        if uid:
+            options["preconditions"] = {"uid": uid}
         try:
-            self._custom.delete_namespaced_custom_object(
-                *self._place, name, body={"propagationPolicy": "Foreground"}, **self._limits
-            )
+            self._custom.delete_namespaced_custom_object(*self._place, name, body=options, **self._limits)
         except client.ApiException as error:
-            if not _is_missing(error, name):
+            # A kind that is missing is no TrainJob that is.
+            is_missing = error.status == _NOT_FOUND and name in str(error.body)
+            if not is_missing and not (uid and error.status == _CONFLICT):
                 raise
 
     def watch(self, name: str, version: str, for_s: int) -> Iterator[tuple[str, Object]]:
@@ -66,7 +74,7 @@ class TrainJobs:
         events = watch.Watch().stream(
             self._custom.list_namespaced_custom_object,
             *self._place,
-            field_selector=f"metadata.name={name}",
+            field_selector=_named(name),
             resource_version=version,
             allow_watch_bookmarks=True,
             timeout_seconds=for_s,
@@ -114,20 +122,9 @@ class TrainJobs:
 
     def served_versions(self) -> list[str]:
         """The versions of Kubeflow Trainer's API that the cluster serves; empty where it is not installed."""
-        try:
-            group = client.ApisApi(self._api).api_client.call_api(
-                f"/apis/{GROUP}",
-                "GET",
-                auth_settings=["BearerToken"],
-                response_type="object",
-                _return_http_data_only=True,
-                **self._limits,
-            )
-        except client.ApiException:
-            return []
-        return [version["version"] for version in group["versions"]]
+        groups = client.ApisApi(self._api).get_api_versions(**self._limits).groups
+        return [version.version for group in groups if group.name == GROUP for version in group.versions]
 
 
-def _is_missing(error: client.ApiException, name: str) -> bool:
-    """Whether an object is missing, not the kind."""
-    return error.status == _NOT_FOUND and name in str(error.body)
+def _named(name: str) -> str:
+    return f"metadata.name={name}"

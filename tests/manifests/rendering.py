@@ -26,6 +26,15 @@ def rendered(overlay: str) -> list[Object]:
     return render(MANIFESTS / "overlays" / overlay)
 
 
+def shipped(kind: str, name: str, namespace: str) -> Object:
+    """An object of the overlay `multi-node`, for another namespace."""
+    (found,) = [made for made in rendered("multi-node") if (made["kind"], made["metadata"]["name"]) == (kind, name)]
+    made: Object = found | {"metadata": found["metadata"] | {"namespace": namespace}}
+    if "subjects" in made:
+        made["subjects"] = [subject | {"namespace": namespace} for subject in made["subjects"]]
+    return made
+
+
 def kubectl() -> Path:
     """The program of the virtual environment; one of the system may be too old to know components."""
     return Path(sysconfig.get_path("scripts")) / "kubectl"

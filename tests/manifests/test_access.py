@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from kubernetes import client, watch
 
 from pathoflow.cluster.settings import RUNNER_ACCOUNT, TRAINER_ACCOUNT
 from pathoflow.cluster.trainjob import GROUP, PLURAL, VERSION
-from tests.kube import api, kubeconfig, namespace, new_namespace, trainer_crds, wait_until
-from tests.manifests.rendering import rendered
+from tests.kube import api, kubeconfig, namespace, new_namespace, token_of, trainer_crds, wait_until
+from tests.manifests.rendering import shipped
 
 __all__ = ["api", "kubeconfig", "namespace", "trainer_crds"]
 
@@ -46,22 +44,11 @@ FORBIDDEN = [
 ]
 
 
-def of(kind: str, name: str, namespace: str) -> dict[str, Any]:
-    """A shipped object, for another namespace."""
-    (found,) = [t for t in rendered("multi-node") if (t["kind"], t["metadata"]["name"]) == (kind, name)]
-    made: dict[str, Any] = found | {"metadata": found["metadata"] | {"namespace": namespace}}
-    if "subjects" in made:
-        made["subjects"] = [subject | {"namespace": namespace} for subject in made["subjects"]]
-    return made
-
-
 def client_of(api: client.ApiClient, namespace: str, account: str) -> client.ApiClient:
-    """A client with a token of a service account, bound to it and short-lived as those in its pods."""
-    request = {"spec": {"audiences": ["https://kubernetes.default.svc"], "expirationSeconds": 600}}
-    made = client.CoreV1Api(api).create_namespaced_service_account_token(account, namespace, request)
+    """A client with a token of a service account."""
     settings = client.Configuration()
     settings.host, settings.ssl_ca_cert = api.configuration.host, api.configuration.ssl_ca_cert
-    settings.api_key["authorization"] = f"Bearer {made.status.token}"
+    settings.api_key["authorization"] = f"Bearer {token_of(api, namespace, account)}"
     return client.ApiClient(settings)
 
 
@@ -79,7 +66,9 @@ def may(api: client.ApiClient, verb: str, group: str, resource: str, name: str, 
 def runner(api: client.ApiClient, namespace: str, trainer_crds: None) -> client.ApiClient:
     """The runner, before it has any right."""
     for account in (RUNNER_ACCOUNT, TRAINER_ACCOUNT):
-        client.CoreV1Api(api).create_namespaced_service_account(namespace, of("ServiceAccount", account, namespace))
+        client.CoreV1Api(api).create_namespaced_service_account(
+            namespace, shipped("ServiceAccount", account, namespace)
+        )
     return client_of(api, namespace, RUNNER_ACCOUNT)
 
 
@@ -95,8 +84,8 @@ def before(runner: client.ApiClient, namespace: str) -> int:
 def permitted(before: int, api: client.ApiClient, runner: client.ApiClient, namespace: str) -> client.ApiClient:
     """The runner with the shipped Role."""
     rights = client.RbacAuthorizationV1Api(api)
-    rights.create_namespaced_role(namespace, of("Role", RUNNER_ACCOUNT, namespace))
-    rights.create_namespaced_role_binding(namespace, of("RoleBinding", RUNNER_ACCOUNT, namespace))
+    rights.create_namespaced_role(namespace, shipped("Role", RUNNER_ACCOUNT, namespace))
+    rights.create_namespaced_role_binding(namespace, shipped("RoleBinding", RUNNER_ACCOUNT, namespace))
     # The API server learns of new rights by a watch of its own.
     wait_until(lambda: may(runner, "create", GROUP, PLURAL, "", namespace))
     return runner

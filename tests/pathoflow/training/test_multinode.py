@@ -22,9 +22,12 @@ from pathoflow.training import multinode, node
 from pathoflow.training.checkpoints import MARKER, PREFIX
 from pathoflow.training.job import Job
 from pathoflow.training.launch import torchrun
+from tests.kube import Trainer, api, kubeconfig, namespace, trainer_crds, wait_until
 from tests.s3_server import free_port
 from tests.toy_training.attempt import ROOT, VALUES, Attempt, outcome
 from tests.toy_training.config import ToyTrainingConfig
+
+__all__ = ["api", "kubeconfig", "namespace", "trainer_crds"]
 
 CONFIG = ToyTrainingConfig(**VALUES)
 REQUESTED = TrainJobRequest(nodes=2, image="train", namespace="ml")
@@ -43,8 +46,11 @@ class Pods:
         """What a cluster makes of the launch."""
         self.attempt = f"attempt{time.monotonic_ns()}"
         self.folder, self.port = Path(launch.work.job_file).parent, free_port()
-        spec = manifest(launch.request, launch.work, None, self.attempt)["spec"]
-        self.nodes = [self.start_node(spec, rank) for rank in range(launch.request.nodes)]
+        self.start_nodes(manifest(launch.request, launch.work, None, self.attempt)["spec"])
+
+    def start_nodes(self, spec: dict) -> None:
+        """All pods."""
+        self.nodes = [self.start_node(spec, rank) for rank in range(spec["trainer"]["numNodes"])]
 
     def start_node(self, spec: dict, rank: int, **more: str) -> subprocess.Popen[bytes]:
         """One pod, with the variables that Kubeflow Trainer adds."""
@@ -255,3 +261,53 @@ def test_each_attempt_asks_for_the_same(pods, tmp_path, monkeypatch):
     train(tmp_path)
     first, second = (manifest(launch.request, launch.work, None, "a")["metadata"] for launch in launches)
     assert first == second
+
+
+@pytest.mark.cluster
+def test_a_stage_has_a_trainjob_do_its_work_stops_it_and_goes_on_where_it_stopped(
+    tmp_path, monkeypatch, kubeconfig, api, namespace, trainer_crds, on_one_node
+):
+    """All but Kubeflow Trainer and kubelets is real: the stage, its launcher, the API server, the pods' processes."""
+    request = REQUESTED.model_copy(update={"namespace": namespace})
+    given = {NODES: "2", REQUEST: request.model_dump_json(), RUN_ID: "run-1", "KUBECONFIG": str(kubeconfig)}
+    for variable, value in given.items():
+        monkeypatch.setenv(variable, value)
+    trainer, pods = Trainer(api, namespace), Pods()
+    pods.folder, pods.port = tmp_path / "run" / "scratch", free_port()
+
+    def played() -> tuple[str, list[str]]:
+        """Kubeflow Trainer sees a TrainJob that is new."""
+        (trainjob,) = wait_until(
+            lambda: [each for each in trainer.trainjobs() if "deletionTimestamp" not in each["metadata"]]
+        )
+        name = trainjob["metadata"]["name"]
+        made = trainer.make_pods(name, nodeName="node")
+        trainer.run_pods(made)
+        pods.start_nodes(trainjob["spec"])
+        return name, made
+
+    first = Attempt(tmp_path / "run")
+    try:
+        name, made = played()
+        first.wait_for(f"checkpoints/{PREFIX}5/{MARKER}")
+        first.stage.terminate()
+        wait_until(lambda: trainer.is_deleted(name))
+        for node_process in pods.nodes:
+            node_process.terminate()
+        assert [node_process.wait(60) for node_process in pods.nodes] == [Preempted.exit_code] * 2, pods.words()
+        assert first.end() == Preempted.exit_code
+        first.forget_start()
+        second = Attempt(tmp_path / "run")
+        for pod in made:
+            trainer.core.delete_namespaced_pod(pod, namespace, grace_period_seconds=0)
+        wait_until(lambda: trainer.get(name) is None)
+        again, _ = played()
+        assert again == name
+        assert [node_process.wait(120) for node_process in pods.nodes] == [0, 0], pods.words()
+        trainer.complete(again)
+        assert second.end() == 0, second.words()
+    finally:
+        for node_process in pods.nodes:
+            node_process.kill()
+        first.stage.kill()
+    assert outcome(tmp_path / "run") == on_one_node

@@ -216,11 +216,29 @@ def gc(
         str | None,
         typer.Option(help="MLflow's database, which `mlflow gc` needs to remove a server's runs for good."),
     ] = None,
+    kfp_artifacts: Annotated[
+        str | None,
+        typer.Option(
+            help="Clean up here, too: what Kubeflow Pipelines keeps of its runs, e.g. s3://mlpipeline/v2/artifacts. "
+            "Its cache may still name what is removed: submit with --no-cache afterwards.",
+            metavar="S3_URI|DIR",
+        ),
+    ] = None,
+    checkpoints: Annotated[
+        Path | None, typer.Option(help="Clean up here, too: the mounted volume of checkpoints.", metavar="DIR")
+    ] = None,
 ) -> None:
-    """Show, and with --delete remove, runs, data and checkpoints that no registered version needs."""
+    """Show, and with --delete remove, runs, data, pipeline artifacts and checkpoints that no registered version needs.
+
+    Examples:
+    - `pathoflow gc --workdir runs/demo --older-than 1`
+    - `pathoflow gc --kfp-artifacts s3://mlpipeline/v2/artifacts --checkpoints /checkpoints`
+    """
+    from pathoflow.audit.gc import Cluster
     from pathoflow.cli.gc import collect_garbage
 
-    raise typer.Exit(collect_garbage(workdir, older_than, backend_store_uri, delete=delete, every=all_))
+    cluster = Cluster(kfp_artifacts, checkpoints)
+    raise typer.Exit(collect_garbage(workdir, older_than, backend_store_uri, cluster, delete=delete, every=all_))
 
 
 @app.command()

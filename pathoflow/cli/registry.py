@@ -16,7 +16,7 @@ from pathoflow.errors import RegistryError, SignatureError
 from pathoflow.registry import approvals
 from pathoflow.registry.access import Registry, answering
 from pathoflow.registry.aliases import StageState
-from pathoflow.registry.decisions import Entry, LogReport
+from pathoflow.registry.entries import Entry, LogReport
 from pathoflow.registry.gates import Judgement
 from pathoflow.registry.intents import check_drift, name_filter, unfinished
 from pathoflow.registry.names import STAGES, Stage, registered, split
@@ -151,6 +151,7 @@ def _print_log_report(registry: Registry, report: LogReport, head: str) -> None:
     if head and not report.problems:
         console.print(f"Head {head}. Note it elsewhere, and give it to --head next time.", highlight=False)
     console.print(f"Writers are kept apart by {registry.objects.guarantee}.", highlight=False)
+    console.print(f"Entries are kept by {registry.objects.retention}.", highlight=False)
 
 
 def _print_judgement(judgement: Judgement, *, as_json: bool, moved: Outcome | None) -> None:

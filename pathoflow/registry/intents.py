@@ -16,7 +16,7 @@ from typing import Any
 from pathoflow.errors import RegistryError, SignatureError
 from pathoflow.registry.access import Registry, answering
 from pathoflow.registry.aliases import StageState, aliases_of, set_aliases
-from pathoflow.registry.decisions import Action
+from pathoflow.registry.entries import Action
 from pathoflow.signing import sign_statement, verify_statement
 
 INTENT = "urn:pathoflow:intent:v1"
@@ -93,7 +93,7 @@ def move(
         check: Raises if the lock was lost.
         version: The version to move to.
     """
-    head = registry.log.head()
+    head = registry.log.sound_head(model)
     intent = Intent(
         id=uuid.uuid4().hex,
         model=model,
@@ -151,6 +151,7 @@ def repair(registry: Registry, model: str) -> list[str]:
         if logged is not None:
             state = StageState.read(logged.details["after"][intent.name])
             set_aliases(registry.client, intent.name, state)
+            registry.log.note_again(logged, registry.key)
             told = f"The {intent.action} of {intent.name} had been completed by a command that was killed."
         elif after is not None and champion == after.champion and after != intent.before:
             set_aliases(registry.client, intent.name, after)

@@ -92,6 +92,15 @@ def test_a_broken_connection_is_taken_up_and_one_that_stays_broken_is_unknown(te
     assert {link.subject for link in report.problems} >= {"corpus", "textbook_pairs", "vqa_benchmarks"}
 
 
+def test_a_byte_that_the_way_spoilt_once_is_read_again_and_one_that_stays_spoilt_fails(team, places):
+    for text in ("weights.bin", "manifest.json", "files/md5"):
+        team[0].s3.faults.append(Fault("wrong", "GET", text, count=1))
+        assert run_audit(places).verdict is Verdict.PASS, text
+        assert team[0].s3.faults.pop().count == 0
+    team[0].s3.faults.append(Fault("wrong", "GET", "weights.bin", count=100))
+    assert run_audit(places).verdict is Verdict.FAIL
+
+
 def test_lineage_reads_the_ids_out_of_the_buckets_shards(places, tmp_path):
     index = update(tmp_path / "index", places)
     assert index.problems == []

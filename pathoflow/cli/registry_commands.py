@@ -214,7 +214,8 @@ def log_show(
 def keys_new(
     path: Annotated[Path, typer.Argument(help="Gets the private key; the public one goes to PATH's name.pub.")],
     kind: Annotated[
-        KeyKind, typer.Option(help="`ec` signs models and log entries, `ed25519` is for approvers.")
+        KeyKind,
+        typer.Option(help="Either serves for every role; the stock model-signing reads signatures by `ec` keys only."),
     ] = KeyKind.ec,
 ) -> None:
     """Make a key pair. A password for the private key is taken from PATHOFLOW_KEY_PASSWORD."""

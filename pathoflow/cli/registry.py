@@ -248,6 +248,8 @@ def _problems(registry: Registry, models: Sequence[str], states: Mapping[str, An
 def _about(entry: Entry) -> str:
     details = entry.details
     words = [str(details[key]) for key in ("from", "version") if details.get(key)]
+    if entry.action == "demote":
+        words.append("nothing")
     text = " → ".join(words)
     if entry.action == "refuse":
         failed = [gate["gate"] for gate in details.get("gates", []) if gate["verdict"] != "PASS"]

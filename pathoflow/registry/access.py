@@ -143,7 +143,7 @@ class Registry:
         if self.trusted.role_of(key.public) is None:
             raise SignatureError(
                 f"The public half of {self.key_path} is not trusted in {self.trusted_folder}: what it signs would "
-                "count nowhere. Let whoever keeps that folder add it."
+                "count nowhere. Let whoever keeps that folder add it with `pathoflow keys trust`."
             )
         return key
 

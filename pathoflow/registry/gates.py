@@ -251,6 +251,8 @@ def _approvals(
     )
     given = ", ".join(f"{approval.approver} until {approval.expires_at}" for approval in counting)
     detail = f"{len(counting)} of {num_needed}" + (f": {given}" if given else "")
+    if not counting and not reasons:
+        detail += "; `pathoflow approve` gives one, with an approver's key"
     if reasons:
         detail += f"; not counted: {'; '.join(reasons[-3:])}"
     yield Gate("approval", Verdict.PASS if len(counting) >= num_needed else Verdict.FAIL, detail)

@@ -119,7 +119,8 @@ def move(
         # What MLflow says now, and not what was asked of it, goes into the log.
         if aliases_of(registry.client, name) != (after.champion, after.previous):
             raise RegistryError(f"The aliases of {name} were moved by somebody else meanwhile. Run the command again.")
-    _log(registry, intent, version, after, repaired=False)
+    # A demotion moves to no version.
+    _log(registry, intent, version or None, after, repaired=False)
     registry.objects.delete(_key(model))
     return after
 
@@ -155,7 +156,7 @@ def repair(registry: Registry, model: str) -> list[str]:
             told = f"The {intent.action} of {intent.name} had been completed by a command that was killed."
         elif after is not None and champion == after.champion and after != intent.before:
             set_aliases(registry.client, intent.name, after)
-            _log(registry, intent, copied or after.champion or 0, after, repaired=True)
+            _log(registry, intent, copied or after.champion, after, repaired=True)
             told = f"A {intent.action} of {intent.name} that was killed half-way was finished: its alias had moved."
         else:
             if copied is not None:

@@ -53,6 +53,7 @@ def test_a_demotion_leaves_nothing_served_until_a_rollback(case):
     promotion.roll_back(case.registry(), "toy", "staging", "the one before was fine")
     assert aliases_of(case.registry().client, "toy.staging") == (1, None)
     assert case.actions()[3:] == ["promote", "promote", "demote", "rollback"]
+    assert "version" not in case.registry().log.entries()[-2].details
 
 
 def test_bad_input_is_told(case):

@@ -21,7 +21,7 @@ from pathoflow.registry.gates import Judgement
 from pathoflow.registry.intents import check_drift, name_filter, unfinished
 from pathoflow.registry.names import STAGES, Stage, registered, split
 from pathoflow.registry.policy import load_gates
-from pathoflow.registry.promotion import Outcome, Refusal, judge, promote, repair_all
+from pathoflow.registry.promotion import Outcome, Refusal, judge, mend_log, promote, repair_all
 
 _LOOKS = {
     Verdict.PASS: "[green]PASS[/]",
@@ -88,11 +88,14 @@ def revoke_approval(registry: Registry, approval_id: str, reason: str) -> None:
 def show_registry(registry: Registry, model: str, *, repair: bool, as_json: bool) -> int:
     """Prints the stages of every model, or of one; returns 0, or 10 if aliases are not where the log says."""
     model, _ = split(model)
+    if repair:
+        registry.require_key()
+        # Nothing can be read of a log whose head is gone.
+        _tell(mend_log(registry))
     entries, states = registry.log.entries(), registry.log.head().states
     models = sorted({split(name)[0] for name in states} | ({model} if model else set()))
     models = [name for name in models if not model or name == model]
     if repair:
-        registry.require_key()
         _tell([line for name in models for line in repair_all(registry, name)])
         entries, states = registry.log.entries(), registry.log.head().states
     problems = _problems(registry, models, states)

@@ -129,13 +129,9 @@ def repair_all(registry: Registry, model: str) -> list[str]:
     Raises:
         RegistryError: The log was changed: there is nothing to go by.
     """
-    mended = registry.log.mend(registry.key)
-    for lost in mended:
-        registry.log.append(registry.key, registry.actor, "repair", model, {"repaired": lost})
+    mended = mend_log(registry)
     with locked(registry, model) as (check, told):
-        told += [
-            f"{lost} It was written again from the entries; compare those with a head noted earlier." for lost in mended
-        ]
+        told.extend(mended)
         for stage in STAGES:
             name = registered(model, stage)
             states = registry.log.head().states
@@ -151,6 +147,23 @@ def repair_all(registry: Registry, model: str) -> list[str]:
             details = {"after": {name: state.plain()}, "repaired": f"{done}. Before: {problem}"}
             registry.log.append(registry.key, registry.actor, "repair", model, details)
             told.append(f"{name}: {done}. Before: {problem}")
+    return told
+
+
+def mend_log(registry: Registry) -> list[str]:
+    """Writes the log's head and its notes in MLflow again where they are gone, and logs that.
+
+    Returns:
+        What was done.
+
+    Raises:
+        RegistryError: The log was changed in something else, too.
+    """
+    told = []
+    for lost in registry.log.mend(registry.key):
+        last = registry.log.entries()[-1]
+        registry.log.append(registry.key, registry.actor, "repair", last.model, {"repaired": lost})
+        told.append(f"{lost} It was written again from the entries; compare those with a head noted earlier.")
     return told
 
 

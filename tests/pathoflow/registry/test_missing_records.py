@@ -7,8 +7,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from pathoflow.audit import Verdict, audit
+from pathoflow.cli import app
 from pathoflow.errors import PathoflowError
 from pathoflow.registry import promotion
 from pathoflow.registry.access import ANCHOR_TAG
@@ -108,8 +110,9 @@ def test_each_record_in_mlflow_in_turn(case):
 def test_a_head_that_is_gone_is_written_again(case):
     (case.workdir.root / "registry" / "log-head.json").unlink()
     refused(case)
-    [told] = promotion.repair_all(case.registry(), "toy")
-    assert "log-head.json" in told
+    done = CliRunner().invoke(app, ["registry", "--repair", "--workdir", str(case.workdir.root)])
+    assert done.exit_code == 0, done.exception
+    assert "log-head.json" in done.stderr
     assert case.actions()[-1] == "repair"
     case.promote("toy/3")
 

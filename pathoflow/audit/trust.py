@@ -122,11 +122,14 @@ def _concerns(entry: Entry, version: Version) -> bool:
 
 
 def _tell_history(entries: list[Entry], version: Version, trust: Trust) -> None:
+    """Tells every decision, and the gates that let this version in, or else those of the last try to move it on."""
+    came_in = False
     for entry in entries:
         if not _concerns(entry, version):
             continue
         details = entry.details
-        words = [str(details[name]) for name in ("version", "from", "to", "reason") if details.get(name)]
+        target = details.get("version") or details.get("to")
+        words = [str(word) for word in (details.get("from"), target, details.get("reason")) if word]
         trust.history.append(
             Step(
                 at=entry.at,
@@ -135,8 +138,10 @@ def _tell_history(entries: list[Entry], version: Version, trust: Trust) -> None:
                 detail=" → ".join(words),
             )
         )
-        if gates := details.get("gates"):
+        gates = details.get("gates")
+        if gates and not came_in:
             trust.gates = [dict(gate) for gate in gates if isinstance(gate, Mapping)]
+            came_in = entry.action == "promote" and details.get("version") == version.label
 
 
 def _check_decisions(report: LogReport, version: Version, links: Links) -> None:

@@ -31,6 +31,7 @@ _HEAD_GONE = f"{HEAD_KEY}, which names the last entry of the decision log, is mi
 _APPROVERS_MAY: tuple[Action, ...] = ("approve", "revoke")
 _SKEW_S = 300.0
 _WAIT_S = 120.0
+_TRIES = 3
 
 
 class DecisionLog:
@@ -115,8 +116,10 @@ class DecisionLog:
         Raises:
             RegistryError: The log was changed, or a note of it is gone.
         """
+        anchors = self._anchors.read(_models(self.head().states))
+        # Read after the notes: whoever adds an entry meanwhile writes it before its note.
         head = self.head()
-        self._require_anchors(head, model)
+        self._require_anchors(anchors, head, model)
         return head
 
     def entries(self, since: int = 0) -> list[Entry]:
@@ -144,6 +147,17 @@ class DecisionLog:
 
     def verify(self) -> LogReport:
         """Checks every entry, the chain, the head and the anchors, and goes on after a fault."""
+        report = self._checked()
+        for _ in range(_TRIES):
+            if not report.gone:
+                break
+            # An entry that was added while the log was read looks like one that is missing.
+            before, report = report, self._checked()
+            if report.problems == before.problems:
+                break
+        return report
+
+    def _checked(self) -> LogReport:
         report = LogReport()
         contents = self._all(report)
         digests = {seq: hashlib.sha256(content).hexdigest() for seq, content in contents.items()}
@@ -252,9 +266,9 @@ class DecisionLog:
             if max(noted, default=0) < entry.seq:
                 self._anchors.write(entry.model, entry.seq, entry.digest)
 
-    def _require_anchors(self, head: Head, model: str) -> None:
+    def _require_anchors(self, anchors: Sequence[Anchor], head: Head, model: str) -> None:
         """Makes sure that the log reaches as far as anybody noted: a new entry must not hide that it was cut short."""
-        for anchor in self._anchors.read(_models(head.states)):
+        for anchor in anchors:
             if anchor.gone and anchor.model == model:
                 raise RegistryError(f"{_anchor_gone(anchor)} `pathoflow registry --repair` writes it again.")
             if anchor.seq > head.seq or (anchor.seq == head.seq and anchor.digest != head.digest):

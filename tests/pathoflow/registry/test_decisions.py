@@ -209,6 +209,21 @@ def test_a_head_or_a_note_that_is_gone_shows_and_is_written_again_from_a_sound_l
     log.append(keys["registrar"], "builder", "register", "m", {})
 
 
+def test_an_entry_that_is_added_while_the_log_is_read_is_no_sign_of_a_change(log, keys, monkeypatch):
+    real = log._anchors.read
+
+    def read_late(models):
+        monkeypatch.setattr(log._anchors, "read", real)
+        log.append(keys["registrar"], "another", "register", "m", {})
+        return real(models)
+
+    monkeypatch.setattr(log._anchors, "read", read_late)
+    assert log.sound_head("m").seq == 6
+    monkeypatch.setattr(log._anchors, "read", read_late)
+    report = log.verify()
+    assert (len(report.entries), report.problems) == (7, [])
+
+
 def test_a_clock_that_is_wrong_is_noted(log, keys, monkeypatch):
     from pathoflow.registry import decisions
 

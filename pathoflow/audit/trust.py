@@ -59,7 +59,7 @@ def check_trust(open_registry: Callable[[], Registry], version: Version, manifes
     entries = report.entries
     _check_card(registry, entries, version, trust.links)
     _tell_history(entries, version, trust)
-    _check_decisions(report, version, trust.links)
+    _check_decisions(registry, report, version, trust.links)
     if manifest is not None:
         _tell_approvals(registry, entries, version, manifest, trust)
     return trust
@@ -144,8 +144,11 @@ def _tell_history(entries: list[Entry], version: Version, trust: Trust) -> None:
             came_in = entry.action == "promote" and details.get("version") == version.label
 
 
-def _check_decisions(report: LogReport, version: Version, links: Links) -> None:
+def _check_decisions(registry: Registry, report: LogReport, version: Version, links: Links) -> None:
     """The log says of every version how it came to be, and of every stage which version is its champion."""
+    from pathoflow.registry.intents import unfinished
+    from pathoflow.registry.names import split
+
     entries = report.entries
     if not entries:
         return
@@ -174,9 +177,13 @@ def _check_decisions(report: LogReport, version: Version, links: Links) -> None:
     is_champion = str(champion) == version.number
     if ("champion" in version.aliases) != is_champion:
         said = f"{version.name}/{champion}" if champion else "nobody"
-        # An entry that is gone may have named another.
-        tell = links.unknown if report.gone else links.failed
-        tell("alias", f"the log names {said} as the champion", f"{version.name}@champion")
+        where = f"{version.name}@champion"
+        if report.gone:
+            links.unknown("alias", f"the log names {said} as the champion, and an entry is missing", where)
+        elif unfinished(registry, split(version.name)[0]):
+            links.unknown("alias", f"the log names {said} as the champion, and a move is at work or was killed", where)
+        else:
+            links.failed("alias", f"the log names {said} as the champion", where)
     elif is_champion:
         links.passed("alias", "is the champion, as the log says", f"{version.name}@champion")
 

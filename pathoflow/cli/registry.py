@@ -237,14 +237,15 @@ def _print_rows(rows: Sequence[Mapping[str, Any]], entries: Sequence[Entry], mod
 def _problems(registry: Registry, models: Sequence[str], states: Mapping[str, Any]) -> list[str]:
     problems = []
     for model in models:
-        problems += [
-            problem for stage in STAGES if (problem := check_drift(registry, registered(model, stage), states))
-        ]
         if intent := unfinished(registry, model):
             problems.append(
                 f"A {intent.action} of {intent.name} is at work, or was killed half-way: the next command about "
                 f"{model} finishes it or takes it back; so does `pathoflow registry --repair`."
             )
+            continue
+        problems += [
+            problem for stage in STAGES if (problem := check_drift(registry, registered(model, stage), states))
+        ]
     return problems
 
 

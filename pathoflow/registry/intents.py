@@ -17,6 +17,7 @@ from pathoflow.errors import RegistryError, SignatureError
 from pathoflow.registry.access import Registry, answering
 from pathoflow.registry.aliases import StageState, aliases_of, set_aliases
 from pathoflow.registry.entries import Action
+from pathoflow.registry.names import split
 from pathoflow.signing import sign_statement, verify_statement
 
 INTENT = "urn:pathoflow:intent:v1"
@@ -199,6 +200,11 @@ def check_drift(registry: Registry, name: str, states: Mapping[str, Any]) -> str
         champion, previous = aliases_of(registry.client, name)
     if (champion, previous) == (state.champion, state.previous):
         return None
+    if intent := unfinished(registry, split(name)[0]):
+        return (
+            f"A {intent.action} of {intent.name} is at work, or was killed half-way. Wait for it; if nobody is at "
+            "work, `pathoflow registry --repair` finishes it or takes it back."
+        )
     return (
         f"MLflow has champion {champion} and previous {previous} for {name}, but the log says {state.champion} and "
         f"{state.previous}: aliases were moved by hand. Find out why; `pathoflow registry --repair` puts them back."

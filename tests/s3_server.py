@@ -40,12 +40,16 @@ class Fault:
 
 @dataclass
 class S3Server:
-    """An endpoint with one bucket, whose objects lie in `folder`."""
+    """An endpoint with one bucket, whose objects lie in `folder`.
+
+    `digests` are those that conditional writes carried.
+    """
 
     endpoint: str
     folder: Path
     faults: list[Fault] = field(default_factory=list)
     num_requests: int = 0
+    digests: list[str] = field(default_factory=list)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -139,6 +143,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(503, {}, b"")
         if self.server.conditional and self.headers.get("If-None-Match") == "*":
             with self.server.writing:
+                self.server.server.digests.append(self.headers.get("Content-MD5", ""))
                 exists = (self.server.server.folder / unquote(urlsplit(self.path).path).lstrip("/")).exists()
                 answer = (412, {}, b"") if exists else self._forward(body)
         else:

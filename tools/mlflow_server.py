@@ -116,6 +116,8 @@ def mlflow_server(directory: Path, database: str, port: int, artifacts: str) -> 
         "default_permission": "NO_PERMISSIONS",
         "database_uri": database.replace("/mlflow?", "/auth?"),
         "admin_username": ADMIN,
+        # A password's slow hash would be most of each request's time; a change of it empties the cache.
+        "auth_cache_ttl_seconds": "60",
         "authorization_function": "mlflow.server.auth:authenticate_request_basic_auth",
     }
     with (directory / "auth.ini").open("w") as file:

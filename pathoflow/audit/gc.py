@@ -6,19 +6,21 @@ What a version needs is what its lineage names. Where one version's lineage is n
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from mlflow.entities import Run, RunStatus, ViewType
 
+from pathoflow.audit.kubeflow import KFP_TAG
 from pathoflow.audit.outputs import object_name
 from pathoflow.audit.places import Places
-from pathoflow.audit.stores import BucketStore, FolderStore, MissingError, UnreachableError, read
+from pathoflow.audit.stores import BucketStore, Entry, FolderStore, MissingError, UnreachableError, read
 from pathoflow.audit.versions import all_versions
 from pathoflow.errors import InputError, SealError, StageError
 from pathoflow.lineage import LINEAGE_TAG, read_references
@@ -28,6 +30,7 @@ from pathoflow.tracking import PARENT_TAG
 Kind = Literal["MLflow run", "DVC object", "pipeline artifact", "checkpoint", "download"]
 _DAY_S = 86400.0
 _RUNS_PER_CALL = 50
+_KFP_RUN = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True)
@@ -49,17 +52,32 @@ class Item:
     why: str
 
 
+@dataclass(frozen=True)
+class Cluster:
+    """What pipelines on a cluster leave beside MLflow and DVC, in folders that are named by the pipeline's run.
+
+    Attributes:
+        artifacts: Where Kubeflow Pipelines keeps what its tasks hand on, as `s3://bucket/prefix` or a folder.
+        checkpoints: The volume with the runs' checkpoints, where it is mounted.
+    """
+
+    artifacts: str | None = None
+    checkpoints: Path | None = None
+
+
 @dataclass
 class Needed:
     """What registered versions, and the work directory's next run, cannot do without.
 
     Attributes:
         runs: Ids of MLflow runs.
+        pipelines: Ids of pipeline runs that versions came from.
         objects: Names of objects in DVC's stores.
         unknown: Versions and data sets whose needs could not be told, and why.
     """
 
     runs: set[str] = field(default_factory=set)
+    pipelines: set[str] = field(default_factory=set)
     objects: set[str] = field(default_factory=set)
     unknown: list[str] = field(default_factory=list)
 
@@ -97,6 +115,7 @@ def needed(places: Places) -> Needed:
     for version in all_versions(places.client):
         if version.run_id:
             found.runs.add(version.run_id)
+        found.pipelines.add(version.tags.get(KFP_TAG, ""))
         try:
             references += read_references(version.tags[LINEAGE_TAG])
         except (KeyError, SealError):
@@ -126,12 +145,13 @@ def _need_data(places: Places, reference: Reference, found: Needed) -> None:
         found.unknown.append(f"the listing of {reference.stage} {reference.dvc_md5} cannot be read: {error}")
 
 
-def plan(places: Places, older_than_days: float) -> Plan:
+def plan(places: Places, older_than_days: float, cluster: Cluster = Cluster()) -> Plan:
     """What a clean-up would remove; nothing is touched.
 
     Args:
         places: The stores.
         older_than_days: What is younger stays: a run that goes on has not registered its outputs yet.
+        cluster: Where to look for what a cluster's pipelines left.
 
     Raises:
         UnreachableError: The registry does not answer.
@@ -158,6 +178,7 @@ def plan(places: Places, older_than_days: float) -> Plan:
         if entry.name not in must.objects and entry.modified_s < before_s and entry.name.startswith("files/md5/")
     ]
     items += _in_workdir(places, before_s)
+    items += _of_pipelines(places, cluster, must.pipelines, before_s)
     if places.moved_from and any(item.kind == "MLflow run" for item in items):
         obstacles.append(
             f"{places.workdir.root if places.workdir else ''} was made at {places.moved_from}: MLflow would delete the "
@@ -166,7 +187,13 @@ def plan(places: Places, older_than_days: float) -> Plan:
     return Plan(items, obstacles, len(kept & runs.keys()), len(must.objects))
 
 
-def clean(places: Places, wanted: Plan, older_than_days: float, backend_store_uri: str | None = None) -> list[str]:
+def clean(
+    places: Places,
+    wanted: Plan,
+    older_than_days: float,
+    backend_store_uri: str | None = None,
+    cluster: Cluster = Cluster(),
+) -> list[str]:
     """Removes what a plan names, after what must stay was asked for again.
 
     Args:
@@ -175,6 +202,7 @@ def clean(places: Places, wanted: Plan, older_than_days: float, backend_store_ur
         older_than_days: That of the plan.
         backend_store_uri: MLflow's database, where its server does not say; without it, runs of a server go to its
             waste bin only.
+        cluster: That of the plan.
 
     Returns:
         What was done, and what was not.
@@ -184,20 +212,22 @@ def clean(places: Places, wanted: Plan, older_than_days: float, backend_store_ur
     """
     if places.workdir:
         with places.workdir.lock():
-            return _clean(places, wanted, older_than_days, backend_store_uri)
-    return _clean(places, wanted, older_than_days, backend_store_uri)
+            return _clean(places, wanted, older_than_days, backend_store_uri, cluster)
+    return _clean(places, wanted, older_than_days, backend_store_uri, cluster)
 
 
-def _clean(places: Places, wanted: Plan, older_than_days: float, backend_store_uri: str | None) -> list[str]:
-    now = plan(places, older_than_days)
+def _clean(
+    places: Places, wanted: Plan, older_than_days: float, backend_store_uri: str | None, cluster: Cluster
+) -> list[str]:
+    now = plan(places, older_than_days, cluster)
     if now.obstacles:
         raise InputError("Nothing was removed: " + "; ".join(now.obstacles) + ".")
     # Something may have been registered since the plan was shown.
     items = [item for item in wanted.items if item in set(now.items)]
     told = []
-    stores = {store.root: store for store in _data_stores(places)}
+    stores = {store.root: store for store in (*_data_stores(places), *_artifact_stores(places, cluster))}
     for item in items:
-        if item.kind == "DVC object":
+        if item.where in stores:
             stores[item.where].remove(item.name)
         elif item.kind != "MLflow run":
             path = Path(item.where) / item.name
@@ -266,8 +296,36 @@ def _data_stores(places: Places) -> list[FolderStore | BucketStore]:
     roots = [places.dvc_remote] if places.dvc_remote else []
     if places.workdir:
         roots.append(str(places.workdir.dvc / "cache"))
+    return _writable(places, roots)
+
+
+def _artifact_stores(places: Places, cluster: Cluster) -> list[FolderStore | BucketStore]:
+    return _writable(places, [cluster.artifacts] if cluster.artifacts else [])
+
+
+def _writable(places: Places, roots: list[str]) -> list[FolderStore | BucketStore]:
     stores = (places.store(root) for root in roots)
     return [store for store in stores if isinstance(store, FolderStore | BucketStore)]
+
+
+def _of_pipelines(places: Places, cluster: Cluster, needed_runs: set[str], before_s: float) -> list[Item]:
+    """Artifacts and checkpoints of pipeline runs that no version came from and that nothing was written to of late."""
+    why = "of a pipeline run that no version came from"
+    items: list[Item] = []
+    for store in _artifact_stores(places, cluster):
+        by_run: dict[str, list[Entry]] = {}
+        for entry in store.entries():
+            run = next((part for part in PurePosixPath(entry.name).parts if _KFP_RUN.fullmatch(part)), None)
+            if run is not None and run not in needed_runs:
+                by_run.setdefault(run, []).append(entry)
+        for entries in by_run.values():
+            if max(entry.modified_s for entry in entries) < before_s:
+                items += [Item("pipeline artifact", found.name, store.root, found.num_bytes, why) for found in entries]
+    folder = cluster.checkpoints
+    for path in sorted(folder.iterdir()) if folder else ():
+        if _KFP_RUN.fullmatch(path.name) and path.name not in needed_runs and _latest_change(path) < before_s:
+            items.append(Item("checkpoint", path.name, str(folder), _size(path), why))
+    return items
 
 
 def _in_workdir(places: Places, before_s: float) -> list[Item]:

@@ -99,6 +99,13 @@ def hash_all(files: Iterable[StoredFile]) -> dict[tuple[str, str], Found]:
 
 
 def _hash(file: StoredFile, progress: Callable[[int], None]) -> Found:
+    """Reads a file; from a remote store a second time, if it is not what it should be: the way may have spoilt it."""
+    found = _read(file, progress)
+    is_wrong = found.sha256 is not None and (found.sha256, found.num_bytes) != (file.sha256, file.num_bytes)
+    return _read(file, progress) if is_wrong and "://" in file.store.root else found
+
+
+def _read(file: StoredFile, progress: Callable[[int], None]) -> Found:
     sha256 = hashlib.sha256()
     md5 = hashlib.md5(usedforsecurity=False) if file.md5 else None
     num_bytes = 0

@@ -14,7 +14,7 @@ from mlflow.entities import Run
 from pathoflow.audit.hashing import Found, StoredFile
 from pathoflow.audit.links import Links
 from pathoflow.audit.places import Places
-from pathoflow.audit.stores import MissingError, Store, UnreachableError, read
+from pathoflow.audit.stores import MissingError, Store, UnreachableError, read_sound
 from pathoflow.errors import SealError
 from pathoflow.references import Reference
 from pathoflow.sealing import MANIFEST_FILE, Manifest, parse_manifest
@@ -75,19 +75,23 @@ class StoredOutput:
     def _listing(self, store: Store, dvc_md5: str) -> dict[str, tuple[str, str | None]]:
         """DVC's listing of the data set: by path, the object's name in the remote and its MD5."""
         name = object_name(dvc_md5)
-        content = read(store, name)
-        found = hashlib.md5(content, usedforsecurity=False).hexdigest()
-        if f"{found}.dir" != dvc_md5:
-            raise SealError(f"was changed: its MD5 is {found}")
-        try:
-            entries: dict[str, tuple[str, str | None]] = {
-                entry["relpath"]: (object_name(entry["md5"]), entry["md5"])
-                for entry in json.loads(content)
-                if _MD5.fullmatch(entry["md5"])
-            }
-        except (ValueError, KeyError, TypeError) as error:
-            raise SealError("is no listing of DVC") from error
-        self.links.passed("listing", f"{len(entries)} files", f"{store.root}/{name}", len(content))
+
+        def parse(content: bytes) -> tuple[dict[str, tuple[str, str | None]], int]:
+            found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+            if f"{found}.dir" != dvc_md5:
+                raise SealError(f"was changed: its MD5 is {found}")
+            try:
+                listed: dict[str, tuple[str, str | None]] = {
+                    entry["relpath"]: (object_name(entry["md5"]), entry["md5"])
+                    for entry in json.loads(content)
+                    if _MD5.fullmatch(entry["md5"])
+                }
+            except (ValueError, KeyError, TypeError) as error:
+                raise SealError("is no listing of DVC") from error
+            return listed, len(content)
+
+        entries, num_bytes = read_sound(store, name, parse)
+        self.links.passed("listing", f"{len(entries)} files", f"{store.root}/{name}", num_bytes)
         return entries
 
     def _read_manifest(self, store: Store, objects: Mapping[str, tuple[str, str | None]]) -> None:
@@ -96,21 +100,24 @@ class StoredOutput:
             return
         name = objects[MANIFEST_FILE][0]
         where = f"{store.root}/{name}"
+
+        def parse(content: bytes) -> tuple[Manifest, int]:
+            try:
+                manifest = parse_manifest(content)
+            except SealError as error:
+                raise SealError(f"{MANIFEST_FILE} {error}") from error
+            if manifest.identity != self.identity:
+                raise SealError(f"is that of {manifest.stage} {manifest.identity}, not of {self.identity}")
+            return manifest, len(content)
+
         try:
-            content = read(store, name)
-            manifest = parse_manifest(content)
+            self.manifest, num_bytes = read_sound(store, name, parse)
         except (MissingError, UnreachableError) as error:
             self.links.unknown("manifest", f"cannot be read: {error}", where)
         except SealError as error:
-            self.links.failed("manifest", f"{MANIFEST_FILE} {error}", where)
+            self.links.failed("manifest", str(error), where)
         else:
-            if manifest.identity != self.identity:
-                self.links.failed(
-                    "manifest", f"is that of {manifest.stage} {manifest.identity}, not of {self.identity}", where
-                )
-                return
-            self.manifest = manifest
-            self.links.passed("manifest", self.identity, where, len(content))
+            self.links.passed("manifest", self.identity, where, num_bytes)
 
     def _list_files(self, store: Store, objects: Mapping[str, tuple[str, str | None]], with_md5: bool) -> None:
         if self.manifest is None:

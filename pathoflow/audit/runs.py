@@ -8,7 +8,7 @@ from mlflow.entities import Run
 
 from pathoflow.audit.links import Links
 from pathoflow.audit.places import Places
-from pathoflow.audit.stores import MissingError, UnreachableError, read
+from pathoflow.audit.stores import MissingError, UnreachableError, read_sound
 from pathoflow.errors import SealError
 from pathoflow.references import Reference
 from pathoflow.sealing import MANIFEST_FILE, Manifest, parse_manifest
@@ -44,7 +44,7 @@ def logged_manifest(places: Places, run: Run, identity: str, links: Links) -> Ma
     try:
         store = places.store(run.info.artifact_uri)
         where = f"{store.root}/{MANIFEST_FILE}"
-        manifest = parse_manifest(read(store, MANIFEST_FILE))
+        manifest = read_sound(store, MANIFEST_FILE, parse_manifest)
     except MissingError:
         links.unknown("manifest in MLflow", "is missing", where)
     except UnreachableError as error:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pathoflow.audit.links import Links
-from pathoflow.audit.report import Step
+from pathoflow.audit.report import Step, Verdict
 from pathoflow.audit.versions import Version
 from pathoflow.errors import InputError, PathoflowError, RegistryError, SignatureError
 from pathoflow.sealing import Manifest
@@ -15,7 +15,7 @@ from pathoflow.tracking import IDENTITY_TAG
 
 if TYPE_CHECKING:
     from pathoflow.registry.access import Registry
-    from pathoflow.registry.decisions import Entry
+    from pathoflow.registry.entries import Entry, LogReport
 
 
 @dataclass
@@ -55,9 +55,11 @@ def check_trust(open_registry: Callable[[], Registry], version: Version, manifes
     warning = " A throw-away key made them: they prove that nothing changed, not who made it." if throwaway else ""
     trust.links.passed("keys", f"trusted: {names}.{warning}", str(registry.trusted_folder))
     _check_signature(registry, manifest, trust.links)
-    entries = _check_log(registry, trust.links)
+    report = _check_log(registry, trust.links)
+    entries = report.entries
+    _check_card(registry, entries, version, trust.links)
     _tell_history(entries, version, trust)
-    _check_decisions(entries, version, trust.links)
+    _check_decisions(registry, report, version, trust.links)
     if manifest is not None:
         _tell_approvals(registry, entries, version, manifest, trust)
     return trust
@@ -84,16 +86,17 @@ def _check_signature(registry: Registry, manifest: Manifest | None, links: Links
         links.passed("signature", f"{len(signed.files)} files, by {signed.signer.name}", f"{where}/{prefix}")
 
 
-def _check_log(registry: Registry, links: Links) -> list[Entry]:
+def _check_log(registry: Registry, links: Links) -> LogReport:
+    from pathoflow.registry.entries import LogReport
+
     where = f"{registry.objects.url}/log"
     try:
         report = registry.log.verify()
     except (PathoflowError, OSError) as error:
         links.unknown("decision log", str(error), where)
-        return []
+        return LogReport()
     for problem in report.problems:
-        # A log that was cut short is a record that is gone; any other sign is one of a change.
-        if "cut short" in problem or "is missing" in problem:
+        if problem in report.gone:
             links.unknown("decision log", problem, where)
         else:
             links.failed("decision log", problem, where)
@@ -102,7 +105,7 @@ def _check_log(registry: Registry, links: Links) -> list[Entry]:
     elif not report.problems:
         notes = f" {' '.join(report.notes)}" if report.notes else ""
         links.passed("decision log", f"{len(report.entries)} entries, one chain.{notes}", where)
-    return report.entries
+    return report
 
 
 def _concerns(entry: Entry, version: Version) -> bool:
@@ -119,11 +122,14 @@ def _concerns(entry: Entry, version: Version) -> bool:
 
 
 def _tell_history(entries: list[Entry], version: Version, trust: Trust) -> None:
+    """Tells every decision, and the gates that let this version in, or else those of the last try to move it on."""
+    came_in = False
     for entry in entries:
         if not _concerns(entry, version):
             continue
         details = entry.details
-        words = [str(details[name]) for name in ("version", "from", "to", "reason") if details.get(name)]
+        target = details.get("version") or details.get("to")
+        words = [str(word) for word in (details.get("from"), target, details.get("reason")) if word]
         trust.history.append(
             Step(
                 at=entry.at,
@@ -132,12 +138,18 @@ def _tell_history(entries: list[Entry], version: Version, trust: Trust) -> None:
                 detail=" → ".join(words),
             )
         )
-        if gates := details.get("gates"):
+        gates = details.get("gates")
+        if gates and not came_in:
             trust.gates = [dict(gate) for gate in gates if isinstance(gate, Mapping)]
+            came_in = entry.action == "promote" and details.get("version") == version.label
 
 
-def _check_decisions(entries: list[Entry], version: Version, links: Links) -> None:
+def _check_decisions(registry: Registry, report: LogReport, version: Version, links: Links) -> None:
     """The log says of every version how it came to be, and of every stage which version is its champion."""
+    from pathoflow.registry.intents import unfinished
+    from pathoflow.registry.names import split
+
+    entries = report.entries
     if not entries:
         return
     made = [
@@ -147,6 +159,7 @@ def _check_decisions(entries: list[Entry], version: Version, links: Links) -> No
     ]
     where = f"log, {version.label}"
     identity = version.tags.get(IDENTITY_TAG)
+    _check_tags(entries, version, links)
     if not made:
         links.unknown("decision", "no entry of the log tells how this version came to be", where)
     else:
@@ -164,9 +177,36 @@ def _check_decisions(entries: list[Entry], version: Version, links: Links) -> No
     is_champion = str(champion) == version.number
     if ("champion" in version.aliases) != is_champion:
         said = f"{version.name}/{champion}" if champion else "nobody"
-        links.failed("alias", f"the log names {said} as the champion", f"{version.name}@champion")
+        where = f"{version.name}@champion"
+        if report.gone:
+            links.unknown("alias", f"the log names {said} as the champion, and an entry is missing", where)
+        elif unfinished(registry, split(version.name)[0]):
+            links.unknown("alias", f"the log names {said} as the champion, and a move is at work or was killed", where)
+        else:
+            links.failed("alias", f"the log names {said} as the champion", where)
     elif is_champion:
         links.passed("alias", "is the champion, as the log says", f"{version.name}@champion")
+
+
+def _check_tags(entries: list[Entry], version: Version, links: Links) -> None:
+    from pathoflow.registry.entries import signed_tags
+
+    for tag, (value, entry) in sorted(signed_tags(entries, version.label).items()):
+        told_by = f"entry {entry.seq} of the log"
+        links.equal("tags", version.tags.get(tag), value, f"{version.label}, tag {tag}", told_by=told_by)
+
+
+def _check_card(registry: Registry, entries: list[Entry], version: Version, links: Links) -> None:
+    from pathoflow.registry.cards import check
+
+    where = f"{registry.objects.url}/cards"
+    try:
+        card = check(registry, version, entries)
+    except (RegistryError, OSError, ValueError) as error:
+        links.unknown("model card", str(error), where)
+        return
+    tell = {Verdict.PASS: links.passed, Verdict.FAIL: links.failed, Verdict.UNKNOWN: links.unknown}[card.verdict]
+    tell("model card", card.detail, where)
 
 
 def _tell_approvals(

@@ -204,6 +204,8 @@ class _Walk:
         version, links = self.version, self.registry
         links.equal("status", version.status, "READY", version.label, told_by="a finished registration")
         model = self.model = self._model()
+        if model and model.reference.run_id:
+            links.equal("run", version.run_id, model.reference.run_id, f"{version.label}, run", told_by="its lineage")
         check_tags(version, model.manifest if model else None, list(self.outputs.values()), links)
         check_kfp_run(version, self.places, links)
 

@@ -12,6 +12,7 @@ import typer
 
 from pathoflow.cli import cluster as cluster_commands
 from pathoflow.cli import registry_commands
+from pathoflow.cli.optional_files import OptionalFiles
 from pathoflow.cli.options import RecipeOption, SetOption
 from pathoflow.errors import PathoflowError, StageError
 
@@ -98,7 +99,7 @@ def verify(workdir: WorkDirArgument) -> None:
     raise typer.Exit(verify_outputs(workdir))
 
 
-@app.command()
+@app.command(cls=OptionalFiles)
 def audit(
     version: Annotated[
         str,
@@ -125,15 +126,25 @@ def audit(
     md5: Annotated[
         bool, typer.Option("--md5", help="Check DVC's MD5 of each data file, too, beside the manifest's SHA-256.")
     ] = False,
-    json: Annotated[Path | None, typer.Option(help="Write the report as JSON; `-` prints it.", metavar="FILE")] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="Write the report as JSON; without FILE it is printed.", metavar="[FILE]")
+    ] = None,
     html: Annotated[
-        Path | None, typer.Option(help="Write the dossier: one HTML file that needs no network.", metavar="FILE")
+        Path | None,
+        typer.Option(
+            help="Write the dossier: one HTML file that needs no network. Default: dossier.html.", metavar="[FILE]"
+        ),
     ] = None,
     bom: Annotated[
-        Path | None, typer.Option(help="Write a CycloneDX 1.6 bill of materials of the model.", metavar="FILE")
+        Path | None,
+        typer.Option(help="Write a CycloneDX 1.6 bill of materials of the model. Default: bom.json.", metavar="[FILE]"),
     ] = None,
     attest: Annotated[
-        Path | None, typer.Option(help="Write the verdict as an in-toto statement, signed with --key.", metavar="FILE")
+        Path | None,
+        typer.Option(
+            help="Write the verdict as an in-toto statement, signed with --key. Default: statement.json.",
+            metavar="[FILE]",
+        ),
     ] = None,
     key: Annotated[Path | None, typer.Option(help="The private key that signs --attest.", metavar="FILE")] = None,
 ) -> None:
@@ -216,11 +227,29 @@ def gc(
         str | None,
         typer.Option(help="MLflow's database, which `mlflow gc` needs to remove a server's runs for good."),
     ] = None,
+    kfp_artifacts: Annotated[
+        str | None,
+        typer.Option(
+            help="Clean up here, too: what Kubeflow Pipelines keeps of its runs, e.g. s3://mlpipeline/v2/artifacts. "
+            "Its cache may still name what is removed: submit with --no-cache afterwards.",
+            metavar="S3_URI|DIR",
+        ),
+    ] = None,
+    checkpoints: Annotated[
+        Path | None, typer.Option(help="Clean up here, too: the mounted volume of checkpoints.", metavar="DIR")
+    ] = None,
 ) -> None:
-    """Show, and with --delete remove, runs, data and checkpoints that no registered version needs."""
+    """Show, and with --delete remove, runs, data, pipeline artifacts and checkpoints that no registered version needs.
+
+    Examples:
+    - `pathoflow gc --workdir runs/demo --older-than 1`
+    - `pathoflow gc --kfp-artifacts s3://mlpipeline/v2/artifacts --checkpoints /checkpoints`
+    """
+    from pathoflow.audit.gc import Cluster
     from pathoflow.cli.gc import collect_garbage
 
-    raise typer.Exit(collect_garbage(workdir, older_than, backend_store_uri, delete=delete, every=all_))
+    cluster = Cluster(kfp_artifacts, checkpoints)
+    raise typer.Exit(collect_garbage(workdir, older_than, backend_store_uri, cluster, delete=delete, every=all_))
 
 
 @app.command()

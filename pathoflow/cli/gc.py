@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pathoflow.audit import Places
-from pathoflow.audit.gc import Item, clean, plan
+from pathoflow.audit.gc import Cluster, Item, clean, plan
 from pathoflow.audit.stores import UnreachableError
 from pathoflow.errors import InputError
 
@@ -18,16 +18,24 @@ _SHOWN = 8
 
 
 def collect_garbage(
-    workdir: Path | None, older_than_days: float, backend_store_uri: str | None, *, delete: bool, every: bool
+    workdir: Path | None,
+    older_than_days: float,
+    backend_store_uri: str | None,
+    cluster: Cluster,
+    *,
+    delete: bool,
+    every: bool,
 ) -> int:
     """Prints the plan and, with `delete`, carries it out.
 
     Raises:
-        InputError: The registry does not answer, or what some version needs is not known.
+        InputError: The registry does not answer, what some version needs is not known, or there is no such folder.
     """
+    if cluster.checkpoints and not cluster.checkpoints.is_dir():
+        raise InputError(f"{cluster.checkpoints} is no folder. Name where the volume with the checkpoints is mounted.")
     places = Places.of_workdir(workdir) if workdir else Places.from_environment()
     try:
-        wanted = plan(places, older_than_days)
+        wanted = plan(places, older_than_days, cluster)
     except UnreachableError as error:
         raise InputError(
             f"The registry at {places.tracking_uri} does not answer, so that nothing is known to be safe: {error}"
@@ -56,6 +64,6 @@ def collect_garbage(
     if not delete:
         console.print("Nothing was removed. `--delete` removes it.")
         return 0
-    for line in clean(places, wanted, older_than_days, backend_store_uri):
+    for line in clean(places, wanted, older_than_days, backend_store_uri, cluster):
         console.print(line, highlight=False)
     return 0

@@ -16,12 +16,12 @@ from pathoflow.errors import RegistryError, SignatureError
 from pathoflow.registry import approvals
 from pathoflow.registry.access import Registry, answering
 from pathoflow.registry.aliases import StageState
-from pathoflow.registry.decisions import Entry, LogReport
+from pathoflow.registry.entries import Entry, LogReport
 from pathoflow.registry.gates import Judgement
 from pathoflow.registry.intents import check_drift, name_filter, unfinished
 from pathoflow.registry.names import STAGES, Stage, registered, split
 from pathoflow.registry.policy import load_gates
-from pathoflow.registry.promotion import Outcome, Refusal, judge, promote, repair_all
+from pathoflow.registry.promotion import Outcome, Refusal, judge, mend_log, promote, repair_all
 
 _LOOKS = {
     Verdict.PASS: "[green]PASS[/]",
@@ -88,11 +88,14 @@ def revoke_approval(registry: Registry, approval_id: str, reason: str) -> None:
 def show_registry(registry: Registry, model: str, *, repair: bool, as_json: bool) -> int:
     """Prints the stages of every model, or of one; returns 0, or 10 if aliases are not where the log says."""
     model, _ = split(model)
+    if repair:
+        registry.require_key()
+        # Nothing can be read of a log whose head is gone.
+        _tell(mend_log(registry))
     entries, states = registry.log.entries(), registry.log.head().states
     models = sorted({split(name)[0] for name in states} | ({model} if model else set()))
     models = [name for name in models if not model or name == model]
     if repair:
-        registry.require_key()
         _tell([line for name in models for line in repair_all(registry, name)])
         entries, states = registry.log.entries(), registry.log.head().states
     problems = _problems(registry, models, states)
@@ -151,6 +154,7 @@ def _print_log_report(registry: Registry, report: LogReport, head: str) -> None:
     if head and not report.problems:
         console.print(f"Head {head}. Note it elsewhere, and give it to --head next time.", highlight=False)
     console.print(f"Writers are kept apart by {registry.objects.guarantee}.", highlight=False)
+    console.print(f"Entries are kept by {registry.objects.retention}.", highlight=False)
 
 
 def _print_judgement(judgement: Judgement, *, as_json: bool, moved: Outcome | None) -> None:
@@ -233,20 +237,23 @@ def _print_rows(rows: Sequence[Mapping[str, Any]], entries: Sequence[Entry], mod
 def _problems(registry: Registry, models: Sequence[str], states: Mapping[str, Any]) -> list[str]:
     problems = []
     for model in models:
-        problems += [
-            problem for stage in STAGES if (problem := check_drift(registry, registered(model, stage), states))
-        ]
         if intent := unfinished(registry, model):
             problems.append(
                 f"A {intent.action} of {intent.name} is at work, or was killed half-way: the next command about "
                 f"{model} finishes it or takes it back; so does `pathoflow registry --repair`."
             )
+            continue
+        problems += [
+            problem for stage in STAGES if (problem := check_drift(registry, registered(model, stage), states))
+        ]
     return problems
 
 
 def _about(entry: Entry) -> str:
     details = entry.details
     words = [str(details[key]) for key in ("from", "version") if details.get(key)]
+    if entry.action == "demote":
+        words.append("nothing")
     text = " → ".join(words)
     if entry.action == "refuse":
         failed = [gate["gate"] for gate in details.get("gates", []) if gate["verdict"] != "PASS"]

@@ -1,4 +1,4 @@
-"""The registry's commands: promote, approve, rollback, demote, registry, fetch, log and keys."""
+"""The registry's commands: promote, approve, rollback, demote, registry, fetch, card, log and keys."""
 
 from __future__ import annotations
 
@@ -174,6 +174,15 @@ def fetch(
     typer.echo(f"{label} in {out}: signature and every byte verified")
 
 
+def card(version: VersionArgument, workdir: WorkdirOption = None) -> None:
+    """Print a version's model card, once it was compared with what the log says of it."""
+    from pathoflow.registry.cards import read
+    from pathoflow.registry.verification import find_version
+
+    opened = _registry(workdir, None)
+    typer.echo(read(opened, find_version(opened, version)))
+
+
 @log.command(name="verify")
 def log_verify(
     workdir: WorkdirOption = None,
@@ -205,7 +214,8 @@ def log_show(
 def keys_new(
     path: Annotated[Path, typer.Argument(help="Gets the private key; the public one goes to PATH's name.pub.")],
     kind: Annotated[
-        KeyKind, typer.Option(help="`ec` signs models and log entries, `ed25519` is for approvers.")
+        KeyKind,
+        typer.Option(help="Either serves for every role; the stock model-signing reads signatures by `ec` keys only."),
     ] = KeyKind.ec,
 ) -> None:
     """Make a key pair. A password for the private key is taken from PATHOFLOW_KEY_PASSWORD."""
@@ -249,7 +259,7 @@ def keys_retire(
 
 def add_to(app: typer.Typer) -> None:
     """Adds the registry's commands to the command line."""
-    for command in (registry, promote, approve, rollback, demote, fetch):
+    for command in (registry, promote, approve, rollback, demote, fetch, card):
         app.command()(command)
     app.add_typer(log, name="log")
     app.add_typer(keys, name="keys")

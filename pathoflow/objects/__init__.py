@@ -29,6 +29,10 @@ class ObjectStore(Protocol):
     def guarantee(self) -> str:
         """In one sentence, what keeps two writers apart."""
 
+    @property
+    def retention(self) -> str:
+        """In one sentence, what keeps objects from being removed or replaced."""
+
     def get(self, key: str) -> bytes | None:
         """The object's content; None if there is no such object."""
 

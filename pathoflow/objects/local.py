@@ -32,6 +32,11 @@ class LocalStore:
         """What keeps two writers apart."""
         return "a lock of the operating system, which ends with its process, and exclusive creation of log entries"
 
+    @property
+    def retention(self) -> str:
+        """What keeps objects from being removed or replaced."""
+        return "the rights on the folder, and nothing else; a change shows in the chain"
+
     def get(self, key: str) -> bytes | None:
         """The object's content; None if there is no such object."""
         try:

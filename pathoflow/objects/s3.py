@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import os
@@ -90,6 +91,20 @@ class S3Store:
             return "tickets with leases, and conditional creation of log entries by the store (If-None-Match)"
         return "tickets with leases alone: this store ignores If-None-Match"
 
+    @property
+    def retention(self) -> str:
+        """What keeps objects from being removed or replaced: the bucket's Object Lock, if it has one."""
+        try:
+            found = self._client.get_object_lock_config(self._bucket)
+        except (MinioException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            if _code_of(error) == "AccessDenied":
+                return "what the bucket's Object Lock says, which this account may not ask for"
+            found = None
+        # A store that does not know the question may answer another one: only a mode and a time are an answer.
+        if found is None or found.mode is None or not found.duration:
+            return "the rights on the bucket, and nothing else: it has no Object Lock with a default retention"
+        return f"the bucket's Object Lock ({found.mode.lower()}, {found.duration} {str(found.duration_unit).lower()})"
+
     def get(self, key: str) -> bytes | None:
         """The object's content; None if there is no such object."""
 
@@ -174,7 +189,10 @@ class S3Store:
     def _put_conditionally(self, key: str, content: bytes) -> bool:
         """Writes an object unless it exists; whether the store took it."""
         url = self._client.presigned_put_object(self._bucket, self._prefix + key)
-        answer = self._http.request("PUT", url, body=content, headers={"If-None-Match": "*"})
+        # A bucket with Object Lock takes nothing without a digest.
+        digest = base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
+        headers = {"If-None-Match": "*", "Content-MD5": digest}
+        answer = self._http.request("PUT", url, body=content, headers=headers)
         if answer.status in (409, 412):
             return False
         if answer.status not in (200, 204):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from pathoflow.code import REPOSITORY
 from pathoflow.errors import ConfigError, InputError, RegistryError, SignatureError
 from pathoflow.objects import ObjectStore, open_store
-from pathoflow.registry.decisions import Anchor, DecisionLog
+from pathoflow.registry.decisions import DecisionLog
+from pathoflow.registry.entries import Anchor
 from pathoflow.signing import KeyFile, TrustedKeys, make_key
 from pathoflow.signing.keys import THROWAWAY
 from pathoflow.workdir import WorkDir
@@ -142,7 +143,7 @@ class Registry:
         if self.trusted.role_of(key.public) is None:
             raise SignatureError(
                 f"The public half of {self.key_path} is not trusted in {self.trusted_folder}: what it signs would "
-                "count nowhere. Let whoever keeps that folder add it."
+                "count nowhere. Let whoever keeps that folder add it with `pathoflow keys trust`."
             )
         return key
 
@@ -181,23 +182,35 @@ class _Anchors:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
 
-    def read(self) -> list[Anchor]:
-        """Every anchor."""
+    def read(self, models: Collection[str]) -> list[Anchor]:
+        """Every anchor, and those that are gone of models whose registered models are there."""
+        from pathoflow.registry.names import STAGES, registered, split
+
         with answering(self._registry.tracking_uri):
-            models, token = [], None
-            while True:
-                page = self._registry.client.search_registered_models(page_token=token)
-                models += list(page)
-                token = page.token
-                if not token:
-                    break
+            tags = dict(self._tags())
         found = []
-        for model in models:
-            if text := model.tags.get(ANCHOR_TAG):
-                number, _, digest = text.partition(":")
-                seq = int(number) if number.isascii() and number.isdigit() else -1
-                found.append(Anchor(seq, digest, f"tag {ANCHOR_TAG} of {model.name} in MLflow"))
+        for name, text in tags.items():
+            number, _, digest = text.partition(":")
+            seq = int(number) if number.isascii() and number.isdigit() else -1
+            if text:
+                found.append(Anchor(split(name)[0], seq, digest, f"tag {ANCHOR_TAG} of {name} in MLflow"))
+        noted = {anchor.model for anchor in found}
+        for model in sorted(set(models) - noted):
+            if any(registered(model, stage) in tags for stage in STAGES):
+                where = f"tag {ANCHOR_TAG} of {registered(model, 'dev')} in MLflow"
+                found.append(Anchor(model, 0, "", where, gone=True))
         return found
+
+    def _tags(self) -> Iterator[tuple[str, str]]:
+        """The anchor's text of every registered model, empty where there is none."""
+        token = None
+        while True:
+            page = self._registry.client.search_registered_models(page_token=token)
+            for model in page:
+                yield model.name, model.tags.get(ANCHOR_TAG, "")
+            token = page.token
+            if not token:
+                return
 
     def write(self, model: str, seq: int, digest: str) -> None:
         """Notes an entry on the dev stage of a model, if it is there."""

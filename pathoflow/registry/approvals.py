@@ -10,7 +10,8 @@ from typing import Any
 
 from pathoflow.errors import InputError, RefusedError, SignatureError
 from pathoflow.registry.access import Registry
-from pathoflow.registry.decisions import Entry, latest, seconds_between
+from pathoflow.registry.decisions import latest, seconds_between
+from pathoflow.registry.entries import Entry
 from pathoflow.registry.names import Stage, asked_in, split, stage_before
 from pathoflow.registry.verification import SKEW_S, find_version, verified_manifest, weights_digest
 from pathoflow.signing import PublicKey, TrustedKeys, sign_statement, verify_statement

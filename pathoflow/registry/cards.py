@@ -7,8 +7,9 @@ from collections.abc import Mapping
 
 from pathoflow.audit import Verdict
 from pathoflow.audit.versions import Version
+from pathoflow.errors import RegistryError
 from pathoflow.registry.access import Registry
-from pathoflow.registry.decisions import Entry
+from pathoflow.registry.entries import Entry
 from pathoflow.registry.gate import Gate
 from pathoflow.sealing import Manifest
 
@@ -105,15 +106,7 @@ def check(registry: Registry, version: Version, entries: list[Entry]) -> Gate:
     """Whether a version has its card: unchanged since it was registered, with all its sections."""
     from huggingface_hub import ModelCard
 
-    identity = version.tags.get("pathoflow.identity")
-    digest = next(
-        (
-            str(entry.details["card"])
-            for entry in reversed(entries)
-            if entry.details.get("identity") == identity and entry.details.get("card")
-        ),
-        None,
-    )
+    digest = _digest(version, entries)
     content = registry.objects.get(_key(digest)) if digest else None
     if digest is None or content is None:
         return Gate("model card", Verdict.UNKNOWN, "there is none; register the model again")
@@ -127,9 +120,24 @@ def check(registry: Registry, version: Version, entries: list[Entry]) -> Gate:
     return Gate("model card", Verdict.PASS, f"{digest[:12]}…")
 
 
-def read(registry: Registry, digest: str) -> str:
-    """A card by its digest; empty if there is none."""
+def read(registry: Registry, version: Version) -> str:
+    """A version's card, as it was when the version was registered.
+
+    Raises:
+        RegistryError: It is gone or was changed.
+    """
+    entries = registry.log.entries()
+    gate, digest = check(registry, version, entries), _digest(version, entries)
+    if gate.verdict is not Verdict.PASS or digest is None:
+        raise RegistryError(f"The model card of {version.label} will not do: {gate.detail}.")
     return (registry.objects.get(_key(digest)) or b"").decode()
+
+
+def _digest(version: Version, entries: list[Entry]) -> str | None:
+    """The card's SHA-256 by the log: that of the latest registration of the same model."""
+    identity = version.tags.get("pathoflow.identity")
+    found = (entry for entry in reversed(entries) if entry.details.get("identity") == identity)
+    return next((str(entry.details["card"]) for entry in found if entry.details.get("card")), None)
 
 
 def _interval(scores: Manifest, metric: str) -> str:

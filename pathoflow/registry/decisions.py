@@ -9,17 +9,16 @@ or the chain; a shortened log falls short of the head or of an anchor.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal, Protocol
+from typing import Any
 
 from pathoflow.errors import RegistryError, SignatureError
 from pathoflow.objects import ObjectStore
-from pathoflow.signing import KeyFile, PublicKey, TrustedKeys, sign_statement, verify_statement
-
-Action = Literal["register", "promote", "refuse", "approve", "revoke", "rollback", "demote", "repair"]
+from pathoflow.registry.entries import Action, Anchor, Anchors, Entry, Head, LogReport
+from pathoflow.registry.names import split
+from pathoflow.signing import KeyFile, TrustedKeys, sign_statement, verify_statement
 
 DECISION = "urn:pathoflow:decision:v1"
 HEAD = "urn:pathoflow:log-head:v1"
@@ -28,79 +27,11 @@ PREFIX = "log/"
 NOTHING = "0" * 64
 """What the first entry names as the one before it."""
 
+_HEAD_GONE = f"{HEAD_KEY}, which names the last entry of the decision log, is missing: it was removed."
 _APPROVERS_MAY: tuple[Action, ...] = ("approve", "revoke")
 _SKEW_S = 300.0
 _WAIT_S = 120.0
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One decision.
-
-    Attributes:
-        seq: Its number, from 1.
-        at: When, UTC, by the clock of whoever decided.
-        actor: Who, by their own word.
-        signer: Whose key signed.
-        action: What was decided.
-        model: About which model, without the stage.
-        details: Further facts, as JSON values.
-        digest: SHA-256 of the entry's bytes.
-        previous: Digest of the entry before.
-    """
-
-    seq: int
-    at: str
-    actor: str
-    signer: PublicKey
-    action: Action
-    model: str
-    details: Mapping[str, Any]
-    digest: str
-    previous: str
-
-
-@dataclass(frozen=True)
-class Anchor:
-    """A note of the log's head that is kept somewhere else: number and digest of an entry."""
-
-    seq: int
-    digest: str
-    where: str
-
-
-class Anchors(Protocol):
-    """A place that notes the head of the log."""
-
-    def read(self) -> list[Anchor]:
-        """Every note."""
-
-    def write(self, model: str, seq: int, digest: str) -> None:
-        """Notes an entry about a model."""
-
-
-@dataclass(frozen=True)
-class Head:
-    """The last entry, and where each registered model stands after it."""
-
-    seq: int
-    digest: str
-    states: Mapping[str, Any]
-
-
-@dataclass
-class LogReport:
-    """What a check of the whole log found.
-
-    Attributes:
-        entries: Those that could be read, in order.
-        problems: Signs that the log was changed; empty for a sound one.
-        notes: What is odd, but no such sign.
-    """
-
-    entries: list[Entry] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+_TRIES = 3
 
 
 class DecisionLog:
@@ -125,8 +56,7 @@ class DecisionLog:
             SignatureError: The key may not decide this.
         """
         with self.objects.lock("log", _WAIT_S) as check:
-            head = self.head()
-            self._require_anchors(head)
+            head = self.sound_head(model)
             seq, previous = head.seq + 1, head.digest
             predicate = {
                 "seq": seq,
@@ -158,6 +88,8 @@ class DecisionLog:
             RegistryError: The log is shorter than its head says, or its end was changed.
         """
         noted = self._noted_head()
+        if self._lost_head(noted):
+            raise RegistryError(f"{_HEAD_GONE} `pathoflow registry --repair` writes it again from a sound log.")
         if noted.seq and self._digest(noted.seq) != noted.digest:
             raise RegistryError(
                 f"The decision log in {self.objects.url} was changed: {_key(noted.seq)} is not the entry that its head "
@@ -177,6 +109,18 @@ class DecisionLog:
             seq, digest = entry.seq, entry.digest
             states |= dict(entry.details.get("after", {}))
         return Head(seq, digest, states)
+
+    def sound_head(self, model: str) -> Head:
+        """The last entry, if the log reaches as far as was noted elsewhere; asked before anything about a model moves.
+
+        Raises:
+            RegistryError: The log was changed, or a note of it is gone.
+        """
+        anchors = self._anchors.read(_models(self.head().states))
+        # Read after the notes: whoever adds an entry meanwhile writes it before its note.
+        head = self.head()
+        self._require_anchors(anchors, head, model)
+        return head
 
     def entries(self, since: int = 0) -> list[Entry]:
         """The entries with a number above `since`, each with a verified signature and its place in the chain.
@@ -203,13 +147,24 @@ class DecisionLog:
 
     def verify(self) -> LogReport:
         """Checks every entry, the chain, the head and the anchors, and goes on after a fault."""
+        report = self._checked()
+        for _ in range(_TRIES):
+            if not report.gone:
+                break
+            # An entry that was added while the log was read looks like one that is missing.
+            before, report = report, self._checked()
+            if report.problems == before.problems:
+                break
+        return report
+
+    def _checked(self) -> LogReport:
         report = LogReport()
         contents = self._all(report)
         digests = {seq: hashlib.sha256(content).hexdigest() for seq, content in contents.items()}
         last = max(contents, default=0)
         for seq in range(1, last + 1):
             if seq not in contents:
-                report.problems.append(f"{_key(seq)} is missing: an entry was removed.")
+                report.lacks(f"{_key(seq)} is missing: an entry was removed.")
                 continue
             try:
                 entry = self._entry(seq, contents[seq])
@@ -247,8 +202,10 @@ class DecisionLog:
         except RegistryError as error:
             report.problems.append(str(error))
             return
-        if noted.seq > last:
-            report.problems.append(f"The log ends at {last}, but its head names entry {noted.seq}: it was cut short.")
+        if self._lost_head(noted):
+            report.lacks(_HEAD_GONE, mendable=True)
+        elif noted.seq > last:
+            report.lacks(f"The log ends at {last}, but its head names entry {noted.seq}: it was cut short.")
         elif noted.seq and digests.get(noted.seq) != noted.digest:
             report.problems.append(
                 f"The head names another entry {noted.seq} than the one that is there: it was replaced, or the log was "
@@ -261,9 +218,12 @@ class DecisionLog:
             )
 
     def _check_anchors(self, report: LogReport, digests: Mapping[int, str], last: int) -> None:
-        for anchor in self._anchors.read():
-            if anchor.seq > last:
-                report.problems.append(
+        states = {name for entry in report.entries for name in entry.details.get("after", {})}
+        for anchor in self._anchors.read(_models(states)):
+            if anchor.gone:
+                report.lacks(_anchor_gone(anchor), mendable=True)
+            elif anchor.seq > last:
+                report.lacks(
                     f"The log ends at {last}, but the {anchor.where} names entry {anchor.seq}: it was cut short."
                 )
             elif digests.get(anchor.seq) != anchor.digest:
@@ -272,9 +232,45 @@ class DecisionLog:
                     "forked, or the tag was changed."
                 )
 
-    def _require_anchors(self, head: Head) -> None:
+    def mend(self, key: KeyFile) -> list[str]:
+        """Writes the head and the anchors again where they are gone, from a log that is sound in all else.
+
+        Returns:
+            What was gone.
+
+        Raises:
+            RegistryError: The log was changed.
+        """
+        with self.objects.lock("log", _WAIT_S):
+            report = self.verify()
+            if wrong := [problem for problem in report.problems if problem not in report.mendable]:
+                raise RegistryError(f"The decision log was changed: {wrong[0]} See `pathoflow log verify`.")
+            if not report.mendable:
+                return []
+            states: dict[str, Any] = {}
+            for entry in report.entries:
+                states |= dict(entry.details.get("after", {}))
+            last = report.entries[-1]
+            self._write_head(Head(last.seq, last.digest, states), key)
+            for anchor in self._anchors.read(_models(states)):
+                if anchor.gone:
+                    self._anchors.write(anchor.model, last.seq, last.digest)
+        return report.mendable
+
+    def note_again(self, entry: Entry, key: KeyFile) -> None:
+        """Writes the head and the anchor that the killed writer of an entry may not have come to."""
+        with self.objects.lock("log", _WAIT_S):
+            head = self.head()
+            self._write_head(head, key)
+            noted = [anchor.seq for anchor in self._anchors.read((entry.model,)) if anchor.model == entry.model]
+            if max(noted, default=0) < entry.seq:
+                self._anchors.write(entry.model, entry.seq, entry.digest)
+
+    def _require_anchors(self, anchors: Sequence[Anchor], head: Head, model: str) -> None:
         """Makes sure that the log reaches as far as anybody noted: a new entry must not hide that it was cut short."""
-        for anchor in self._anchors.read():
+        for anchor in anchors:
+            if anchor.gone and anchor.model == model:
+                raise RegistryError(f"{_anchor_gone(anchor)} `pathoflow registry --repair` writes it again.")
             if anchor.seq > head.seq or (anchor.seq == head.seq and anchor.digest != head.digest):
                 raise RegistryError(
                     f"The decision log in {self.objects.url} ends at entry {head.seq}, but the {anchor.where} names "
@@ -299,6 +295,10 @@ class DecisionLog:
                 f"The head of the decision log was changed: {error} See `pathoflow log verify`; with a sound log, "
                 f"remove {HEAD_KEY}, and the next entry writes it again."
             ) from error
+
+    def _lost_head(self, noted: Head) -> bool:
+        """Whether the head was removed: only before the second entry may there be none."""
+        return noted.seq == 0 and self.objects.get(_key(2)) is not None
 
     def _write_head(self, head: Head, key: KeyFile) -> None:
         said = {"seq": head.seq, "digest": head.digest, "states": dict(head.states)}
@@ -366,6 +366,17 @@ def latest(entries: Sequence[Entry]) -> str:
     """The present by whichever is later, this machine's clock or the log: turning a clock back revives nothing."""
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     return max([now, *(entry.at for entry in entries)], key=datetime.fromisoformat)
+
+
+def _anchor_gone(anchor: Anchor) -> str:
+    return (
+        f"The {anchor.where}, which notes how far the decision log reaches, is missing: it was removed, or not written."
+    )
+
+
+def _models(names: Collection[str]) -> set[str]:
+    """The models, without the stage, of registered models."""
+    return {split(name)[0] for name in names}
 
 
 def _key(seq: int) -> str:

@@ -16,7 +16,7 @@ from pathoflow.errors import InputError, SignatureError
 from pathoflow.registry import approvals, cards, verification
 from pathoflow.registry.access import Registry
 from pathoflow.registry.aliases import StageState
-from pathoflow.registry.decisions import Entry
+from pathoflow.registry.entries import Entry, signed_tags
 from pathoflow.registry.evidence import Evidence, collect
 from pathoflow.registry.gate import Gate
 from pathoflow.registry.intents import check_drift
@@ -52,7 +52,7 @@ class Judgement:
 def ask(registry: Registry, version: Version, stage: Stage, policy: StageGates) -> Judgement:
     """Asks every gate; nothing changes but the record that a passed audit leaves."""
     model, _ = split(version.name)
-    states = registry.log.head().states
+    states = registry.log.sound_head(model).states
     name = registered(model, stage)
     champion = StageState.read(states.get(name)).champion
     entries = registry.log.entries()
@@ -96,6 +96,11 @@ def _origin(version: Version, entries: list[Entry], evidence: Evidence) -> Gate:
         return Gate("origin", Verdict.FAIL, detail)
     if evidence.model is not None and evidence.model.identity != identity:
         return Gate("origin", Verdict.FAIL, f"its bytes are those of {evidence.model.identity}")
+    for tag, (value, signed) in signed_tags(entries, version.label).items():
+        if (found := version.tags.get(tag)) != value:
+            verdict = Verdict.UNKNOWN if found is None else Verdict.FAIL
+            said = "is missing" if found is None else f"says {found}"
+            return Gate("origin", verdict, f"tag {tag} {said}, but entry {signed.seq} of the log has {value}")
     return Gate("origin", Verdict.PASS, f"entry {entry.seq} of the log, by {entry.actor} at {entry.at}")
 
 
@@ -246,6 +251,8 @@ def _approvals(
     )
     given = ", ".join(f"{approval.approver} until {approval.expires_at}" for approval in counting)
     detail = f"{len(counting)} of {num_needed}" + (f": {given}" if given else "")
+    if not counting and not reasons:
+        detail += "; `pathoflow approve` gives one, with an approver's key"
     if reasons:
         detail += f"; not counted: {'; '.join(reasons[-3:])}"
     yield Gate("approval", Verdict.PASS if len(counting) >= num_needed else Verdict.FAIL, detail)

@@ -16,7 +16,8 @@ from typing import Any
 from pathoflow.errors import RegistryError, SignatureError
 from pathoflow.registry.access import Registry, answering
 from pathoflow.registry.aliases import StageState, aliases_of, set_aliases
-from pathoflow.registry.decisions import Action
+from pathoflow.registry.entries import Action
+from pathoflow.registry.names import split
 from pathoflow.signing import sign_statement, verify_statement
 
 INTENT = "urn:pathoflow:intent:v1"
@@ -93,7 +94,7 @@ def move(
         check: Raises if the lock was lost.
         version: The version to move to.
     """
-    head = registry.log.head()
+    head = registry.log.sound_head(model)
     intent = Intent(
         id=uuid.uuid4().hex,
         model=model,
@@ -119,7 +120,8 @@ def move(
         # What MLflow says now, and not what was asked of it, goes into the log.
         if aliases_of(registry.client, name) != (after.champion, after.previous):
             raise RegistryError(f"The aliases of {name} were moved by somebody else meanwhile. Run the command again.")
-    _log(registry, intent, version, after, repaired=False)
+    # A demotion moves to no version.
+    _log(registry, intent, version or None, after, repaired=False)
     registry.objects.delete(_key(model))
     return after
 
@@ -151,10 +153,11 @@ def repair(registry: Registry, model: str) -> list[str]:
         if logged is not None:
             state = StageState.read(logged.details["after"][intent.name])
             set_aliases(registry.client, intent.name, state)
+            registry.log.note_again(logged, registry.key)
             told = f"The {intent.action} of {intent.name} had been completed by a command that was killed."
         elif after is not None and champion == after.champion and after != intent.before:
             set_aliases(registry.client, intent.name, after)
-            _log(registry, intent, copied or after.champion or 0, after, repaired=True)
+            _log(registry, intent, copied or after.champion, after, repaired=True)
             told = f"A {intent.action} of {intent.name} that was killed half-way was finished: its alias had moved."
         else:
             if copied is not None:
@@ -197,6 +200,11 @@ def check_drift(registry: Registry, name: str, states: Mapping[str, Any]) -> str
         champion, previous = aliases_of(registry.client, name)
     if (champion, previous) == (state.champion, state.previous):
         return None
+    if intent := unfinished(registry, split(name)[0]):
+        return (
+            f"A {intent.action} of {intent.name} is at work, or was killed half-way. Wait for it; if nobody is at "
+            "work, `pathoflow registry --repair` finishes it or takes it back."
+        )
     return (
         f"MLflow has champion {champion} and previous {previous} for {name}, but the log says {state.champion} and "
         f"{state.previous}: aliases were moved by hand. Find out why; `pathoflow registry --repair` puts them back."

@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from pathoflow.errors import InputError, SealError, SignatureError
+from pathoflow.audit.stores import MissingError, UnreachableError
+from pathoflow.errors import InputError, RegistryError, SealError, SignatureError
 from pathoflow.registry.access import Registry, answering
 from pathoflow.registry.verification import find_version, verify_signature
 from pathoflow.sealing import verify
@@ -21,6 +22,7 @@ def fetch_verified(registry: Registry, asked: str, target: Path) -> str:
     Raises:
         InputError: There is no such version, or `target` exists.
         SignatureError: The bytes are not those that were signed.
+        RegistryError: They cannot be reached.
     """
     if target.exists():
         raise InputError(f"{target} exists. Name a folder that does not.")
@@ -28,8 +30,10 @@ def fetch_verified(registry: Registry, asked: str, target: Path) -> str:
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
+        # Where a work directory lies now, not where it was made.
+        place = registry.places.artifacts(version.uri).root
         with answering(registry.tracking_uri):
-            downloaded = download_model(version.uri, partial, registry.tracking_uri)
+            downloaded = download_model(place, partial, registry.tracking_uri)
         manifest = verify(downloaded)
         if manifest.identity != version.tags.get(IDENTITY_TAG):
             raise SignatureError(
@@ -37,6 +41,8 @@ def fetch_verified(registry: Registry, asked: str, target: Path) -> str:
             )
         verify_signature(registry, manifest)
         downloaded.rename(target)
+    except (MissingError, UnreachableError) as error:
+        raise RegistryError(f"The files of {version.label} cannot be reached: {error}") from error
     except SealError as error:
         raise SignatureError(f"{version.label} is damaged where it is stored: {error}") from error
     finally:

@@ -9,10 +9,10 @@ from typing import Any
 
 from pathoflow.audit import Verdict
 from pathoflow.audit.versions import Version
-from pathoflow.errors import InputError, RefusedError, RegistryError
+from pathoflow.errors import InputError, RefusedError, RegistryError, SignatureError
 from pathoflow.registry.access import Registry, answering
 from pathoflow.registry.aliases import StageState, set_aliases
-from pathoflow.registry.decisions import Entry
+from pathoflow.registry.entries import Entry
 from pathoflow.registry.gate import Gate
 from pathoflow.registry.gates import Judgement, ask
 from pathoflow.registry.intents import check_drift, lock_name, move, repair
@@ -119,25 +119,64 @@ def demote(registry: Registry, asked: str, stage: Stage, reason: str) -> Outcome
 
 
 def repair_all(registry: Registry, model: str) -> list[str]:
-    """Finishes or undoes what a killed command left of a model, and puts aliases that were moved by hand back.
+    """Sets right what a kill or a hand left of a model: a move half done, notes that are gone, aliases that were moved.
+
+    A champion is put back once its every byte was verified; if it will not do, the stage serves nothing from then on.
 
     Returns:
         What was done.
+
+    Raises:
+        RegistryError: The log was changed: there is nothing to go by.
     """
+    mended = mend_log(registry)
     with locked(registry, model) as (check, told):
+        told.extend(mended)
         for stage in STAGES:
             name = registered(model, stage)
             states = registry.log.head().states
             if (problem := check_drift(registry, name, states)) is None:
                 continue
-            check()
             state = StageState.read(states.get(name))
+            done = "The aliases were put back to where the log says"
+            if spoilt := _spoilt_champion(registry, name, state):
+                state, done = state.demoted(), f"Nothing is served, since the champion will not do: {spoilt}"
+            check()
             with answering(registry.tracking_uri):
                 set_aliases(registry.client, name, state)
-            details = {"after": {name: state.plain()}, "repaired": problem}
+            details = {"after": {name: state.plain()}, "repaired": f"{done}. Before: {problem}"}
             registry.log.append(registry.key, registry.actor, "repair", model, details)
-            told.append(f"The aliases of {name} were put back to where the log says. Before: {problem}")
+            told.append(f"{name}: {done}. Before: {problem}")
     return told
+
+
+def mend_log(registry: Registry) -> list[str]:
+    """Writes the log's head and its notes in MLflow again where they are gone, and logs that.
+
+    Returns:
+        What was done.
+
+    Raises:
+        RegistryError: The log was changed in something else, too.
+    """
+    told = []
+    for lost in registry.log.mend(registry.key):
+        last = registry.log.entries()[-1]
+        registry.log.append(registry.key, registry.actor, "repair", last.model, {"repaired": lost})
+        told.append(f"{lost} It was written again from the entries; compare those with a head noted earlier.")
+    return told
+
+
+def _spoilt_champion(registry: Registry, name: str, state: StageState) -> str | None:
+    """Why the champion that the log names cannot be served; None if it can, or if there is none."""
+    if state.champion is None:
+        return None
+    try:
+        version = find_version(registry, f"{name}/{state.champion}")
+        _require_logged(registry, version, verified_manifest(registry, version, with_bytes=True).identity)
+    except (InputError, RefusedError, SignatureError) as error:
+        return str(error).rstrip(".")
+    return None
 
 
 @contextmanager

@@ -15,6 +15,8 @@ from pathoflow.registry.verification import sign_model, weights_digest
 from pathoflow.sealing import Manifest
 
 _MAX_DESCRIPTION = 5000
+_TOLD_BY_LOG = ("pathoflow.kfp_run_id", "pathoflow.parent_version")
+"""Tags that no manifest knows: what they say is signed with the log's entry."""
 
 
 def register_version(
@@ -43,11 +45,13 @@ def register_version(
     with locked(registry, model) as (check, repaired):
         for line in repaired:
             print(line)
+        tags = registry.client.get_model_version(name, str(version)).tags
         details: dict[str, Any] = {
             "identity": manifest.identity,
             "weights": weights_digest(manifest),
             "signature": sign_model(registry, manifest),
             "card": cards.keep(registry, card),
+            "tags": {tag: value for tag, value in tags.items() if tag in _TOLD_BY_LOG},
             "evidence": {stage: found.identity for stage, found in sorted(manifests.items())},
         }
         registry.client.update_model_version(name, str(version), card[card.index("# ") :][:_MAX_DESCRIPTION])

@@ -6,22 +6,21 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from pathoflow.audit import Verdict, audit
 from pathoflow.audit.hashing import hash_all
 from pathoflow.audit.links import Links
 from pathoflow.audit.outputs import StoredOutput
-from pathoflow.audit.stores import FolderStore, UnreachableError
+from pathoflow.audit.stores import UnreachableError
 from pathoflow.audit.versions import Version
 from pathoflow.audit.versions import find_version as look_up
-from pathoflow.config import canonical_json, digest_of
+from pathoflow.config import canonical_json
 from pathoflow.errors import RegistryError, SignatureError
 from pathoflow.references import Reference
 from pathoflow.registry.access import Registry
 from pathoflow.registry.decisions import seconds_between
+from pathoflow.registry.unchanged import state_of
 from pathoflow.sealing import Manifest
 from pathoflow.signing import (
     SignedManifest,
@@ -128,7 +127,7 @@ def verify_lineage(registry: Registry, version: Version, max_age_s: float) -> Fi
         version: What.
         max_age_s: How old a record may be, in seconds; 0 believes none.
     """
-    state = _fingerprint(registry, version)
+    state = state_of(registry.places, version)
     if max_age_s > 0 and (at := _record(registry, version, state, max_age_s)):
         return Finding(Verdict.PASS, f"audited at {at}, unchanged since by every record (signed verification)")
     report = audit(version.label, registry.places)
@@ -154,23 +153,6 @@ def _record(registry: Registry, version: Version, state: str, max_age_s: float) 
     # A record from the future comes from a clock that is wrong, and says nothing about its age.
     believed = said.get("state") == state and -SKEW_S <= age_s <= max_age_s
     return str(said["at"]) if believed else None
-
-
-def _fingerprint(registry: Registry, version: Version) -> str:
-    """What shows without reading the bytes that a version changed: its record, and its files' names and sizes.
-
-    Of files on this machine also when they were last written.
-    """
-    files: dict[str, list[Any]] = {}
-    output = model_of(registry, version)
-    for path, file in output.files.items():
-        files[path] = [file.sha256, file.num_bytes]
-        if isinstance(file.store, FolderStore):
-            found = Path(file.store.root, file.name).stat()
-            files[path] += [found.st_size, found.st_mtime_ns, found.st_ino]
-    # Neither name nor number: a copy in the next stage has the same tags and the same bytes at the same place.
-    record = [version.tags, version.run_id, urlsplit(version.uri).path, files]
-    return digest_of([*record, output.manifest.identity if output.manifest else None])
 
 
 def _record_key(version: Version) -> str:

@@ -1,8 +1,8 @@
 """Signatures: who stands behind a model's bytes, an approval or a record, by keys that lie in files.
 
-Two forms, each of a library: a model's list of files is signed with `model-signing` (a Sigstore bundle, elliptic
-curve keys), everything else is an in-toto statement in a DSSE envelope by `securesystemslib` (elliptic curve or
-Ed25519 keys). No network is needed to sign or to verify.
+Two forms, each of a library: a model's list of files is signed in the form of `model-signing` (a Sigstore bundle),
+everything else is an in-toto statement in a DSSE envelope by `securesystemslib`. Keys are elliptic curve or Ed25519,
+and no network is needed to sign or to verify.
 """
 
 from pathoflow.signing.keys import KeyFile, PublicKey, TrustedKeys, make_key

@@ -151,7 +151,8 @@ class TrustedKeys:
         if not found["registrar"]:
             raise SignatureError(
                 f"No registrar's public key is in {folder / _FOLDERS['registrar']}, so that no signature can be "
-                "trusted. Put it there as <name>.pub, or name the right folder in PATHOFLOW_TRUSTED_KEYS."
+                "trusted. Add it with `pathoflow keys trust NAME.pub --as registrar`, or name the right folder in "
+                "PATHOFLOW_TRUSTED_KEYS."
             )
         for approver in found["approver"]:
             for registrar in found["registrar"]:

@@ -1,6 +1,7 @@
 """A model's list of files, signed: which bytes somebody stands behind.
 
-The signature is a bundle that `model_signing verify key` of the stock library accepts for the model's folder.
+The signature is a Sigstore bundle with the statement of model-signing. One by an elliptic curve key is accepted by the
+stock library's `model_signing verify key` for the model's folder; the library knows no Ed25519 keys.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from typing import Any
 from pathoflow.config import canonical_json
 from pathoflow.errors import SignatureError
 from pathoflow.sealing import MANIFEST_FILE, Manifest
-from pathoflow.signing.keys import KeyFile, PublicKey, TrustedKeys, key_password
+from pathoflow.signing.keys import KeyFile, PublicKey, TrustedKeys, key_password, make_key
+from pathoflow.signing.statements import PAYLOAD_TYPE
+
+_MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 
 
 @dataclass(frozen=True)
@@ -57,28 +61,29 @@ def file_digests(manifest: Manifest) -> dict[str, str]:
 def sign_manifest(name: str, files: Mapping[str, str], key: KeyFile) -> bytes:
     """Signs a list of files and returns the bundle.
 
+    model-signing itself signs with elliptic curve keys only. For an Ed25519 key it writes the statement, under a key
+    that lives for this call, and the Ed25519 signature over the same statement takes the place of that key's.
+
     Args:
         name: What is signed: the identity of a sealed output.
         files: SHA-256 in hex by path, as `file_digests` gives them.
-        key: An elliptic curve key: the library signs with no other.
-
-    Raises:
-        SignatureError: The key is of another kind.
+        key: An elliptic curve or Ed25519 key.
     """
     from model_signing import signing
 
-    if key.kind != "ec":
-        raise SignatureError(
-            f"{key.path} is an Ed25519 key, and models are signed with elliptic curve keys. Make one with "
-            "`pathoflow keys new PATH`."
-        )
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "bundle"
+        library_key = key.path if key.kind == "ec" else make_key(Path(folder) / "key", "ec").path
         # Annotated as text, but handed on to `cryptography`, which wants bytes.
         password: Any = key_password()
-        signer = signing.Config().use_elliptic_key_signer(private_key=key.path, password=password)
+        signer = signing.Config().use_elliptic_key_signer(private_key=library_key, password=password)
         signer.set_hashing_config(_listing(name, files)).sign(folder, target)
-        return canonical_json(json.loads(target.read_bytes()))
+        document = json.loads(target.read_bytes())
+    if key.kind == "ed25519":
+        signed = key.private.sign(_signed_text(document))
+        document["dsseEnvelope"]["signatures"][0]["sig"] = base64.b64encode(signed).decode()
+        document["verificationMaterial"]["publicKey"]["hint"] = key.public.fingerprint
+    return canonical_json(document)
 
 
 def verify_manifest(bundle: bytes, trusted: TrustedKeys, where: str = "The signature") -> SignedManifest:
@@ -92,8 +97,6 @@ def verify_manifest(bundle: bytes, trusted: TrustedKeys, where: str = "The signa
     Raises:
         SignatureError: It is damaged, was made by a key that is not trusted, or does not fit what it stands beside.
     """
-    from model_signing import verifying
-
     hint, name, files = _parse(bundle, where)
     signer = next((key for key in trusted.registrars if key.fingerprint == hint), None)
     if signer is None:
@@ -102,17 +105,42 @@ def verify_manifest(bundle: bytes, trusted: TrustedKeys, where: str = "The signa
             f"{where} was made by a key that is no trusted registrar's ({str(hint)[:12]}…). Trusted in "
             f"{trusted.folder}: {known}."
         )
+    try:
+        if signer.kind == "ed25519":
+            _verify_ed25519(json.loads(bundle), signer)
+        else:
+            _verify_with_library(bundle, signer, _listing(name, files))
+    except Exception as error:
+        # The library raises what its parsers and cryptography raise: each means that the signature does not hold.
+        raise SignatureError(f"{where} does not hold: {type(error).__name__} {error}".rstrip()) from error
+    return SignedManifest(name, files, signer)
+
+
+def _verify_with_library(bundle: bytes, signer: PublicKey, listing: Any) -> None:
+    from model_signing import verifying
+
     with tempfile.TemporaryDirectory() as folder:
         signature, public = Path(folder) / "bundle", Path(folder) / "key.pub"
         signature.write_bytes(bundle)
         public.write_text(signer.pem)
         config = verifying.Config().use_elliptic_key_verifier(public_key=public)
-        try:
-            config.set_hashing_config(_listing(name, files)).verify(Path(folder), signature)
-        except Exception as error:
-            # The library raises what its parsers and cryptography raise: each means that the signature does not hold.
-            raise SignatureError(f"{where} does not hold: {type(error).__name__} {error}".rstrip()) from error
-    return SignedManifest(name, files, signer)
+        config.set_hashing_config(listing).verify(Path(folder), signature)
+
+
+def _verify_ed25519(document: Any, signer: PublicKey) -> None:
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    public: Any = load_pem_public_key(signer.pem.encode())
+    public.verify(base64.b64decode(document["dsseEnvelope"]["signatures"][0]["sig"]), _signed_text(document))
+
+
+def _signed_text(document: Any) -> bytes:
+    """What a bundle's signature is over: its statement, as DSSE encodes it."""
+    from securesystemslib.dsse import Envelope
+
+    envelope = document["dsseEnvelope"]
+    text: bytes = Envelope(base64.b64decode(envelope["payload"]), envelope["payloadType"], {}).pae()
+    return text
 
 
 def _parse(bundle: bytes, where: str) -> tuple[str, str, dict[str, str]]:
@@ -123,12 +151,20 @@ def _parse(bundle: bytes, where: str) -> tuple[str, str, dict[str, str]]:
         [subject] = payload["subject"]
         files = {item["name"]: item["digest"] for item in payload["predicate"]["resources"]}
         signed = base64.b64decode(document["dsseEnvelope"]["signatures"][0]["sig"], validate=True)
-        # Base64 leaves bits at its end unused: a change there must show, too.
-        exact = base64.b64encode(signed).decode() == document["dsseEnvelope"]["signatures"][0]["sig"]
         hint, name = document["verificationMaterial"]["publicKey"]["hint"], subject["name"]
+        form = {
+            "dsseEnvelope": {
+                "payload": document["dsseEnvelope"]["payload"],
+                "payloadType": PAYLOAD_TYPE,
+                "signatures": [{"keyid": "", "sig": base64.b64encode(signed).decode()}],
+            },
+            "mediaType": _MEDIA_TYPE,
+            "verificationMaterial": {"publicKey": {"hint": hint}, "tlogEntries": []},
+        }
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise SignatureError(f"{where} is damaged: it is no bundle of model-signing.") from error
-    if not exact or canonical_json(document) != bundle:
+    # Written anew from what counts: base64 leaves bits at its end unused, and a change there must show, too.
+    if canonical_json(form) != bundle:
         raise SignatureError(f"{where} is damaged: it was changed after it was made.")
     return hint, name, files
 

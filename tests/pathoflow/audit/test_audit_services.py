@@ -15,7 +15,7 @@ from pathoflow.registry.access import Registry
 from pathoflow.signing import TrustedKeys, make_key
 from pathoflow.workdir import WorkDir
 from tests.lineage.registered import MODEL, commit_of, make_books, make_repository, run_pipeline
-from tests.s3_server import Fault
+from tests.s3_server import BUCKET, Fault
 from tests.services import team_services
 
 
@@ -61,21 +61,41 @@ def objects(team, name: str) -> list:
     return [path for path in team[0].s3.folder.rglob(name) if path.is_file()]
 
 
-def test_a_whole_version_passes_and_a_changed_object_is_named(team, places):
+def test_a_whole_version_passes(places):
     report = run_audit(places, with_md5=True)
     assert [f"{link.subject}: {link.check} {link.detail} {link.where}" for link in report.problems] == []
     assert report.verdict is Verdict.PASS
-    weights = objects(team, "weights.bin")[-1]
-    good = weights.read_bytes()
-    try:
-        weights.write_bytes(bytes([good[0] ^ 1]) + good[1:])
-        report = run_audit(places)
-        assert report.verdict is Verdict.FAIL
-        [failure] = [link for link in report.problems if link.verdict is Verdict.FAIL]
-        assert failure.where.startswith("s3://")
-        assert failure.where.endswith("model/weights.bin")
-    finally:
-        weights.write_bytes(good)
+
+
+OBJECTS = {
+    "a weight shard": "mlflow/**/model/weights.bin",
+    "a manifest": "mlflow/**/model/manifest.json",
+    "a manifest that a run logged": "mlflow/*/*/artifacts/manifest.json",
+    "a Parquet shard": "dvc/files/md5/*/*",
+    "DVC's listing": "dvc/files/md5/*/*.dir",
+    "a signature": "registry/signatures/*/*",
+    "a model card": "registry/cards/*",
+    "an entry of the log": "registry/log/*.json",
+}
+
+
+@pytest.mark.parametrize("what", OBJECTS)
+def test_an_object_that_was_changed_is_named_and_one_that_is_gone_is_unknown(team, places, what):
+    found = {path: path.read_bytes() for path in (team[0].s3.folder / BUCKET).glob(OBJECTS[what]) if path.is_file()}
+    # What the registration itself left is no part of the version.
+    found = {path: content for path, content in found.items() if b"registration.json" not in content}
+    if what == "a Parquet shard":
+        found = {path: content for path, content in found.items() if content.startswith(b"PAR1")}
+    path, good = min(found.items())
+    path.write_bytes(good[:-2] + bytes([good[-2] ^ 1]) + good[-1:])
+    changed = run_audit(places)
+    path.unlink()
+    gone = run_audit(places)
+    path.write_bytes(good)
+    assert (changed.verdict, gone.verdict) == (Verdict.FAIL, Verdict.UNKNOWN)
+    for report, verdict in ((changed, Verdict.FAIL), (gone, Verdict.UNKNOWN)):
+        told = [link.where + link.detail for link in report.problems if link.verdict is verdict]
+        assert any(path.stem in text and text.startswith(f"s3://{BUCKET}/") for text in told), told
 
 
 def test_a_broken_connection_is_taken_up_and_one_that_stays_broken_is_unknown(team, places):
@@ -90,6 +110,15 @@ def test_a_broken_connection_is_taken_up_and_one_that_stays_broken_is_unknown(te
     report = run_audit(places)
     assert report.verdict is Verdict.UNKNOWN
     assert {link.subject for link in report.problems} >= {"corpus", "textbook_pairs", "vqa_benchmarks"}
+
+
+def test_a_byte_that_the_way_spoilt_once_is_read_again_and_one_that_stays_spoilt_fails(team, places):
+    for text in ("weights.bin", "manifest.json", "files/md5"):
+        team[0].s3.faults.append(Fault("wrong", "GET", text, count=1))
+        assert run_audit(places).verdict is Verdict.PASS, text
+        assert team[0].s3.faults.pop().count == 0
+    team[0].s3.faults.append(Fault("wrong", "GET", "weights.bin", count=100))
+    assert run_audit(places).verdict is Verdict.FAIL
 
 
 def test_lineage_reads_the_ids_out_of_the_buckets_shards(places, tmp_path):

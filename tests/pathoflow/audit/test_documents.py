@@ -76,7 +76,7 @@ def test_the_command_writes_every_document_and_its_exit_code_is_the_verdict(case
 
     shard = stored(case.workdir, "corpus", "train/train-00000.parquet")
     flip(shard)
-    failed = command(case, "--json", "-")
+    failed = command(case, "--json")
     assert failed.returncode == 1
     assert any(link["where"] == str(shard) for link in json.loads(failed.stdout)["links"] if link["verdict"] == "FAIL")
     shard.unlink()

@@ -7,16 +7,18 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from pathoflow.audit import Places, Verdict, audit
-from pathoflow.audit.gc import clean, plan
+from pathoflow.audit.gc import Cluster, clean, plan
 from pathoflow.audit.outputs import object_name
 from pathoflow.errors import BusyError, InputError
 from pathoflow.workdir import WorkDir
 from tests.lineage.registered import MODEL, commit_of, make_books, make_repository, run_pipeline
 from tests.pathoflow.audit.tampering import client, reference
+from tests.s3_server import BUCKET, s3_server
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +57,48 @@ def test_what_a_version_needs_is_never_in_the_plan(used):
     # Both versions were made from the same pairs.
     assert object_name(str(first["textbook_pairs"].dvc_md5)) not in names(wanted)
     assert first["textbook_pairs"].run_id not in names(wanted)
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_a_clusters_artifacts_and_checkpoints(used, tmp_path, monkeypatch, remote):
+    """Of pipeline runs that a version came from, or that go on, everything stays."""
+    places, _ = used
+    version = max(int(found.version) for found in client(places.workdir).search_model_versions(f"name = '{MODEL}'"))
+    needed, old, young = (f"{digit * 8}-1111-2222-3333-{'4' * 12}" for digit in "abc")
+    client(places.workdir).set_model_version_tag(MODEL, str(version), "pathoflow.kfp_run_id", needed)
+    checkpoints = tmp_path / "checkpoints"
+
+    def look(artifacts: str, folder: Path) -> None:
+        for run in (needed, old, young):
+            for path in (folder / "patho-r1" / run / "rl" / "reference", checkpoints / run / "rl" / "state.bin"):
+                path.parent.mkdir(parents=True)
+                path.write_bytes(b"x" * 10)
+                if run != young:
+                    os.utime(path, times=(0, 0))
+        for path in sorted(checkpoints.rglob("*"), reverse=True):
+            if path.is_dir() and young not in str(path):
+                os.utime(path, times=(0, 0))
+        (checkpoints / "lost+found").mkdir()
+        cluster = Cluster(artifacts, checkpoints)
+        wanted = plan(places, 1, cluster)
+        assert sorted((item.kind, item.name) for item in wanted.items) == [
+            ("checkpoint", old),
+            ("pipeline artifact", f"patho-r1/{old}/rl/reference"),
+        ]
+        assert clean(places, wanted, 1, cluster=cluster) == ["Removed 2."]
+        left = {path.parts[-2] for path in folder.glob("patho-r1/*/rl")}
+        assert left - {old} == {needed, young}
+        assert not (folder / "patho-r1" / old / "rl" / "reference").exists()
+        assert sorted(path.name for path in checkpoints.iterdir()) == sorted([needed, young, "lost+found"])
+
+    if not remote:
+        look(str(tmp_path / "artifacts"), tmp_path / "artifacts")
+    else:
+        with s3_server(tmp_path / "s3") as server:
+            for name, value in server.environment.items():
+                monkeypatch.setenv(name, value)
+            look(f"s3://{BUCKET}/v2", server.folder / BUCKET / "v2")
+    client(places.workdir).set_model_version_tag(MODEL, str(version), "pathoflow.kfp_run_id", "local")
 
 
 def test_a_version_without_lineage_stops_everything(used):

@@ -80,15 +80,13 @@ def test_a_changed_source_is_named_and_one_that_is_gone_is_unknown(case, origina
 def test_every_tag_of_the_version_counts(case):
     mlflow = client(case.workdir)
     tags = mlflow.get_model_version(MODEL, "1").tags
-    checked = {name for name in tags if name not in ("pathoflow.parent_version",)}
-    assert len(checked) >= 12
-    for name in sorted(checked):
+    assert len(tags) >= 13
+    for name in sorted(tags):
         changed = tags[name][:-1] + chr(ord(tags[name][-1]) ^ 1)
         mlflow.set_model_version_tag(MODEL, "1", name, changed)
         report = case.audit()
-        expected = Verdict.UNKNOWN if name == "pathoflow.kfp_run_id" else Verdict.FAIL
-        assert report.verdict is expected, (name, report.problems)
-        assert any(name in link.where for link in report.problems), (name, report.problems)
+        failures = [link for link in report.problems if link.verdict is Verdict.FAIL]
+        assert any(name in link.where for link in failures), (name, report.problems)
         mlflow.delete_model_version_tag(MODEL, "1", name)
         report = case.audit()
         assert report.verdict is Verdict.UNKNOWN, (name, report.problems)
@@ -144,7 +142,12 @@ def registry_file(case, pattern: str):
 
 @pytest.mark.parametrize(
     ("what", "pattern"),
-    [("signature", "signatures/*/*"), ("decision log", "log/000000000001.json"), ("decision log", "log-head.json")],
+    [
+        ("signature", "signatures/*/*"),
+        ("model card", "cards/*"),
+        ("decision log", "log/000000000001.json"),
+        ("decision log", "log-head.json"),
+    ],
 )
 def test_signed_records_count(case, what, pattern):
     path = registry_file(case, pattern)
@@ -157,7 +160,7 @@ def test_signed_records_count(case, what, pattern):
     path.unlink()
     report = case.audit()
     if path.name == "log-head.json":
-        # The chain and its anchor in MLflow still hold; the next entry writes the head again.
+        # Of a log with one entry the writer may have been killed; of a longer one see the registry's tests.
         assert report.verdict is Verdict.PASS
     else:
         assert report.verdict is Verdict.UNKNOWN, report.problems

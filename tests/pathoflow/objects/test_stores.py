@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import multiprocessing
 import os
+import re
 import signal
 import time
 
 import pytest
+from minio.objectlockconfig import ObjectLockConfig
+from minio.xml import unmarshal
 
 from pathoflow.errors import BusyError, RegistryError
 from pathoflow.objects import ObjectStore, open_store
@@ -74,6 +79,22 @@ def test_what_exists_is_not_written_again(store):
     # The same writer, who does not know whether its first try arrived.
     assert store.put_if_absent("log/1", b"first")
     assert store.guarantee
+
+
+def test_what_keeps_objects_is_told(store, location, monkeypatch):
+    assert "nothing else" in store.retention
+    if location.startswith("s3://"):
+        rule = "<Rule><DefaultRetention><Mode>COMPLIANCE</Mode><Days>365</Days></DefaultRetention></Rule>"
+        for content, words in ((rule, r"Object Lock \(compliance, 365 days\)"), ("", "no Object Lock with a default")):
+            found = unmarshal(ObjectLockConfig, f"<ObjectLockConfiguration>{content}</ObjectLockConfiguration>")
+            monkeypatch.setattr(store._client, "get_object_lock_config", lambda bucket, found=found: found)
+            assert re.search(words, store.retention)
+
+
+def test_conditional_writes_carry_the_digest_that_object_lock_asks_for(faulty):
+    store, server = faulty
+    assert store.put_if_absent("log/1", b"content")
+    assert server.digests[-1] == base64.b64encode(hashlib.md5(b"content").digest()).decode()
 
 
 def test_keys_stay_inside_and_locations_are_known(tmp_path):

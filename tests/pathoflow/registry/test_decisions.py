@@ -11,7 +11,8 @@ import pytest
 from pathoflow.config import canonical_json
 from pathoflow.errors import RegistryError, SignatureError
 from pathoflow.objects import LocalStore, open_store
-from pathoflow.registry.decisions import Anchor, DecisionLog
+from pathoflow.registry.decisions import DecisionLog
+from pathoflow.registry.entries import Anchor
 from pathoflow.signing import PublicKey, TrustedKeys, make_key
 from tests.s3_server import BUCKET, s3_server
 
@@ -24,11 +25,13 @@ class Notes:
     def __init__(self) -> None:
         self.last: Anchor | None = None
 
-    def read(self):
-        return [self.last] if self.last else []
+    def read(self, models):
+        if self.last:
+            return [self.last]
+        return [Anchor(model, 0, "", f"note of {model}", gone=True) for model in sorted(models)]
 
     def write(self, model, seq, digest):
-        self.last = Anchor(seq, digest, "note")
+        self.last = Anchor(model, seq, digest, "note")
 
 
 @pytest.fixture(scope="module")
@@ -177,11 +180,48 @@ def test_a_writer_that_was_killed_before_the_head_is_caught_up_with(log, keys):
     before = log.objects.get("log-head.json")
     log.append(keys["registrar"], "builder", "register", "m", {"after": {"m.dev": {"v": 9}}})
     log.objects.put("log-head.json", before)
-    log._anchors.last = None
+    log._anchors.write("m", 5, log.entries()[4].digest)
     assert log.head().states == {"m.dev": {"v": 9}}
     assert "writer was killed" in log.verify().notes[0]
     log.append(keys["registrar"], "builder", "register", "m", {})
     assert (log.head().seq, problems(log), log.verify().notes) == (7, "", [])
+
+
+@pytest.mark.parametrize("what", ["head", "note"])
+def test_a_head_or_a_note_that_is_gone_shows_and_is_written_again_from_a_sound_log_only(log, keys, what):
+    if what == "head":
+        log.objects.delete("log-head.json")
+    else:
+        log._anchors.last = None
+    report = log.verify()
+    assert report.problems == report.gone == report.mendable
+    assert "is missing: it was removed" in report.problems[0]
+    with pytest.raises(RegistryError, match=r"is missing: it was removed.*registry --repair"):
+        log.append(keys["registrar"], "builder", "register", "m", {})
+    third = log.objects.get(key_of(3))
+    log.objects.put(key_of(3), b"")
+    with pytest.raises(RegistryError, match="is empty"):
+        log.mend(keys["registrar"])
+    log.objects.put(key_of(3), third)
+    assert log.mend(keys["registrar"]) == report.problems
+    assert log.mend(keys["registrar"]) == []
+    assert (problems(log), log.head().states) == ("", {"m.dev": {"v": 4}})
+    log.append(keys["registrar"], "builder", "register", "m", {})
+
+
+def test_an_entry_that_is_added_while_the_log_is_read_is_no_sign_of_a_change(log, keys, monkeypatch):
+    real = log._anchors.read
+
+    def read_late(models):
+        monkeypatch.setattr(log._anchors, "read", real)
+        log.append(keys["registrar"], "another", "register", "m", {})
+        return real(models)
+
+    monkeypatch.setattr(log._anchors, "read", read_late)
+    assert log.sound_head("m").seq == 6
+    monkeypatch.setattr(log._anchors, "read", read_late)
+    report = log.verify()
+    assert (len(report.entries), report.problems) == (7, [])
 
 
 def test_a_clock_that_is_wrong_is_noted(log, keys, monkeypatch):

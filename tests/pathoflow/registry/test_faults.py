@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from pathoflow.audit import Verdict, audit
 from pathoflow.errors import RefusedError, RegistryError
 from pathoflow.registry import intents, promotion
 from pathoflow.registry.aliases import StageState, aliases_of
@@ -225,6 +226,27 @@ def test_aliases_that_were_moved_by_hand_stop_everything_until_they_are_put_back
     assert "were put back" in told
     agree(case)
     case.promote("toy/3")
+
+
+def test_a_move_that_is_at_work_is_no_alias_moved_by_hand(case, monkeypatch):
+    case.promote("toy/1")
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(intents, "_log", killed)
+        with pytest.raises(KeyboardInterrupt):
+            case.promote("toy/2")
+    registry = case.registry()
+    report = audit("toy.staging@champion", registry.places, registry=case.registry)
+    told = {link.check: (link.verdict, link.detail) for link in report.problems}
+    assert told["alias"][0] is Verdict.UNKNOWN
+    assert "a move is at work" in told["alias"][1]
+    gates = {gate.name: gate for gate in promotion.judge(registry, "toy/3", "staging", case.gates).gates}
+    assert "is at work, or was killed half-way" in gates["aliases"].detail
+    assert "finished" in promotion.repair_all(case.registry(), "toy")[0]
+    agree(case)
 
 
 def test_an_intent_that_no_registrar_signed_is_not_acted_on(case):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -138,12 +139,19 @@ def test_bytes_are_fetched_whole_or_not_at_all(case, tmp_path):
         fetch_verified(case.registry(), "toy.dev/1", tmp_path / "model")
     version = verification.find_version(case.registry(), "toy.dev/1")
     output = verification.model_of(case.registry(), version)
-    file = output.files["model/weights.bin"]
-    path = case.workdir.root / "mlflow" / file.location.split("/mlflow/")[1]
+    path = Path(output.files["model/weights.bin"].location)
+    # The copy, not the place that MLflow's records name, where the original was made.
+    assert path.is_relative_to(case.workdir.root)
     path.write_bytes(b"\0" + path.read_bytes()[1:])
-    # MLflow's records name the place where the original was made: it is the copy that was changed.
-    with pytest.raises(SignatureError, match=r"weights\.bin was changed"):
-        verification.verified_manifest(case.registry(), version, with_bytes=True)
+    for what in (
+        lambda: verification.verified_manifest(case.registry(), version, with_bytes=True),
+        lambda: fetch_verified(case.registry(), "toy.dev/1", tmp_path / "spoilt"),
+    ):
+        with pytest.raises(SignatureError, match=r"weights\.bin was changed"):
+            what()
+    path.unlink()
+    with pytest.raises(SignatureError, match=r"weights\.bin is missing"):
+        fetch_verified(case.registry(), "toy.dev/1", tmp_path / "gone")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "work"]
 
 

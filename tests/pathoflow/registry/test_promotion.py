@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pathoflow.audit import audit
 from pathoflow.errors import InputError, RefusedError
 from pathoflow.registry import approvals, promotion
 from pathoflow.registry.aliases import aliases_of
@@ -27,6 +28,22 @@ def test_a_version_goes_from_dev_to_prod(case):
     assert served.uri == first.uri
     assert verified_manifest(registry, served, with_bytes=True) == verified_manifest(registry, first, with_bytes=True)
     assert registry.log.verify().problems == []
+
+
+def test_an_audit_tells_the_gates_that_let_the_version_in_and_how_it_came(case):
+    case.promote("toy/3")
+    with pytest.raises(RefusedError, match="it is the champion already"):
+        case.promote("toy/3")
+    with pytest.raises(RefusedError, match="FAIL approval"):
+        case.promote("toy/1", "prod")
+    report = audit("toy.staging@champion", case.registry().places, registry=case.registry)
+    assert {gate["verdict"] for gate in report.gates} == {"PASS"}
+    assert [(step.what, step.detail) for step in report.history] == [
+        ("register", "toy.dev/3"),
+        ("promote", "toy.dev/3 → toy.staging/1"),
+        ("refuse", "toy.dev/3 → staging"),
+        ("refuse", "toy.staging/1 → prod"),
+    ]
 
 
 def test_a_rollback_serves_exactly_what_was_served_before(case):
@@ -53,6 +70,7 @@ def test_a_demotion_leaves_nothing_served_until_a_rollback(case):
     promotion.roll_back(case.registry(), "toy", "staging", "the one before was fine")
     assert aliases_of(case.registry().client, "toy.staging") == (1, None)
     assert case.actions()[3:] == ["promote", "promote", "demote", "rollback"]
+    assert "version" not in case.registry().log.entries()[-2].details
 
 
 def test_bad_input_is_told(case):

@@ -8,88 +8,22 @@ import os
 import signal
 import urllib.error
 import urllib.request
-from pathlib import Path
-from typing import NamedTuple
 
 import psutil
 import pytest
-from typer.testing import CliRunner
 
-from pathoflow.cli import app
-from pathoflow.errors import PathoflowError
 from pathoflow.objects import s3 as s3_module
 from pathoflow.registry import intents
 from pathoflow.registry.access import Registry
-from pathoflow.registry.aliases import StageState, aliases_of
+from pathoflow.registry.aliases import aliases_of
 from pathoflow.registry.intents import unfinished
-from pathoflow.signing import PublicKey, TrustedKeys, make_key
-from pathoflow.workdir import WorkDir
-from tests.lineage.registered import commit_of, make_books, make_repository, run_pipeline
+from pathoflow.registry.verification import find_version, verified_manifest
+from pathoflow.sealing import read_manifest
+from pathoflow.signing import file_digests
+from tests.pathoflow.registry.team import Team, agree, both_pass, kill_at_random, promote_at_once
 from tests.s3_server import BUCKET, Fault
 from tests.services import team_services
 from tools.mlflow_server import mlflow_server
-
-GATES = """
-staging:
-  thresholds: {accuracy_rl: {at_least: 0.5}}
-  no_regression: {margin: 0.08}
-prod:
-  thresholds: {accuracy_rl: {at_least: 0.5}}
-  no_regression: {margin: 0.08}
-  num_approvals: 1
-"""
-
-
-class Team:
-    """The services, with two registered versions, and a command line that uses them."""
-
-    def __init__(self, services, root: Path) -> None:
-        self.services, self.root = services, root
-        self.registrar = make_key(root / "registrar.key", "ec")
-        approver = make_key(root / "approver.key", "ed25519")
-        TrustedKeys.add(services.root / "trusted", "registrar", self.registrar.public)
-        TrustedKeys.add(services.root / "trusted", "approver", PublicKey("approver", "ed25519", approver.public.pem))
-        (root / "gates.yaml").write_text(GATES)
-        self.repository, books = make_repository(root), make_books(root)
-        for number, values in enumerate(({"accuracy": 0.6}, {"accuracy": 0.7}), 1):
-            workdir = WorkDir(root / f"work{number}")
-            workdir.create()
-            run_pipeline(
-                workdir,
-                books,
-                commit_of(self.repository),
-                environment=self.environment,
-                rl={"num_bytes": 64 * number},
-                vqa_benchmarks=values,
-                register={"signing": "key"},
-            )
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return {
-            **self.services.environment,
-            "PATHOFLOW_SIGNING_KEY": str(self.registrar.path),
-            "PATHOFLOW_GATES": str(self.root / "gates.yaml"),
-            "PATHOFLOW_ACTOR": "bert",
-        }
-
-    def run(self, *arguments: str, **environment: str) -> Done:
-        """A command in this process, since each new one would import for seconds, and how it ended."""
-        command = [*arguments, *(["--code", str(self.repository)] if arguments[0] == "promote" else [])]
-        result = CliRunner().invoke(app, command, env={**self.environment, **environment})
-        error = result.exception
-        if isinstance(error, PathoflowError):
-            return Done(error.exit_code, result.stdout, str(error))
-        assert error is None or isinstance(error, SystemExit), result.exc_info
-        return Done(result.exit_code, result.stdout, result.stderr)
-
-
-class Done(NamedTuple):
-    """How a command ended."""
-
-    returncode: int
-    stdout: str
-    stderr: str
 
 
 @pytest.fixture(scope="module")
@@ -110,13 +44,6 @@ def registry(team, monkeypatch) -> Registry:
 def no_faults(team):
     yield
     team.services.s3.faults.clear()
-
-
-def agree(registry: Registry) -> None:
-    assert registry.log.verify().problems == []
-    for name, state in registry.log.head().states.items():
-        wanted = StageState.read(state)
-        assert aliases_of(registry.client, name) == (wanted.champion, wanted.previous), name
 
 
 def test_from_registration_to_prod_by_the_command_line(team, registry):
@@ -191,6 +118,50 @@ def test_passing_faults_are_got_over(team, registry):
     done = team.run("promote", "toy/2", "--to", "staging")
     assert done.returncode == 0, done.stdout + done.stderr
     agree(registry)
+
+
+def test_a_recent_audit_is_not_believed_once_an_object_was_written_again(team, registry):
+    """Bytes of equal length, in a model and in its training data: the store's own checksum and time tell."""
+    both_pass(team)
+    asked = ("promote", "toy/1", "--to", "staging", "--dry-run", "--json", "--gates", str(team.root / "lenient.yaml"))
+    assert team.run(*asked).returncode == 0
+    again = json.loads(team.run(*asked).stdout)
+    [lineage] = [gate["detail"] for gate in again["gates"] if gate["gate"] == "lineage"]
+    assert "unchanged since" in lineage
+    stored = team.services.s3.folder / "registry"
+    weights = next(path for path in (stored / "mlflow").rglob("weights.bin") if path.stat().st_size == 64)
+    shard = next(path for path in (stored / "dvc").rglob("*") if path.is_file() and path.read_bytes()[:4] == b"PAR1")
+    for path in (weights, shard):
+        good = path.read_bytes()
+        path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+        done = team.run(*asked)
+        path.write_bytes(good)
+        assert done.returncode == 9, path
+        assert any(
+            gate["verdict"] == "FAIL" and path.name in gate["detail"] for gate in json.loads(done.stdout)["gates"]
+        )
+
+
+def test_many_promotions_at_once_and_kills_on_real_services(team, registry):
+    """A few of each; the full counts are in test_crowds.py."""
+    before = len(registry.log.entries())
+    told = promote_at_once(team, 3)
+    assert sorted(told) == ["promote", "refuse", "refuse"]
+    assert sorted(entry.action for entry in registry.log.entries(before)) == sorted(told)
+    agree(registry)
+    for kind in ("promote", "rollback"):
+        kill_at_random(team, kind, 2)
+
+
+def test_a_rollback_serves_the_earlier_bytes(team, registry):
+    for version in ("toy/1", "toy/2"):
+        team.run("promote", version, "--to", "staging")
+    champion, previous = aliases_of(registry.client, "toy.staging")
+    earlier = verified_manifest(registry, find_version(registry, f"toy.staging/{previous}"), with_bytes=True)
+    assert team.run("rollback", "toy", "--stage", "staging").returncode == 0
+    assert team.run("fetch", "toy.staging@champion", "--out", str(team.root / "back")).returncode == 0
+    assert file_digests(read_manifest(team.root / "back")) == file_digests(earlier)
+    assert aliases_of(registry.client, "toy.staging")[0] == previous != champion
 
 
 def test_mlflow_goes_away(team, registry):

@@ -25,4 +25,4 @@ def parts_of(mask: NDArray[np.bool_] | NDArray[np.uint8]) -> tuple[Labels, NDArr
     _, labels, statistics, _ = cv2.connectedComponentsWithStatsWithAlgorithm(
         mask.astype(np.uint8, copy=False), 8, cv2.CV_32S, cv2.CCL_GRANA
     )
-    return labels, statistics  # type: ignore[return-value]
+    return labels, statistics

@@ -28,6 +28,7 @@ BENCHMARKS = (
     "train_throughput",
     "checkpoint",
     "metrics",
+    "launcher",
     "audit",
 )
 

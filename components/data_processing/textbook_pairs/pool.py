@@ -5,8 +5,9 @@ from __future__ import annotations
 import ctypes
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, as_completed, wait
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,34 +110,33 @@ class PagePool:
         if self._executor is not None:
             self._executor.shutdown(wait=True, cancel_futures=True)
 
-    def run(self, jobs: Sequence[Job], on_done: Callable[[int], None]) -> None:
-        """Does the jobs that the store has no record of; `on_done` hears how many are finished.
+    def read(self, jobs: deque[Job]) -> Iterator[Job]:
+        """Does jobs from the left of a queue, and yields each once the store has its record.
+
+        Whoever takes them may add to the queue meanwhile: no worker then waits for the last of one kind of job.
 
         Raises:
             StageError: A worker process died; the same command continues with what it left.
         """
-        waiting = [job for job in jobs if not self.store.has(job)]
-        num_done = len(jobs) - len(waiting)
-        on_done(num_done)
+        handed_out: dict[Future[None], Job] = {}
         try:
-            for _ in self._results(waiting):
-                num_done += 1
-                on_done(num_done)
+            while jobs or handed_out:
+                # Few are handed out at a time, so that a long list costs no memory.
+                while jobs and len(handed_out) < _JOBS_AHEAD * self.config.num_workers:
+                    job = jobs.popleft()
+                    if self.store.has(job):
+                        yield job
+                    else:
+                        handed_out[self._start().submit(_do, job)] = job
+                for future in wait(handed_out, return_when=FIRST_COMPLETED).done:
+                    job = handed_out.pop(future)
+                    future.result()
+                    yield job
         except BrokenProcessPool as error:
             raise StageError(
                 "A process that read pages died, most likely for want of memory. Lower textbook_pairs.num_workers "
                 "or textbook_pairs.max_source_pixels and run the same command again: finished pages are kept."
             ) from error
-
-    def _results(self, jobs: Sequence[Job]) -> Iterator[None]:
-        """One item per finished job. Few jobs are handed out at a time, so that a long list costs no memory."""
-        handed_out: set[Future[None]] = set()
-        for job in jobs:
-            if len(handed_out) >= _JOBS_AHEAD * self.config.num_workers:
-                done, handed_out = wait(handed_out, return_when=FIRST_COMPLETED)
-                yield from (future.result() for future in done)
-            handed_out.add(self._start().submit(_do, job))
-        yield from (future.result() for future in as_completed(handed_out))
 
     def _start(self) -> ProcessPoolExecutor:
         if self._executor is None:

@@ -7,7 +7,7 @@ references), with permissively licensed models in place of the paper's.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -75,9 +75,9 @@ def run(
     store = PageStore(out.scratch / "pages")
     unpack(parts, store.directory)
     with PagePool(store, config) as pool:
-        records = _read_figures(pages, range(len(pages)), pool, out)
-        texts, sources = _read_neighbours(pages, records, pool, out)
-    sentences = _Sentences(pages, texts, config.neighbour_pages)
+        reading = _Reading(pages, range(len(pages)), pool, out)
+    records, sources = reading.records, reading.sources
+    sentences = _Sentences(pages, reading.texts, config.neighbour_pages)
     references = _find_references(records, sentences, _ask_for_mentions(pages, records, sentences, store, config, out))
     _write_pairs(pages, records, references, store, out)
     write_rejected(pages, records, out)
@@ -109,13 +109,13 @@ def run_shard(
     _count_files([pages[at] for at in own], own_bad_files, out)
     store = PageStore(out.scratch / "pages")
     with PagePool(store, config) as pool:
-        records = _read_figures(pages, own, pool, out)
-        texts, _ = _read_neighbours(pages, records, pool, out)
+        reading = _Reading(pages, own, pool, out)
+    records = reading.records
     inner = [at if set(_window(pages, at, config.neighbour_pages)) <= set(own) else None for at in range(len(pages))]
     _ask_for_mentions(
         pages,
         [None if at is None else records[at] for at in inner],
-        _Sentences(pages, texts, config.neighbour_pages),
+        _Sentences(pages, reading.texts, config.neighbour_pages),
         store,
         config,
         out,
@@ -169,51 +169,73 @@ def _count_files(pages: Sequence[Page], bad_files: Sequence[_BadFile], out: Stag
         out.quarantine(label, error.reason, error.detail)
 
 
-def _read_figures(
-    pages: Sequence[Page], own: Sequence[int], pool: PagePool, out: StageOutput
-) -> list[PageRecord | None]:
-    """The record of each page: None for one that was set aside, or is not among the shard's `own`."""
-    jobs = {at: Job(pages[at], "figures", key_of(at), _overleaf(pages, at)) for at in own}
-    pool.run(list(jobs.values()), lambda done: out.progress(done, len(jobs), "pages", reading="figures"))
-    records: list[PageRecord | None] = [None] * len(pages)
-    for at, job in jobs.items():
-        record = pool.store.load(job, PageRecord)
+class _Reading:
+    """Reads the figures of pages, and the text of those that are near a page with figures as soon as that is known.
+
+    Attributes:
+        records: The record of each page: None for one that was set aside, or is not among the `own` ones.
+        texts: The body text of every page that is near a figure, empty for the others.
+        sources: Where each page's text is from.
+    """
+
+    def __init__(self, pages: Sequence[Page], own: Sequence[int], pool: PagePool, out: StageOutput) -> None:
+        self.records: list[PageRecord | None] = [None] * len(pages)
+        self._pages = pages
+        self._reach = pool.config.neighbour_pages
+        self._store = pool.store
+        self._near: set[int] = set()
+        self._jobs = {at: Job(pages[at], "figures", key_of(at), _overleaf(pages, at)) for at in own}
+        self._text_jobs: dict[int, Job] = {}
+        self._bad: dict[int, BadPage] = {}
+        self._read(pool, out)
+        self._settle(out)
+
+    def _settle(self, out: StageOutput) -> None:
+        """Gathers in the order of the pages what was read in any."""
+        for at, bad in sorted(self._bad.items()):
+            out.quarantine(self._pages[at].item, bad.reason, bad.detail)
+        self.texts = [list(record.paragraphs or []) if record else [] for record in self.records]
+        self.sources = [record.text_source if record else TextSource() for record in self.records]
+        for at, job in self._text_jobs.items():
+            text = self._store.load(job, Text)
+            if not isinstance(text, BadPage):
+                self.texts[at], self.sources[at] = text.paragraphs, text.text_source
+
+    def _read(self, pool: PagePool, out: StageOutput) -> None:
+        queue = deque(self._jobs.values())
+        count: Counter[str] = Counter()
+        out.progress(0, len(self._jobs), "pages", reading="figures")
+        for job in pool.read(queue):
+            count[job.kind] += 1
+            if job.kind == "figures":
+                queue.extend(self._asked_by(job))
+            if count["figures"] < len(self._jobs):
+                out.progress(count["figures"], len(self._jobs), "pages", reading="figures")
+            else:
+                out.progress(count["text"], len(self._text_jobs), "neighbour pages", reading="text")
+
+    def _asked_by(self, job: Job) -> list[Job]:
+        """The pages whose text is to be read, now that this one's figures are known."""
+        at = int(job.key)
+        record = self._store.load(job, PageRecord)
         if isinstance(record, BadPage):
-            out.quarantine(job.page.item, record.reason, record.detail)
-        else:
-            records[at] = record
-    return records
-
-
-def _read_neighbours(
-    pages: Sequence[Page],
-    records: Sequence[PageRecord | None],
-    pool: PagePool,
-    out: StageOutput,
-) -> tuple[list[list[str]], list[TextSource]]:
-    """The body text of every page that is near a figure, empty for the others; and where each page's text is from."""
-    wanted = {
-        neighbour
-        for at, record in enumerate(records)
-        if record and record.figures
-        for neighbour in _window(pages, at, pool.config.neighbour_pages)
-    }
-    jobs = {
-        at: Job(pages[at], "text", key_of(at))
-        for at in sorted(wanted)
-        if (record := records[at]) is not None and record.paragraphs is None
-    }
-    pool.run(
-        list(jobs.values()),
-        lambda done: out.progress(done, len(jobs), "neighbour pages", reading="text"),
-    )
-    texts = [list(record.paragraphs or []) if record else [] for record in records]
-    sources = [record.text_source if record else TextSource() for record in records]
-    for at, job in jobs.items():
-        text = pool.store.load(job, Text)
-        if not isinstance(text, BadPage):
-            texts[at], sources[at] = text.paragraphs, text.text_source
-    return texts, sources
+            self._bad[at] = record
+            return []
+        self.records[at] = record
+        looked_at = [at]
+        if record.figures:
+            looked_at = _window(self._pages, at, self._reach)
+            self._near.update(looked_at)
+        asked = {
+            other: Job(self._pages[other], "text", key_of(other))
+            for other in looked_at
+            if other in self._near
+            and other not in self._text_jobs
+            and (known := self.records[other]) is not None
+            and known.paragraphs is None
+        }
+        self._text_jobs |= asked
+        return list(asked.values())
 
 
 def _overleaf(pages: Sequence[Page], at: int) -> Page | None:

@@ -174,7 +174,7 @@ class PageReader:
         except UnreadableImage:
             return None
         boxes = [picture.box for picture in after.pictures if not picture.rejected]
-        spots = [spot for spot in self._find_lines(after, boxes) if not _is_margin(spot, after)]
+        spots = self._below_head(after, self._find_lines(after, boxes))
         top = sorted(spots, key=lambda spot: spot.y0)[:_LINES_AT_TOP]
         if not any(is_caption_start(line.text) for line in self._read(top, after)):
             return None
@@ -187,6 +187,17 @@ class PageReader:
             if not group and block.caption.number and block.box.y0 - first < height and not beneath:
                 return block
         return None
+
+    def _below_head(self, sheet: _Sheet, spots: Sequence[Box]) -> list[Box]:
+        """The lines of a page but its running head and foot; the layout model may take a caption for a head."""
+        body = [spot for spot in spots if not _is_margin(spot, sheet)]
+        first = min((spot.y0 for spot in body), default=0.0)
+        above = (spot for spot in spots if _is_margin(spot, sheet) and spot.y0 < first)
+        head = sorted(above, key=lambda spot: spot.y0)
+        for at, spot in enumerate(head):
+            if any(is_caption_start(line.text) for line in self._read([spot], sheet)):
+                return [*head[at:], *body]
+        return body
 
     def _look_at(self, page: Page, rendering: Rendering, ink: Mask) -> _Sheet:
         regions = self._layout.find(rendering.even)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ OWNER_TAG = "pathoflow.owner"
 MODEL_PATH = "model"
 _MAX_PARAM_LENGTH = 6000
 _LIVE_INTERVAL_S = 5.0
+_SQLITE = "sqlite:///"
 
 
 class Tracker:
@@ -34,6 +37,8 @@ class Tracker:
 
     def __init__(self, uri: str, experiment: str) -> None:
         self.uri = uri
+        if uri.startswith(_SQLITE):
+            _make_database(Path(uri.removeprefix(_SQLITE)))
         self.client = MlflowClient(tracking_uri=uri)
         self.experiment_id = self._experiment_id(experiment)
 
@@ -76,8 +81,8 @@ class Tracker:
         if found is not None:
             return str(found.experiment_id)
         location = None
-        if self.uri.startswith("sqlite:///"):
-            location = Path(self.uri.removeprefix("sqlite:///")).parent.joinpath("artifacts").as_uri()
+        if self.uri.startswith(_SQLITE):
+            location = Path(self.uri.removeprefix(_SQLITE)).parent.joinpath("artifacts").as_uri()
         try:
             return str(self.client.create_experiment(name, artifact_location=location))
         except MlflowException:
@@ -86,6 +91,22 @@ class Tracker:
             if found is None:
                 raise
             return str(found.experiment_id)
+
+
+def _make_database(path: Path) -> None:
+    """Puts a database with all its tables in place at once, if there is none.
+
+    MLflow makes its tables one after the other, and cannot go on where it was killed among them.
+    """
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".new-", dir=path.parent) as folder:
+        fresh = Path(folder) / path.name
+        MlflowClient(tracking_uri=f"{_SQLITE}{fresh}").search_experiments(max_results=1)
+        # Another process may have been first.
+        with suppress(FileExistsError):
+            path.hardlink_to(fresh)
 
 
 class StageRun:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 import time
 
@@ -252,3 +254,17 @@ def test_an_experiment_made_by_another_process_meanwhile_is_used(workdir, client
 
     monkeypatch.setattr(MlflowClient, "get_experiment_by_name", make_it_after_the_look)
     assert [Tracker(workdir.tracking_uri, "toys").experiment_id] == made
+
+
+def test_a_process_that_is_killed_while_mlflow_makes_its_tables_leaves_nothing_that_stops_the_next(tmp_path):
+    uri = f"sqlite:///{tmp_path / 'mlflow' / 'mlflow.db'}"
+    command = [sys.executable, "-c", f"from pathoflow.tracking import Tracker; Tracker({uri!r}, 'killed')"]
+    process = subprocess.Popen(command)
+    # The first tables are there; the others take most of a second.
+    while not any(path.stat().st_size > 100_000 for path in tmp_path.rglob("mlflow.db")):
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "mlflow" / "mlflow.db").exists()
+    assert Tracker(uri, "next").experiment_id

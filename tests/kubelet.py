@@ -5,16 +5,14 @@ from __future__ import annotations
 import ssl
 import threading
 import uuid
-from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from kubernetes import client
+
+from tests.certificates import make_certificate
 
 
 class Kubelet:
@@ -33,7 +31,7 @@ class Kubelet:
         """The lines of each pod's log."""
 
     def __enter__(self) -> Kubelet:
-        _certify(self._certificate)
+        make_certificate(self._certificate)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self._certificate)
         self._server = _Server(("127.0.0.1", 0), _Handler)
@@ -73,23 +71,3 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *arguments: Any) -> None:
         """Says nothing."""
-
-
-def _certify(file: Path) -> None:
-    """Makes a key and a certificate that nobody has signed."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "kubelet")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    kind = serialization.PrivateFormat.PKCS8
-    private = key.private_bytes(serialization.Encoding.PEM, kind, serialization.NoEncryption())
-    file.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))

@@ -293,7 +293,7 @@ class DecisionLog:
         except (SignatureError, KeyError, TypeError, ValueError) as error:
             raise RegistryError(
                 f"The head of the decision log was changed: {error} See `pathoflow log verify`; with a sound log, "
-                f"remove {HEAD_KEY}, and the next entry writes it again."
+                f"remove {HEAD_KEY}, and `pathoflow registry --repair` writes it again."
             ) from error
 
     def _lost_head(self, noted: Head) -> bool:

@@ -5,14 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from components import catalogue
 from pathoflow.cluster.settings import PLACEHOLDER_DIGEST, Cluster
@@ -21,6 +15,7 @@ from pathoflow.errors import ClusterError, ConfigError
 from pathoflow.recipe import load_recipe
 from pipelines import submit
 from pipelines.submit import Submission, start
+from tests.certificates import make_certificate
 from tests.kfp_server import RUN_ID, KfpServer, kfp_server
 from tests.overlays import parameters, write_overlay
 
@@ -168,27 +163,3 @@ def test_the_command_line_prints_the_address_and_exits_11_if_refused(server: Kfp
     assert refused.returncode == 11
     assert refused.stderr.count("error:") == 1
     assert "Traceback" not in refused.stderr
-
-
-def make_certificate(path: Path) -> Path:
-    """A key and a certificate for localhost that nobody else signed."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    path.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
-    return path

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pathoflow.code import REPOSITORY
 from pathoflow.config import StageConfig
 from pathoflow.errors import ConfigError
+from pathoflow.training.config import TrainingConfig
 
 RECIPES = REPOSITORY / "recipes"
 ABOUT_FILE = "recipe.yaml"
@@ -180,6 +181,8 @@ def load_stage(
         key: _anchored(config_type, key, value, Path.cwd()) for key, value in overrides.items() if key not in asked
     }
     config = _validate(config_type, values | overlay, path, set_keys=set(overlay))
+    if isinstance(config, TrainingConfig):
+        config.processes_per_node(compute.nodes)
     return config, compute
 
 

@@ -138,6 +138,19 @@ class TrainingConfig(StageConfig):
             raise ValueError(f"offload {self.offload} needs deepspeed_stage {needed}{' or 3' if needed == 2 else ''}")
         return self
 
+    def processes_per_node(self, nodes: int) -> int:
+        """How many processes each of some nodes has.
+
+        Raises:
+            ConfigError: They cannot share the processes evenly.
+        """
+        if self.num_processes % nodes:
+            raise ConfigError(
+                f"{self.stage}.num_processes is {self.num_processes}, which {nodes} nodes cannot share evenly. It "
+                "counts the processes on all nodes: set it to a multiple of compute.nodes."
+            )
+        return self.num_processes // nodes
+
     def external_files(self) -> list[Path]:
         """The list of the files, with their hashes, of the checkpoint to go on from."""
         if self.resume_from is None:

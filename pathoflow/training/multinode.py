@@ -59,7 +59,7 @@ def run_trainjob(
         config_type=f"{type(config).__module__}:{type(config).__qualname__}",
         job_file=file,
         job_digest=digest,
-        processes_per_node=config.num_processes // request.nodes,
+        processes_per_node=config.processes_per_node(request.nodes),
         grace_s=config.checkpoint_grace_s,
         offline=offline,
         environment={name: os.environ[name] for name in _PASSED_ON if name in os.environ},

@@ -32,11 +32,7 @@ def fit_to_gpus(config: Config, gpus: int, nodes: int = 1) -> Config:
         ConfigError: There are too few, and the recipe allows no other way, or the nodes cannot share evenly.
     """
     asked, stage = config.num_processes, config.stage
-    if asked % nodes:
-        raise ConfigError(
-            f"{stage}.num_processes is {asked}, which {nodes} nodes cannot share evenly. It counts the processes on all"
-            " nodes: set it to a multiple of compute.nodes."
-        )
+    config.processes_per_node(nodes)
     if gpus == 0 and not config.needs_gpus:
         return config
     if 0 < asked <= gpus:

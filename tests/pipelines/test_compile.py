@@ -191,6 +191,11 @@ def test_a_key_that_proves_nothing_is_refused():
         documents(load_recipe("smoke", catalogue()))
 
 
+def test_nodes_that_cannot_share_the_processes_evenly_are_refused_before_anything_is_compiled():
+    with pytest.raises(ConfigError, match=r"cpt\.num_processes is 8, which 3 nodes cannot share evenly"):
+        load_recipe("paper_7b", catalogue(), ["cpt.compute.nodes=3"])
+
+
 def test_only_training_takes_several_nodes(toy_recipe):
     (toy_recipe / "toy_model.yaml").unlink()
     (toy_recipe / "toy.yaml").write_text("compute: {nodes: 2, gpus_per_node: 8}")

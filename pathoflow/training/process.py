@@ -33,13 +33,28 @@ def moment_of(error_file: str) -> float:
     return path.stat().st_mtime if path.is_file() else math.inf
 
 
-if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, stop)
-    die_with_parent(int(os.environ[AGENT]))
-    sys.argv.pop(0)
+def run(module: str) -> int:
+    """Runs a worker's module and returns its exit code."""
     try:
-        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        if end.code is None or isinstance(end.code, int):
+            return end.code or 0
+        print(end.code, file=sys.stderr)
+        return 1
     except Exception:
         if error_file := os.environ.get("TORCHELASTIC_ERROR_FILE"):
             Path(error_file + _MOMENT).touch()
         raise
+    return 0
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, stop)
+    die_with_parent(int(os.environ[AGENT]))
+    sys.argv.pop(0)
+    exit_code = run(sys.argv[0])
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    # Libraries' own threads may abort the interpreter while it is taken apart, when all is done and written.
+    os._exit(exit_code)

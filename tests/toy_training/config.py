@@ -20,4 +20,5 @@ class ToyTrainingConfig(TrainingConfig):
     delay_s: float = 0.0
     fails_at: int = 0
     poison_at: int = 0
+    aborts_at_exit: bool = False
     num_extra: int = 0

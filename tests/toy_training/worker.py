@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import time
 from pathlib import Path
@@ -122,6 +123,8 @@ def toy_trainer(config: ToyTrainingConfig, checkpoints: Path, model: torch.nn.Mo
 def main(job: Job, state: PartialState) -> None:
     config = job.settings(ToyTrainingConfig)
     (job.scratch / f"{STARTED}-{state.process_index}").write_text(str(os.getpid()))
+    if config.aborts_at_exit:
+        atexit.register(os.abort)
     trainer = toy_trainer(config, job.checkpoints)
     train_safely(trainer, config, job, CURVES)
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)

@@ -53,6 +53,18 @@ def test_a_stop_of_one_process_a_kill_and_a_stop_of_all_cost_nothing_but_time(tm
     assert outcome(where) == whole
 
 
+def test_what_aborts_an_interpreter_that_has_done_its_work_fails_no_training(tmp_path, whole):
+    """As threads of libraries do now and then, when the model is written or a stop's checkpoint is."""
+    where = tmp_path / "run"
+    stopped = Attempt(where, aborts_at_exit=True)
+    stopped.wait_for(f"checkpoints/{PREFIX}5/{MARKER}")
+    os.kill(stopped.rank(1), signal.SIGTERM)
+    assert stopped.end(60) == Preempted.exit_code, stopped.words()
+    last = Attempt(where, aborts_at_exit=True)
+    assert last.end() == 0, last.words()
+    assert outcome(where) == whole
+
+
 def test_processes_that_load_data_end_with_a_training_that_is_killed(tmp_path):
     attempt = Attempt(tmp_path / "run", data_workers=1, max_steps=100_000)
     wait_for_a_step(attempt)

@@ -11,7 +11,7 @@ from pathoflow.images import language_of
 
 # One character for one character, so that positions in the folded text hold in the original.
 _FOLD = {ord("圖"): "图", ord("（"): "(", ord("）"): ")", ord("．"): ".", ord("："): ":", ord("，"): ","}
-_FOLD |= {ord("；"): ";", ord("～"): "~"} | dict.fromkeys(map(ord, "–—−‑‒"), "-")
+_FOLD |= {ord("；"): ";", ord("～"): "~"} | dict.fromkeys(map(ord, "–—―−‑‒－﹣"), "-")
 _FOLD |= {code: chr(code - 0xFEE0) for code in (*range(0xFF10, 0xFF1A), *range(0xFF21, 0xFF3B), *range(0xFF41, 0xFF5B))}
 
 NUMBER = r"[A-Z]?\d{1,3}(?:(?:\s?-\s?|\.)\d{1,3})*"
@@ -38,7 +38,7 @@ _AT_START = r"(?:(?<=^)|(?<=[.;:。]\s)|(?<=[;。:]))"
 _STYLES = (
     # `(A)`, `(a, b)`; then `A.`, `A、`, `A)`; then `A, Text` and bare `A Text` where a sentence may begin; then `a)`.
     re.compile(rf"\(\s*{_group('[A-Za-z]')}\s*\)[.:,、]?"),
-    re.compile(rf"(?<![A-Za-z0-9.\-]){_group('[A-Z]')}\s?[.:、)](?![A-Za-z0-9]*\.[A-Za-z])"),
+    re.compile(rf"(?<![A-Za-z0-9\-])(?<![A-Za-z0-9)]\.){_group('[A-Z]')}\s?[.:、)](?![A-Za-z0-9]*\.[A-Za-z])"),
     re.compile(rf"{_AT_START}{_group('[A-Za-z]')},\s?(?=[A-Za-z0-9一-鿿])"),
     # Between Chinese words the first label may stand without a stop before it.
     re.compile(rf"(?:{_AT_START}|(?<=[\s一-鿿])(?=A)){_group('[A-Z]')}(?=\s+[A-Z0-9]|\s*[一-鿿])"),
@@ -47,7 +47,8 @@ _STYLES = (
     re.compile(rf"\(\s*{_group('[1-9]')}\s*\)[.:,、]?"),
     re.compile(rf"(?:(?<=^)|(?<=[\s.;:。])|(?<=[一-鿿])(?=1)){_group('[1-9]')}[.、)](?!\d)"),
 )
-_LOST_LABEL = re.compile(r"(?<=[.;:。])\s{2,}(?=[A-Z一-鿿])")
+# Where a circled figure stood: the reading left two spaces, or took it for another sign in a circle.
+_LOST_LABEL = re.compile(r"(?<=[.;:。])(?:\s{2,}|\s?[©®@]\s?)(?=[A-Z一-鿿])")
 _CONNECTOR = re.compile(r"^\s*([,;、]\s*(?:and\b|和)?|and\b|or\b|as well as\b|[和与及]|以及)")
 _EDGES = " \t\n\u3000,;:.，；：。、"
 
@@ -167,12 +168,13 @@ def _end_of_title(folded: str, first_label: int) -> int:
 def fold(text: str) -> str:
     """Full-width letters, digits and brackets and the many dashes as plain ASCII, position by position.
 
-    A dash between figures that was read as the Chinese one (`一`) is a dash too.
+    A dash between figures that was read as the Chinese one (`一`) is a dash too, and what was read as a letter between
+    `图` and a figure is the figure one.
 
-    >>> fold("图１３–１９（Ａ）"), fold("图28一23")
-    ('图13-19(A)', '图28-23')
+    >>> fold("图１３–１９（Ａ）"), fold("图28一23"), fold("图I6.9")
+    ('图13-19(A)', '图28-23', '图16.9')
     """
-    return re.sub(r"(?<=\d)一(?=\d)", "-", text.translate(_FOLD))
+    return re.sub(r"(?<=图)[Il](?=\d)", "1", re.sub(r"(?<=\d)一(?=\d)", "-", text.translate(_FOLD)))
 
 
 def parse_letters(text: str) -> tuple[str, ...]:
@@ -229,18 +231,19 @@ def _find_labels(folded: str) -> list[_Label]:
 
 
 def _with_lost(labels: list[_Label], folded: str) -> list[_Label]:
-    """Circled figures and those that the reading lost: it leaves two spaces where it could not read one.
+    """Circled figures and those that the reading lost.
 
-    >>> [label.names[0] for label in _with_lost(_find_labels("① Ducts. ② Acini."), "① Ducts. ② Acini.  Nests.")]
-    ['1', '2', '3']
+    >>> text = "① Ducts. ② Acini.  Nests. © Cords."
+    >>> [label.names[0] for label in _with_lost(_find_labels("① Ducts. ② Acini."), text)]
+    ['1', '2', '3', '4']
     """
     known = {label.start: label for label in labels}
-    places = sorted({*known, *(match.end() for match in _LOST_LABEL.finditer(folded) if match.end() not in known)})
-    if len(places) == len(labels):
+    lost = (_Label((), match.start(), match.end()) for match in _LOST_LABEL.finditer(folded))
+    full = sorted([*labels, *(label for label in lost if label.end not in known)], key=lambda label: label.end)
+    if len(full) == len(labels):
         return labels
-    full = [known.get(place, _Label((), place, place)) for place in places]
-    first = next((number for number, place in enumerate(places) if place in known), 0)
-    start = int(known[places[first]].names[0]) - first
+    first = next((number for number, label in enumerate(full) if label.names), 0)
+    start = int(full[first].names[0]) - first
     numbered = [replace(label, names=(str(start + number),)) for number, label in enumerate(full)]
     agrees = all(label.names == other.names for label, other in zip(full, numbered, strict=True) if label.names)
     return numbered if agrees and start == 1 else labels

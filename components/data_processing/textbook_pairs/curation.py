@@ -10,17 +10,12 @@ from PIL import Image
 
 from components.data_processing.textbook_pairs import labels
 from components.data_processing.textbook_pairs.boxes import Box, union
+from components.data_processing.textbook_pairs.caption_blocks import CaptionBlock, find_captions, find_table_titles
 from components.data_processing.textbook_pairs.captions import is_caption_start
 from components.data_processing.textbook_pairs.config import TextbookPairsConfig
 from components.data_processing.textbook_pairs.figures import cut_figure
 from components.data_processing.textbook_pairs.layout import Region, layout_model
-from components.data_processing.textbook_pairs.matching import (
-    CaptionBlock,
-    find_captions,
-    find_table_titles,
-    find_titles,
-    match,
-)
+from components.data_processing.textbook_pairs.matching import match
 from components.data_processing.textbook_pairs.ocr import Line, TextReader
 from components.data_processing.textbook_pairs.pages import Page, Rendering, render
 from components.data_processing.textbook_pairs.panels import Mask
@@ -149,13 +144,8 @@ class PageReader:
         ]
         pictures = [*boxes, *others]
         reach = self.config.max_caption_distance * sheet.rendering.size[1]
-        numbered = find_captions(lines, sheet.regions)
-        groups = match(numbered, pictures, lines, reach)
-        taken = [picture for group in groups for picture in group]
-        titles = find_titles(lines, sheet.regions, numbered, [box for box in pictures if box not in taken], reach)
-        blocks = [*numbered, *(block for block, _ in titles)]
-        groups += [group for _, group in titles]
-        return [(block, [box for box in group if box in boxes]) for block, group in zip(blocks, groups, strict=True)]
+        groups = match(find_captions(lines, sheet.regions), pictures, lines, sheet.regions, reach)
+        return [(block, [box for box in group if box in boxes]) for block, group in groups]
 
     def _caption_overleaf(
         self, sheet: _Sheet, orphans: Sequence[Box], found: Sequence[Box], spots: Sequence[Box], overleaf: Page

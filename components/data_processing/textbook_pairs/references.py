@@ -8,7 +8,10 @@ from typing import NamedTuple
 
 from components.data_processing.textbook_pairs.captions import NUMBER, fold, parse_letters, place_name
 
-_HEAD = re.compile(rf"(?:图|\b(?P<word>fig(?:ure)?s?)(?![a-z])[.,]{{0,2}})\s*(?=\(?{NUMBER})", re.IGNORECASE)
+# Readings lose spaces: `seeFigure 9.4`.
+_HEAD = re.compile(
+    rf"(?:图|(?:\b|(?<=[a-z])(?=F)|(?<=\bsee))(?P<word>(?i:fig(?:ure)?s?))(?![a-z])[.,]{{0,2}})\s*(?=\(?{NUMBER})"
+)
 _NUMBER = re.compile(NUMBER)
 _AND = r"\s*(?:,|、|;|/|&|~|-|\band\b|\bto\b|\bthrough\b|和|与|及|至)\s*(?:and\b)?\s*"
 # A capital after a space is a label in `Fig. 3 A, B` and `(Fig. 3 A)`, but not in `Fig. 3 B cells`.

@@ -1,14 +1,20 @@
 from __future__ import annotations
 
 from components.data_processing.textbook_pairs.boxes import Box
+from components.data_processing.textbook_pairs.caption_blocks import find_captions
 from components.data_processing.textbook_pairs.layout import Region
-from components.data_processing.textbook_pairs.matching import find_captions, find_titles, match
+from components.data_processing.textbook_pairs.matching import match
 from components.data_processing.textbook_pairs.ocr import Line
 
 
 def lines(*rows: tuple[float, float, float, str]) -> list[Line]:
     """Lines of 20 px height from (x0, y0, x1, text)."""
     return [Line(Box(x0, y0, x1, y0 + 20), text) for x0, y0, x1, text in rows]
+
+
+def groups(page: list[Line], pictures: list[Box], reach_px: float) -> list[list[Box]]:
+    """The pictures of each caption of a page of which the layout model tells nothing."""
+    return [group for _, group in match(find_captions(page, []), pictures, page, [], reach_px)]
 
 
 def test_a_caption_takes_its_following_lines_and_leaves_the_body() -> None:
@@ -38,67 +44,44 @@ def test_a_sentence_that_reaches_a_figure_at_a_line_start_is_no_caption() -> Non
 def test_each_picture_goes_to_the_caption_below_it() -> None:
     page = lines((100, 210, 300, "Fig. 1. Above"), (100, 430, 300, "Fig. 2. Below"))
     first, second = Box(100, 50, 300, 200), Box(100, 250, 300, 420)
-    assert match(find_captions(page, []), [first, second], page, 80) == [[first], [second]]
+    assert groups(page, [first, second], 80) == [[first], [second]]
 
 
 def test_a_caption_beside_its_picture_is_found() -> None:
     page = lines((320, 100, 600, "Fig. 1. Beside"))
     picture = Box(100, 50, 300, 200)
-    assert match(find_captions(page, []), [picture], page, 80) == [[picture]]
+    assert groups(page, [picture], 80) == [[picture]]
 
 
 def test_rows_of_panels_reach_their_caption_through_each_other() -> None:
     page = lines((100, 420, 400, "Fig. 1. Four panels"))
     panels = [Box(x, y, x + 140, y + 180) for y in (20, 220) for x in (100, 260)]
-    (group,) = match(find_captions(page, []), panels, page, 90)
+    (group,) = groups(page, panels, 90)
     assert sorted(group) == sorted(panels)
 
 
 def test_body_text_between_parts_a_picture_from_a_caption() -> None:
     page = lines((100, 205, 400, "Body text between the two."), (100, 250, 300, "Fig. 1. Too far"))
-    assert match(find_captions(page, []), [Box(100, 50, 300, 200)], page, 80) == [[]]
+    assert groups(page, [Box(100, 50, 300, 200)], 80) == [[]]
 
 
 def test_captions_above_their_pictures_are_told_by_all_of_them_together() -> None:
     # The second caption stands nearer to the first picture; but then the first would have none.
     page = lines((100, 20, 300, "Fig. 1. First"), (100, 216, 300, "Fig. 2. Second"))
     first, second = Box(100, 50, 300, 200), Box(100, 260, 300, 420)
-    assert match(find_captions(page, []), [first, second], page, 80) == [[first], [second]]
+    assert groups(page, [first, second], 80) == [[first], [second]]
 
 
 def test_two_figures_side_by_side_keep_their_panels() -> None:
     page = lines((0, 120, 190, "Fig. 1. Left figure"), (210, 120, 400, "Fig. 2. Right figure"))
     panels = [Box(x, 0, x + 90, 100) for x in (0, 100, 210, 310)]
-    assert [sorted(group) for group in match(find_captions(page, []), panels, page, 60)] == [panels[:2], panels[2:]]
+    assert [sorted(group) for group in groups(page, panels, 60)] == [panels[:2], panels[2:]]
 
 
 def test_a_picture_does_not_reach_a_caption_across_another_figures_caption() -> None:
     page = lines((0, 120, 200, "Fig. 1. Upper"), (0, 320, 200, "Fig. 2. Lower"))
     upper, lower = Box(0, 0, 200, 110), Box(0, 160, 200, 310)
-    assert match(find_captions(page, []), [lower, upper], page, 200) == [[upper], [lower]]
-
-
-def test_a_title_without_number_is_a_caption_only_where_the_layout_says_so() -> None:
-    page = lines((100, 210, 300, "Lipoma of the arm"), (100, 400, 300, "The body goes on."))
-    picture = Box(100, 50, 300, 200)
-    regions = [Region("figure_caption", Box(95, 205, 305, 235), 0.7)]
-    ((block, matched),) = find_titles(page, regions, [], [picture], 80)
-    assert (block.caption.number, block.caption.title, matched) == ("", "Lipoma of the arm", [picture])
-    assert find_titles(page, [], [], [picture], 80) == []
-    assert find_titles(page, regions, [], [picture, Box(100, 240, 300, 390)], 80) == []
-    assert find_titles(lines((100, 210, 300, "Table 3. Ages")), regions, [], [picture], 80) == []
-    left, right = Box(100, 50, 195, 200), Box(205, 50, 300, 200)
-    assert find_titles(page, regions, [], [left, right], 80) == []
-    page = lines((100, 210, 300, "Lipoma. (A) Whole. (B) Cut."))
-    ((_, matched),) = find_titles(page, regions, [], [left, right], 80)
-    assert matched == [left, right]
-
-
-def test_body_text_that_the_layout_takes_for_a_caption_is_no_title() -> None:
-    picture = Box(100, 50, 300, 200)
-    regions = [Region("figure_caption", Box(95, 205, 305, 235), 0.7)]
-    for text in ("The ducts stand out (see Fig. 3-1).", "It is rare. It grows slowly. Follow-up is advised."):
-        assert find_titles(lines((100, 210, 300, text)), regions, [], [picture], 80) == []
+    assert groups(page, [lower, upper], 200) == [[upper], [lower]]
 
 
 def test_captions_side_by_side_keep_their_own_lines() -> None:
@@ -117,4 +100,21 @@ def test_captions_side_by_side_keep_their_own_lines() -> None:
 def test_a_picture_far_from_a_figure_that_has_no_panels_is_none_of_it() -> None:
     page = lines((100, 20, 300, "Fig. 1. Lipoma"))
     near, far = Box(100, 50, 300, 200), Box(100, 250, 300, 400)
-    assert match(find_captions(page, []), [near, far], page, 94) == [[near]]
+    assert groups(page, [near, far], 94) == [[near]]
+
+
+def test_a_short_caption_at_the_edge_of_its_column_reaches_a_picture_set_in_from_there() -> None:
+    page = lines((56, 266, 122, "Fig. 25. Naevus"), (56, 704, 287, "Fig. 26. Lipoma of the kidney."))
+    upper, lower = Box(103, 287, 357, 472), Box(83, 502, 376, 697)
+    assert groups(page, [upper, lower], 90) == [[upper], [lower]]
+
+
+def test_a_picture_with_a_title_of_its_own_does_not_go_to_its_numbered_neighbour() -> None:
+    page = lines((0, 210, 190, "Hyperplasia of the liver."), (210, 210, 400, "Fig. 3. Lipoma."))
+    left, right = Box(0, 0, 200, 200), Box(210, 0, 410, 200)
+    regions = [Region("figure_caption", Box(0, 210, 190, 230), 0.9)]
+    found = match(find_captions(page, []), [left, right], page, regions, 90)
+    assert [(block.caption.title, group) for block, group in found] == [
+        ("Lipoma", [right]),
+        ("Hyperplasia of the liver", [left]),
+    ]

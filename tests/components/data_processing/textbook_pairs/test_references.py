@@ -27,6 +27,8 @@ from components.data_processing.textbook_pairs.text import sentences_across
         ("Figure 7 shows a cyst in 12 patients.", [("7", "")]),
         ("In Fig. 3 B cells prevail (Fig. 4 A, B).", [("3", ""), ("4", "AB")]),
         ("Fig. 3 and 40 patients", [("3", "")]),
+        ("The follicles stand out (seeFigure 9.4).", [("9-4", "")]),
+        ("如图I6.9所示", [("16-9", "")]),
         ("Configured 3 times, 12 figs were eaten.", []),
     ],
 )

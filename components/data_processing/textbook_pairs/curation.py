@@ -116,7 +116,8 @@ class PageReader:
             sheet = self._look_at(page, rendering, no_ink)
         else:
             sheet = _Sheet(page, rendering, seen.regions, no_ink, seen.pictures)
-        spots = self._find_lines(sheet, [picture.box for picture in sheet.pictures if picture.rejected != "line_art"])
+        graphics = [picture.box for picture in sheet.pictures if picture.rejected not in ("line_art", "too_small")]
+        spots = self._find_lines(sheet, graphics)
         lines = self._read([spot for spot in spots if not _is_margin(spot, sheet)], sheet)
         return Text(paragraphs=self._paragraphs(sheet, lines), text_source=sheet.text_source)
 

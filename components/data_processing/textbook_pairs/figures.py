@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from components.data_processing.textbook_pairs import labels
 from components.data_processing.textbook_pairs.boxes import Box, reading_order, union
 from components.data_processing.textbook_pairs.captions import PLACES, Caption
+from components.data_processing.textbook_pairs.grids import completed_grid, possible_grids
 from components.data_processing.textbook_pairs.labels import Read
 from components.data_processing.textbook_pairs.pages import Rendering
-from components.data_processing.textbook_pairs.panels import Mask, completed_grid, find_panels
+from components.data_processing.textbook_pairs.panels import Mask, find_panels
 from components.data_processing.textbook_pairs.records import WHOLE, LabelSource
 
 _SIDE_BY_SIDE = 0.5
+_MAX_GRIDS = 6
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,12 @@ def cut_figure(
     found = find_panels(rendering.coarse[y0:y1, x0:x1], ink[y0:y1, x0:x1], len(caption.parts), min_panel_px)
     boxes = [box.moved(x0, y0) for box in found] or [whole]
     wanted = list(caption.parts)
-    if len(boxes) < len(wanted):
-        boxes = _completed(rendering, boxes, wanted, read)
+    if len(boxes) < len(wanted) and not set(wanted) <= set(PLACES):
+        boxes = (
+            _completed(rendering, boxes, wanted, read)
+            or _by_labels(rendering, whole, wanted, min_panel_px, read)
+            or boxes
+        )
     if len(boxes) != max(len(wanted), 1):
         why = f"{len(boxes)} panels, {len(wanted)} parts of the caption"
         return CutFigure([union(boxes)], [caption.panel or WHOLE], why)
@@ -69,10 +76,23 @@ def _completed(rendering: Rendering, boxes: list[Box], wanted: Sequence[str], re
     """The panels with a cut that cannot be seen, where their grid has a place for it and labels beside it say so."""
     full = completed_grid(boxes)
     if len(full) != len(wanted):
-        return boxes
+        return []
     seen = _read_labels(rendering, full, wanted, read)
     told_apart = all(label for box, label in zip(full, seen, strict=True) if box not in boxes)
-    return full if told_apart and len(set(filter(None, seen))) == len(list(filter(None, seen))) else boxes
+    return full if told_apart and len(set(filter(None, seen))) == len(list(filter(None, seen))) else []
+
+
+def _by_labels(rendering: Rendering, whole: Box, wanted: Sequence[str], min_panel_px: int, read: Read) -> list[Box]:
+    """The grid over a whole figure at whose panels all labels stand in order; none where there is no such grid."""
+    x0, y0, x1, y1 = whole.whole()
+    for grid in islice(possible_grids(rendering.coarse[y0:y1, x0:x1], len(wanted), min_panel_px), _MAX_GRIDS):
+        boxes = [box.moved(x0, y0) for box in grid]
+        seen = _read_labels(rendering, boxes, wanted, read)
+        label_of = dict(zip(boxes, seen, strict=True))
+        down = [label_of[box] for box in reading_order(boxes, lambda box: box, columns_first=True)]
+        if list(wanted) in (seen, down):
+            return boxes
+    return []
 
 
 def _read_labels(rendering: Rendering, boxes: Sequence[Box], wanted: Sequence[str], read: Read) -> list[str]:

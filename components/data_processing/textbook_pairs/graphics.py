@@ -31,6 +31,8 @@ _FEW_INK_TONES = 0.4
 _MIN_LOOSE_INK = 0.6
 _MIN_TEXTURED = 0.2
 _SHARP_SCATTER = 24.0
+_SOFT_SCATTER = 18.0
+_MIN_FLAT_SOFT = 0.3
 _ABOVE_NOISE = 2.5
 _ORNAMENT_ASPECT = 5.0
 _LOGO_SHARE = 0.17
@@ -54,6 +56,8 @@ def what_graphic(pixels: Pixels, ink: Mask, page_width: int) -> str:
     height, width = ink.shape
     small = max(width, height) < _LOGO_SHARE * page_width
     filled, flat = float(ink.mean()), flat_share(pixels, ink)
+    if filled >= _MIN_PHOTOGRAPH_INK and flat > _MIN_FLAT_SOFT and _is_soft(pixels):
+        return ""
     # A dark field with few signals is flat too, but no ornament is that dark.
     bright = float(np.median(pixels.max(axis=2))) > _DARK_FIELD
     ornament = bright and flat > _MIN_FLAT_ORNAMENT
@@ -98,6 +102,11 @@ def _is_filled_in(pixels: Pixels) -> bool:
     scatter = _scatter(pixels)
     textured = float((scatter >= _textured_from(scatter)).mean())
     return textured < _MIN_TEXTURED or _sharpness(scatter) > _SHARP_SCATTER
+
+
+def _is_soft(pixels: Pixels) -> bool:
+    """Whether nothing in a picture is as sharp as what is drawn, nor most of it of one tone: few cells on a slide."""
+    return tone_share(pixels) <= _MAX_TONE and _sharpness(_scatter(pixels)) < _SOFT_SCATTER
 
 
 def _sharpness(scatter: NDArray[np.float32]) -> float:

@@ -18,8 +18,6 @@ _MAX_INK_IN_GUTTER = 0.03
 _MAX_DUST_PX = 2
 _FULL_PANEL = 0.93
 _EVEN_GAPS = 2.0
-_SAME_SIDE_PX = 4.0
-_SAME_ROW = 0.5
 _SEAM_REACH_PX = 3
 _SEAM_NEIGHBOURHOOD_PX = 12
 _SEAM_STRETCH_PX = 4
@@ -64,32 +62,6 @@ def find_panels(figure: Pixels, ink: Mask, num_expected: int, min_panel_px: int)
             # One more is as clear as those that were cut: the caption does not tell of all panels.
             panels = split
     return reading_order(panels, lambda box: box, columns_first=False)
-
-
-def completed_grid(panels: Sequence[Box]) -> list[Box]:
-    """The panels, one that takes a whole row cut where those of another row are parted; in reading order.
-
-    >>> top = [Box(0, 0, 9, 9), Box(11, 0, 20, 9)]
-    >>> completed_grid([*top, Box(0, 11, 20, 20)]) == [*top, Box(0, 11, 9, 20), Box(11, 11, 20, 20)]
-    True
-    """
-    rows: list[list[Box]] = []
-    for panel in sorted(panels, key=lambda box: (box.y0, box.x0)):
-        row = next((row for row in rows if row[0].overlap_y(panel) > _SAME_ROW), None)
-        if row is None:
-            rows.append([panel])
-        else:
-            row.append(panel)
-    cut: list[Box] = []
-    for row in rows:
-        model = next((other for other in rows if len(other) > 1 and _as_wide(row, other)), row)
-        cut += [row[0]._replace(x0=part.x0, x1=part.x1) for part in model] if len(row) == 1 else row
-    return reading_order(cut, lambda box: box, columns_first=False)
-
-
-def _as_wide(row: Sequence[Box], other: Sequence[Box]) -> bool:
-    ours, theirs = union(row), union(other)
-    return max(abs(ours.x0 - theirs.x0), abs(ours.x1 - theirs.x1)) <= _SAME_SIDE_PX
 
 
 def _is_grid(ink: Mask, panels: Sequence[Box]) -> bool:
@@ -179,7 +151,17 @@ def _split_at_best_seam(figure: Pixels, panels: list[Box], min_panel_px: int) ->
 
 
 def _seam(panel: Pixels, axis: int, min_panel_px: int) -> tuple[float, int]:
-    """The clearest straight seam or thin rule across a panel, as (strength, position along the axis).
+    """The clearest straight seam or thin rule across a panel, as (strength, position along the axis)."""
+    if panel.shape[1 - axis] < 2 * min_panel_px:
+        return 0.0, 0
+    strengths = seam_strengths(panel, axis)
+    strengths[:min_panel_px] = strengths[-min_panel_px:] = 0
+    position = int(strengths.argmax())
+    return float(strengths[position]), position
+
+
+def seam_strengths(panel: Pixels, axis: int) -> NDArray[np.float64]:
+    """How clearly a straight seam or thin rule crosses a panel at each place along an axis, 0 along x and 1 along y.
 
     At a seam the colours change between one column of pixels and the next all along its length: by little where the
     pictures are alike, but by more than anywhere near. Texture changes by more, but here and there. So each short
@@ -188,17 +170,14 @@ def _seam(panel: Pixels, axis: int, min_panel_px: int) -> tuple[float, int]:
     column does not count, as a printed label or the rim of a specimen is straight for a part of the way.
     """
     colours = panel.astype(np.float32) if axis == 0 else panel.astype(np.float32).transpose(1, 0, 2)
-    if colours.shape[1] < 2 * min_panel_px:
-        return 0.0, 0
+    if colours.shape[1] <= 2 * _SEAM_NEIGHBOURHOOD_PX:
+        return np.zeros(colours.shape[1])
     ranks = _rank_of_change(colours)
     parts = np.sort([part.mean(axis=0) for part in np.array_split(ranks, min(_SEAM_PARTS, len(ranks)))], axis=0)
-    strength = _prominence(parts[: (2 * len(parts) + 2) // 3].mean(axis=0))
-    places = np.linspace(0, 1, len(strength))
+    strengths = _prominence(parts[: (2 * len(parts) + 2) // 3].mean(axis=0))
+    places = np.linspace(0, 1, len(strengths))
     even = np.min([np.abs(places - share) for share in (1 / 4, 1 / 3, 1 / 2, 2 / 3, 3 / 4)], axis=0) < _EVEN_TOLERANCE
-    strength = strength * np.where(even, _EVEN_BONUS, 1.0)
-    strength[:min_panel_px] = strength[-min_panel_px:] = 0
-    position = int(strength.argmax())
-    return float(strength[position]), position
+    return np.asarray(strengths * np.where(even, _EVEN_BONUS, 1.0))
 
 
 def _rank_of_change(colours: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -29,6 +29,11 @@ _MAX_TABLE_INK = 0.6
 # A region of the layout model is believed if it is sure, or if pictures fill it; not if it holds text.
 _SURE_REGION = 0.45
 _SURE_TEXT = 0.5
+_TEXT_KINDS = frozenset({"text", "title", "header", "footer", "reference", "figure_caption", "table_caption"})
+# The pieces of a drawing are larger than letters, and no farther apart than this share of their smaller side.
+_MIN_PIECE_PX = 33
+_NEAR_PIECES = 0.8
+_MAX_PIECES_IN_TEXT = 0.3
 _MIN_FILLED_REGION = 0.6
 _MAX_TEXT_IN_REGION = 0.12
 _SAME_ATOM_PX = 5
@@ -84,6 +89,9 @@ def _paper_level(grey: NDArray[np.float32]) -> tuple[int, float]:
     counts[:_DARKEST_LEVEL] = 0
     near = np.convolve(counts, np.ones(2 * _PAPER_RANGE + 1), mode="same")
     level = int(near.argmax())
+    # Pale grounds of pictures are within that range of white paper, but the paper itself is of one level.
+    below = max(level - _PAPER_RANGE, 0)
+    level = below + int(counts[below : level + _PAPER_RANGE + 1].argmax())
     brightest = np.flatnonzero(near >= _MIN_GUTTERS)
     if near[level] < _MIN_PAPER and brightest.size:
         below = max(int(brightest[-1]) - 2 * _PAPER_RANGE, 0)
@@ -122,6 +130,18 @@ def find_pictures(page: Pixels, ink: Mask, regions: Sequence[Region], min_figure
     """
     blobs = _joined(find_blobs(ink), _SAME_ATOM_PX)
     pictures: list[Picture] = []
+
+    def judge(box: Box, held: Sequence[Box]) -> None:
+        """Takes a box for one picture with the blobs that it holds, unless one of them is a photograph.
+
+        Blobs are more exact than the box around them.
+        """
+        nonlocal blobs
+        if not any(_is_photograph(page, ink, blob, regions, min_figure_px) for blob in held):
+            whole = union([box, *held]).clipped(page.shape[1], page.shape[0])
+            pictures.append(_judged(page, ink, whole, regions, min_figure_px))
+            blobs = [blob for blob in blobs if blob not in held]
+
     for box in trusted_figures(regions, blobs):
         held = [blob for blob in blobs if blob.share_in(box) >= 0.5]
         if not held and any(region.kind == "figure_caption" and region.box.iou(box) >= 0.5 for region in regions):
@@ -130,11 +150,11 @@ def find_pictures(page: Pixels, ink: Mask, regions: Sequence[Region], min_figure
         if not held and not _has_strokes(ink, box, min_figure_px):
             # On an empty part of a dusty page the model sees figures.
             continue
-        whole = union([box, *held]).clipped(page.shape[1], page.shape[0])
-        # Blobs are more exact than the region around them, where one of them is a photograph.
-        if not any(_is_photograph(page, ink, blob, regions, min_figure_px) for blob in held):
-            pictures.append(_judged(page, ink, whole, regions, min_figure_px))
-            blobs = [blob for blob in blobs if blob not in held]
+        judge(box, held)
+    photographs = [blob for blob in blobs if _is_photograph(page, ink, blob, regions, min_figure_px)]
+    known = [*photographs, *(picture.box for picture in pictures)]
+    for box in find_drawings(ink, regions, known, min_figure_px):
+        judge(box, [blob for blob in blobs if blob.share_in(box) >= 0.5])
     pictures += [
         _judged(page, ink, blob, regions, min_figure_px)
         for blob in blobs
@@ -186,6 +206,47 @@ def trusted_figures(regions: Sequence[Region], blobs: Sequence[Box]) -> list[Box
         if all(max(box.share_in(other), other.share_in(box)) < 0.5 for other in boxes):
             boxes.append(box)
     return boxes
+
+
+def find_drawings(ink: Mask, regions: Sequence[Region], known: Sequence[Box], min_figure_px: int) -> list[Box]:
+    """Boxes around what is drawn in pieces larger than letters, such as axes and the boxes of a diagram.
+
+    Args:
+        ink: Where the page is not paper.
+        regions: What the layout model found; frames around text are no drawings.
+        known: Pictures found before.
+        min_figure_px: Least width and height of a drawing.
+    """
+    _, stats = parts_of(ink)
+    pieces = [
+        box
+        for box in (Box(x, y, x + width, y + height) for x, y, width, height, _ in stats[1:].tolist())
+        if min(box.width, box.height) > _TEXT_HEIGHT_PX
+        and max(box.width, box.height) > _MIN_PIECE_PX
+        and not _at_edge(box, ink.shape[1], ink.shape[0])
+        and not any(max(box.share_in(other), other.share_in(box)) > _SAME_PICTURE for other in known)
+    ]
+    # What is full of such pieces holds no text, whatever the model says.
+    text = [
+        r.box
+        for r in regions
+        if r.kind in _TEXT_KINDS
+        and r.confidence >= _SURE_REGION
+        and sum(box.area for box in pieces if box.share_in(r.box) > 0.5) < _MAX_PIECES_IN_TEXT * r.box.area
+    ]
+    pieces = [box for box in pieces if not any(max(box.share_in(t), t.share_in(box)) > _SAME_PICTURE for t in text)]
+    groups: list[list[Box]] = []
+    for piece in sorted(pieces, key=lambda box: (-box.area, box)):
+        near = piece.grown(_NEAR_PIECES * min(piece.width, piece.height))
+        joined = [group for group in groups if any(near.share_in(other) > 0 for other in group)]
+        groups = [group for group in groups if group not in joined]
+        groups.append([piece, *(other for group in joined for other in group)])
+    boxes = sorted(union(group) for group in groups)
+    return [
+        box
+        for box in boxes
+        if min(box.width, box.height) >= min_figure_px and not any(other.share_in(box) > 0 for other in text)
+    ]
 
 
 def _at_edge(box: Box, width: int, height: int) -> bool:

@@ -139,13 +139,16 @@ class PageReader:
         self, sheet: _Sheet, boxes: Sequence[Box], lines: Sequence[Line]
     ) -> list[tuple[CaptionBlock, list[Box]]]:
         """The captions of a page, each with the pictures that belong to it."""
+        captions = find_captions(lines, sheet.regions)
+        free = [line for line in lines if all(line not in block.lines for block in captions)]
         # A chart has its caption too, which must not go to the photograph beside it.
         others = [
-            picture.box for picture in sheet.pictures if picture.rejected and picture.rejected not in _NO_PICTURES
+            _with_words(picture.box, free)
+            for picture in sheet.pictures
+            if picture.rejected and picture.rejected not in _NO_PICTURES
         ]
-        pictures = [*boxes, *others]
         reach = self.config.max_caption_distance * sheet.rendering.size[1]
-        groups = match(find_captions(lines, sheet.regions), pictures, lines, sheet.regions, reach)
+        groups = match(captions, [*boxes, *others], lines, sheet.regions, reach)
         return [(block, [box for box in group if box in boxes]) for block, group in groups]
 
     def _caption_overleaf(
@@ -319,6 +322,16 @@ class _Sheet:
         if self.layer is None:
             return TextSource()
         return TextSource(kind="ocr" if self.layer.refused else "layer", refused=self.layer.refused)
+
+
+def _with_words(graphic: Box, lines: Sequence[Line]) -> Box:
+    """A graphic with the words at its edges, such as the figures along an axis."""
+    words = [
+        line.box
+        for line in lines
+        if line.box.width <= graphic.width and line.box.share_in(graphic.grown(line.box.height)) > _INSIDE
+    ]
+    return union([graphic, *words])
 
 
 def _ends_paragraph(spot: Box, spots: Sequence[Box]) -> bool:

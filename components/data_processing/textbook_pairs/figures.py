@@ -17,6 +17,7 @@ from components.data_processing.textbook_pairs.records import WHOLE, LabelSource
 
 _SIDE_BY_SIDE = 0.5
 _MAX_GRIDS = 6
+_SEAM_PX = 3.0
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,19 @@ def cut_figure(
             or _by_labels(rendering, whole, wanted, min_panel_px, read)
             or boxes
         )
-    if len(boxes) != max(len(wanted), 1):
-        why = f"{len(boxes)} panels, {len(wanted)} parts of the caption"
+    num_panels = len(boxes)
+    seen: list[str] = []
+    if num_panels == len(wanted) > 1 and not set(wanted) <= set(PLACES):
+        seen = _read_labels(rendering, boxes, wanted, read)
+        if _touch(boxes):
+            # Seams are less sure than gutters: labels that stand at the panels of another grid count more.
+            if sorted(seen) != sorted(wanted) and (grid := _by_labels(rendering, whole, wanted, min_panel_px, read)):
+                boxes, seen = grid, _read_labels(rendering, grid, wanted, read)
+            further = [*wanted, chr(ord(wanted[-1]) + 1)]
+            if _by_labels(rendering, whole, further, min_panel_px, read, max_grids=2):
+                num_panels += 1
+    if num_panels != max(len(wanted), 1):
+        why = f"{num_panels} panels, {len(wanted)} parts of the caption"
         return CutFigure([union(boxes)], [caption.panel or WHOLE], why)
     if not wanted:
         return CutFigure(boxes, [caption.panel or WHOLE])
@@ -65,7 +77,6 @@ def cut_figure(
         if names:
             return CutFigure(boxes, names, labels_from="places")
         return CutFigure([union(boxes)], [WHOLE], f"the panels do not stand {' and '.join(wanted)}")
-    seen = _read_labels(rendering, boxes, wanted, read)
     order = reading_order(range(len(boxes)), lambda at: boxes[at], columns_first=True)
     names = labels.assign_labels(seen, wanted, [order.index(at) for at in range(len(boxes))])
     num_agreeing = sum(name == label for name, label in zip(names, seen, strict=True))
@@ -82,10 +93,22 @@ def _completed(rendering: Rendering, boxes: list[Box], wanted: Sequence[str], re
     return full if told_apart and len(set(filter(None, seen))) == len(list(filter(None, seen))) else []
 
 
-def _by_labels(rendering: Rendering, whole: Box, wanted: Sequence[str], min_panel_px: int, read: Read) -> list[Box]:
+def _touch(boxes: Sequence[Box]) -> bool:
+    """Whether no band of paper lies between some of the panels."""
+    return any(box.grown(_SEAM_PX).share_in(other) > 0 for at, box in enumerate(boxes) for other in boxes[:at])
+
+
+def _by_labels(
+    rendering: Rendering,
+    whole: Box,
+    wanted: Sequence[str],
+    min_panel_px: int,
+    read: Read,
+    max_grids: int = _MAX_GRIDS,
+) -> list[Box]:
     """The grid over a whole figure at whose panels all labels stand in order; none where there is no such grid."""
     x0, y0, x1, y1 = whole.whole()
-    for grid in islice(possible_grids(rendering.coarse[y0:y1, x0:x1], len(wanted), min_panel_px), _MAX_GRIDS):
+    for grid in islice(possible_grids(rendering.coarse[y0:y1, x0:x1], len(wanted), min_panel_px), max_grids):
         boxes = [box.moved(x0, y0) for box in grid]
         seen = _read_labels(rendering, boxes, wanted, read)
         label_of = dict(zip(boxes, seen, strict=True))

@@ -56,7 +56,7 @@ def what_graphic(pixels: Pixels, ink: Mask, page_width: int) -> str:
     height, width = ink.shape
     small = max(width, height) < _LOGO_SHARE * page_width
     filled, flat = float(ink.mean()), flat_share(pixels, ink)
-    if filled >= _MIN_PHOTOGRAPH_INK and flat > _MIN_FLAT_SOFT and _is_soft(pixels):
+    if not small and filled >= _MIN_PHOTOGRAPH_INK and flat > _MIN_FLAT_SOFT and _is_soft(pixels):
         return ""
     # A dark field with few signals is flat too, but no ornament is that dark.
     bright = float(np.median(pixels.max(axis=2))) > _DARK_FIELD

@@ -27,22 +27,24 @@ _START = re.compile(
 _SENTENCE = re.compile(r"^\s*([a-z]|[,;)、-]|[左右上下]?图?(?:所?示|显示|中|可见)|[和与及])")
 
 _AND = r"\s*(?:[-,&、~]|and|to|和|及|至)\s*"
+# In brackets nothing but labels is joined, and a comma may be read as a semicolon.
+_AND_IN_BRACKETS = _AND.replace("~]", "~;]")
 
 
-def _group(label: str) -> str:
+def _group(label: str, joint: str = _AND) -> str:
     """A pattern for one label or several joined: `A`, `A–C`, `A and C`, `A、B和C`."""
-    return rf"(?P<labels>{label}(?:{_AND}{label}(?![A-Za-z]))*)"
+    return rf"(?P<labels>{label}(?:{joint}{label}(?![A-Za-z]))*)"
 
 
 _AT_START = r"(?:(?<=^)|(?<=[.;:。]\s)|(?<=[;。:]))"
 _STYLES = (
     # `(A)`, `(a, b)`; then `A.`, `A、`, `A)`; then `A, Text` and bare `A Text` where a sentence may begin; then `a)`.
-    re.compile(rf"\(\s*{_group('[A-Za-z]')}\s*\)[.:,、]?"),
-    re.compile(rf"(?<![A-Za-z0-9\-])(?<![A-Za-z0-9)]\.){_group('[A-Z]')}\s?[.:、)](?![A-Za-z0-9]*\.[A-Za-z])"),
+    re.compile(rf"\(\s*{_group('[A-Za-z]', _AND_IN_BRACKETS)}\s*\)[.:,、]?"),
+    re.compile(rf"(?<![A-Za-z0-9\-])(?<![A-Za-z0-9)]\.){_group('[A-Zc]')}\s?[.:、)](?![A-Za-z0-9]*\.[A-Za-z])"),
     re.compile(rf"{_AT_START}{_group('[A-Za-z]')},\s?(?=[A-Za-z0-9一-鿿])"),
     # Between Chinese words the first label may stand without a stop before it.
     re.compile(rf"(?:{_AT_START}|(?<=[\s一-鿿])(?=A)){_group('[A-Z]')}(?=\s+[A-Z0-9]|\s*[一-鿿])"),
-    re.compile(rf"(?:(?<=^)|(?<=[\s.;:。,]|[一-鿿])){_group('[a-z]')}\s?[.:)](?=\s?\S)"),
+    re.compile(rf"(?:(?<=^)|(?<=[\s.;:。,]|[一-鿿])){_group('[a-zC]')}\s?[.:)](?=\s?\S)"),
     re.compile(rf"\(?{_group('[①-⑳]')}\)?[.:、]?"),
     re.compile(rf"\(\s*{_group('[1-9]')}\s*\)[.:,、]?"),
     re.compile(rf"(?:(?<=^)|(?<=[\s.;:。])|(?<=[一-鿿])(?=1)){_group('[1-9]')}[.、)](?!\d)"),
@@ -220,7 +222,8 @@ def _find_labels(folded: str) -> list[_Label]:
             found = [
                 _Label(parse_letters(match["labels"]), match.start(), match.end())
                 for match in style.finditer(folded)
-                if kind(match["labels"][0])
+                # Readings tell `c` from `C` by its size alone.
+                if kind(match["labels"][0]) or match["labels"][0] in "cC"
             ]
             if found and "①" <= folded[found[0].start] <= "⑨":
                 found = _with_lost(found, folded)

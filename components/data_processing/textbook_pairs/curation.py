@@ -349,6 +349,11 @@ def _is_margin(spot: Box, sheet: _Sheet) -> bool:
     height = sheet.rendering.size[1]
     outside = spot.y1 < _MARGIN * height or spot.y0 > (1 - _MARGIN) * height
     return outside or any(
-        region.kind in ("header", "footer") and region.confidence > 0.5 and spot.share_in(region.box) > 0.6
+        region.kind in ("header", "footer") and region.confidence > 0.5 and _covers(region.box, spot)
         for region in sheet.regions
     )
+
+
+def _covers(region: Box, spot: Box) -> bool:
+    """Whether a region of the layout model is about a line: its boxes are tighter around the letters."""
+    return spot.share_in(region) > 0.6 or (spot.share_in(region) > 0.4 and region.share_in(spot) > 0.9)

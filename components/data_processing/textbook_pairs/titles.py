@@ -20,6 +20,7 @@ _MAX_LINES = 4
 _MAX_SENTENCES = 2
 _MAX_LINES_OF_PARTS = 7
 _SIDE_BY_SIDE = 0.5
+_SAME_ROW = 0.4
 _SAME_GRID = 0.8
 # How much nearer a title must be to one of two pictures, above and below it.
 _NEARER = 2.0
@@ -42,8 +43,9 @@ def find_titles(
     """Captions without a number, each with its pictures.
 
     They are what the layout model takes for a figure's caption, what tells of several panels (`A, … B, …`) right
-    above or below a picture, or a line that stands alone under one. Only where the place leaves no doubt: one picture,
-    nothing between, no other as near. A title of several parts may have as many pictures, side by side.
+    above or below a picture, or a line that stands alone under one or in a row with a numbered caption. Only where the
+    place leaves no doubt: one picture, nothing between, no other as near. A title of several parts may have as many
+    pictures, side by side.
 
     Args:
         lines: All lines of the page but panel labels.
@@ -55,7 +57,8 @@ def find_titles(
     reach = _REACH * max_distance_px
     taken = [line for block in captions for line in block.lines]
     blocks: list[CaptionBlock] = []
-    for own in (*_marked(lines, regions, taken), *_unmarked(lines, regions, taken, pictures, reach)):
+    beside = [block.lines[0].box for block in captions]
+    for own in (*_marked(lines, regions, taken), *_unmarked(lines, regions, taken, pictures, beside, reach)):
         if not any(line in taken for line in own):
             title, parts = split_parts(caption_text(own))
             blocks.append(CaptionBlock(Caption("", title, parts), union(line.box for line in own), tuple(own)))
@@ -99,9 +102,14 @@ def _marked(lines: Sequence[Line], regions: Sequence[Region], taken: Sequence[Li
 
 
 def _unmarked(
-    lines: Sequence[Line], regions: Sequence[Region], taken: Sequence[Line], pictures: Sequence[Box], reach_px: float
+    lines: Sequence[Line],
+    regions: Sequence[Region],
+    taken: Sequence[Line],
+    pictures: Sequence[Box],
+    captions: Sequence[Box],
+    reach_px: float,
 ) -> Iterator[list[Line]]:
-    """The lines next to a picture that tell of several panels, or stand alone below it."""
+    """The lines next to a picture that tell of several panels, stand alone below it or in a row with a caption."""
     free = [line for line in lines if line not in taken and not _is_of_another_kind(line, regions)]
     for picture in pictures:
         column = [line for line in free if line.box.overlap_x(picture) > _SIDE_BY_SIDE]
@@ -117,7 +125,9 @@ def _unmarked(
             blocks.append(grown(start, [line for line in free if line is not start], regions))
         for block in blocks:
             if _may_be_title(block) and (
-                _tells_of_panels(block) or _stands_alone(union(line.box for line in block), block, picture, lines)
+                _tells_of_panels(block)
+                or _stands_alone(union(line.box for line in block), block, picture, lines)
+                or (len(block) <= _MAX_LINES and any(_in_one_row(block[0].box, other) for other in captions))
             ):
                 yield block
 
@@ -146,6 +156,11 @@ def _stands_alone(box: Box, block: Sequence[Line], picture: Box, lines: Sequence
         return False
     around = Box(box.x0, box.y0, box.x1, box.y1 + _ALONE * height)
     return not any(line.box.share_in(around) > 0 for line in lines if line not in block)
+
+
+def _in_one_row(line: Box, caption: Box) -> bool:
+    """Whether a line stands beside the first line of a numbered caption, as captions of figures side by side do."""
+    return abs(line.centre[1] - caption.centre[1]) < _SAME_ROW * min(line.height, caption.height)
 
 
 def _is_of_another_kind(line: Line, regions: Sequence[Region]) -> bool:

@@ -55,21 +55,29 @@ def write_figures(pages: Sequence[Page], records: Sequence[PageRecord | None], o
     out.metric("num_figures_by_reading_order", count["order"])
 
 
+def shown_pages(records: Sequence[PageRecord | None], most: int) -> list[int]:
+    """The pages for `contact_sheet.html`: at most so many of those with figures or rejected regions."""
+    return choose(_worth_a_look(records), most)
+
+
 def write_contact_sheet(
     pages: Sequence[Page],
     records: Sequence[PageRecord | None],
     references: Mapping[int, list[list[list[str]]]],
-    config: TextbookPairsConfig,
+    pictures: Mapping[int, bytes],
     out: StageOutput,
 ) -> None:
-    """Writes `contact_sheet.html`, what reviewers look at."""
-    worth = [at for at, record in enumerate(records) if record and (record.figures or record.rejected)]
+    """Writes `contact_sheet.html`, what reviewers look at: the pages of which there are pictures."""
     reviewed = [
-        Reviewed(pages[at], record, references.get(at, []))
-        for at in choose(worth, config.contact_pages)
+        Reviewed(pages[at], record, picture, references.get(at, []))
+        for at, picture in pictures.items()
         if (record := records[at]) is not None
     ]
-    write_atomically(out.path / "contact_sheet.html", contact_sheet(reviewed, len(worth), config))
+    write_atomically(out.path / "contact_sheet.html", contact_sheet(reviewed, len(_worth_a_look(records))))
+
+
+def _worth_a_look(records: Sequence[PageRecord | None]) -> list[int]:
+    return [at for at, record in enumerate(records) if record and (record.figures or record.rejected)]
 
 
 def write_pages(

@@ -21,7 +21,9 @@ _SAME_ROW = 0.4
 _TIGHT_PITCH = 1.3
 _MAX_PITCH = 1.6
 _STEADY_PITCH = 1.3
-_MAX_WORD_GAP = 3.0
+_MAX_WORD_GAP = 1.5
+_AFTER_NUMBER = 3.0
+_LONGEST_NUMBER = 16
 _SAME_HEIGHT = 1.6
 _TABLE_TITLE = re.compile(
     r"^\W*(?:tab(?:le|\.)|表)\s*\d[\d.-]*[A-Z]?\s?[.:、]?\s*(?=[A-Z一-鿿])(?![所显]?示)", re.IGNORECASE
@@ -83,7 +85,9 @@ def grown(start: Line, others: Sequence[Line], regions: Sequence[Region]) -> lis
         pitch = line.box.centre[1] - last.centre[1]
         if abs(pitch) < _SAME_ROW * height:
             # The next column's lines may stand as near as words that are far apart.
-            if 0 <= line.box.x0 - last.x1 < _MAX_WORD_GAP * height and not _is_body(line, start, regions):
+            # A wide space stands behind the figure's number, if anywhere.
+            widest = _AFTER_NUMBER if rows == [[start]] and len(start.text) < _LONGEST_NUMBER else _MAX_WORD_GAP
+            if 0 <= line.box.x0 - last.x1 < widest * height and not _is_body(line, start, regions):
                 rows[-1].append(line)
             continue
         block = union(part.box for row in rows for part in row)

@@ -41,11 +41,13 @@ class Reviewed(NamedTuple):
     Attributes:
         page: The page.
         record: What was found on it.
+        picture: The page as `page_picture` draws it.
         references: The in-line references of every panel, figure by figure.
     """
 
     page: Page
     record: PageRecord
+    picture: bytes
     references: list[list[list[str]]]
 
 
@@ -60,15 +62,14 @@ def choose(reviewed: Sequence[int], most: int) -> list[int]:
     return [reviewed[number * len(reviewed) // most] for number in range(most)]
 
 
-def contact_sheet(pages: Sequence[Reviewed], num_all: int, config: TextbookPairsConfig) -> str:
+def contact_sheet(pages: Sequence[Reviewed], num_all: int) -> str:
     """The HTML of a contact sheet; pictures are part of it, so that the file can be passed on.
 
     Args:
         pages: The pages to show.
         num_all: How many pages have figures or rejected regions, of which these are a part.
-        config: How pages are rendered, and how wide they are shown.
     """
-    shown = "\n".join(_section(reviewed, config) for reviewed in pages)
+    shown = "\n".join(map(_section, pages))
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>textbook_pairs: contact sheet</title>'
         f"<style>{_STYLE}</style></head><body><h1>textbook_pairs</h1>"
@@ -78,13 +79,32 @@ def contact_sheet(pages: Sequence[Reviewed], num_all: int, config: TextbookPairs
     )
 
 
-def _section(reviewed: Reviewed, config: TextbookPairsConfig) -> str:
-    page, record, references = reviewed
+def page_picture(page: Page, config: TextbookPairsConfig) -> bytes:
+    """A page as it came, as wide as reviewers see it, as a JPEG.
+
+    Raises:
+        UnreadableImage: The page cannot be read.
+    """
+    rendering = render(
+        page,
+        layout_pixels=config.layout_pixels,
+        crop_scale=1,
+        max_source_pixels=config.max_source_pixels,
+        skew_degrees=0.0,
+    )
+    image = Image.fromarray(rendering.coarse)
+    image.thumbnail((config.contact_width_px, 4 * config.contact_width_px))
+    return encode_jpeg(image, _JPEG_QUALITY)
+
+
+def _section(reviewed: Reviewed) -> str:
+    page, record, picture, references = reviewed
+    source = "data:image/jpeg;base64," + base64.b64encode(picture).decode()
     figures = "".join(_facts(figure, refs) for figure, refs in zip(record.figures, references, strict=True))
     rejected = "".join(f"<li>{escape(region.reason)}</li>" for region in record.rejected)
     rejected = f"<h3>Rejected</h3><ul>{rejected}</ul>" if rejected else ""
     return (
-        f'<section><div class="page"><img alt="" src="{_picture(page, config)}">{_overlay(record)}</div>'
+        f'<section><div class="page"><img alt="" src="{source}">{_overlay(record)}</div>'
         f'<div class="facts"><h2>{escape(page.item)}</h2>{figures}{rejected}</div></section>'
     )
 
@@ -125,17 +145,3 @@ def _outline(box: Box, kind: str, text: str) -> str:
     rectangle = f'x="{box.x0:.0f}" y="{box.y0:.0f}" width="{box.width:.0f}" height="{box.height:.0f}"'
     label = f'<text class="{kind}" x="{box.x0 + 6:.0f}" y="{box.y0 + 22:.0f}">{escape(text)}</text>' if text else ""
     return f'<rect class="{kind}" {rectangle}/>{label}'
-
-
-def _picture(page: Page, config: TextbookPairsConfig) -> str:
-    """The page as it came, as the address of an image that holds its own bytes."""
-    rendering = render(
-        page,
-        layout_pixels=config.layout_pixels,
-        crop_scale=1,
-        max_source_pixels=config.max_source_pixels,
-        skew_degrees=0.0,
-    )
-    image = Image.fromarray(rendering.coarse)
-    image.thumbnail((config.contact_width_px, 4 * config.contact_width_px))
-    return "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(image, _JPEG_QUALITY)).decode()

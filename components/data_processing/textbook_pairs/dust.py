@@ -42,7 +42,7 @@ def without_dust(page: Pixels) -> Pixels:
         return page
     others = (dark & ~small.take(labels)).astype(np.uint8)
     near = cv2.dilate(others, np.ones((2 * _ALONE_PX + 1,) * 2, np.uint8)) == 1
-    small[np.unique(labels[near])] = False
+    small[labels[near]] = False
     if not small.any():
         return page
     specks = cv2.dilate(small.take(labels).astype(np.uint8), np.ones((3, 3), np.uint8)) == 1

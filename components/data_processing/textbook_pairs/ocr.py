@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +15,7 @@ from components.data_processing.textbook_pairs.pages import Pixels
 
 _SAME_ROW = 0.6
 _WORD_GAP = 0.4
+_MAX_SIDE_PX = 2000
 
 
 class Line(NamedTuple):
@@ -23,13 +26,18 @@ class Line(NamedTuple):
 
 
 class TextReader:
-    """Finds and reads Chinese and English text with the models that rapidocr's wheel holds, on one thread."""
+    """Finds and reads Chinese and English text with the models that rapidocr's wheel holds, on one thread.
+
+    Its detector and recogniser are asked directly: rapidocr as a whole cuts out every line that it finds, to be read
+    or not, and looks up its settings for every line.
+    """
 
     def __init__(self) -> None:
         import rapidocr
+        from rapidocr.ch_ppocr_rec.typings import TextRecInput
 
         models = Path(rapidocr.__file__).parent / "models"
-        self._ocr = rapidocr.RapidOCR(
+        ocr = rapidocr.RapidOCR(
             params={
                 "Global.log_level": "error",
                 "Global.use_cls": False,
@@ -39,14 +47,23 @@ class TextReader:
                 "EngineConfig.onnxruntime.inter_op_num_threads": 1,
             }
         )
-        self._decodes_once = False
+        self._as_input: Any = TextRecInput
+        self._detector: Any = ocr._load_det_model()
+        self._recognizer: Any = ocr._load_rec_model()
+        preparation = self._detector.get_preprocess()
+        preparation.normalize = looked_up(preparation.normalize)
+        self._detector.get_preprocess = lambda: preparation
+        _decode_once(self._recognizer)
 
     def find_lines(self, page: Pixels) -> list[Box]:
         """The boxes of lines, words of one row joined, from top to bottom."""
-        found = self._ocr(np.ascontiguousarray(page[:, :, ::-1]), use_det=True, use_rec=False)
+        scale = min(_MAX_SIDE_PX / max(page.shape[:2]), 1.0)
+        if scale < 1.0:
+            page = np.asarray(cv2.resize(page, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+        found = self._detector(np.ascontiguousarray(page[:, :, ::-1]))
         if found.boxes is None:
             return []
-        quads = np.asarray(found.boxes, dtype=np.float64)
+        quads = np.asarray(found.boxes, dtype=np.float64) / scale
         boxes = [Box(*map(float, (*quad.min(axis=0), *quad.max(axis=0)))) for quad in quads]
         return join_rows(boxes)
 
@@ -58,14 +75,22 @@ class TextReader:
         """
         if min(line.shape[:2]) < 4:
             return "", 0.0
-        found = self._ocr(np.ascontiguousarray(line[:, :, ::-1]), use_det=False, use_rec=True)
-        if not self._decodes_once:
-            # It loads its model when it reads its first line.
-            _decode_once(self._ocr.text_rec)
-            self._decodes_once = True
+        found = self._recognizer(self._as_input(img=[np.ascontiguousarray(line[:, :, ::-1])]))
         if not found.txts:
             return "", 0.0
         return str(found.txts[0]).strip(), float(found.scores[0])
+
+
+def looked_up(normalize: Callable[[Any], Any]) -> Callable[[Pixels], NDArray[np.float32]]:
+    """A model's normalisation of pixels as a table of all 256 levels, which is four times as fast.
+
+    >>> half = looked_up(lambda pixels: pixels / 2)
+    >>> half(np.full((1, 1, 3), 5, dtype=np.uint8)).tolist()
+    [[[2.5, 2.5, 2.5]]]
+    """
+    levels = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, axis=2)
+    table = np.asarray(normalize(levels), dtype=np.float32)
+    return lambda pixels: np.asarray(cv2.LUT(pixels, table), dtype=np.float32)
 
 
 def _decode_once(recognizer: Any) -> None:

@@ -67,9 +67,9 @@ def find_ink(page: Pixels) -> Mask:
         return np.ones(grey.shape, dtype=bool)
     # One colour at a time: sums and medians over interleaved pixels take twice as long.
     channels = [cv2.divide(channel.astype(np.float32), shading) for channel in cv2.split(smooth)]
-    # Every other row and column tells the paper's colour and scatter as well.
-    is_paper = np.abs(grey[::2, ::2] - level) <= _PAPER_RANGE
-    papers = [channel[::2, ::2][is_paper] for channel in channels]
+    # Every fourth row and column tells the paper's colour and scatter as well.
+    is_paper = np.abs(grey[::4, ::4] - level) <= _PAPER_RANGE
+    papers = [channel[::4, ::4][is_paper] for channel in channels]
     colour = [np.median(paper) for paper in papers]
     apart = [np.abs(paper - middle) for paper, middle in zip(papers, colour, strict=True)]
     scatter = 1.48 * float(np.median(np.concatenate(apart)))
@@ -107,8 +107,8 @@ def _shading(grey: NDArray[np.float32]) -> NDArray[np.float32]:
     """
     shading = np.ones_like(grey)
     for axis in (0, 1):
-        # Every other pixel along a line tells its brightest as well.
-        part = (slice(None, None, 2), slice(None)) if axis == 0 else (slice(None), slice(None, None, 2))
+        # Every fourth pixel along a line tells its brightest as well.
+        part = (slice(None, None, 4), slice(None)) if axis == 0 else (slice(None), slice(None, None, 4))
         light = np.percentile(grey[part] / shading[part], 92, axis=axis, keepdims=True)
         light = np.clip(light / light.max(), _DARKEST_PAPER, 1.0).astype(np.float32)
         size = 2 * _SHADING_REACH_PX + 1
@@ -295,7 +295,8 @@ def _judged(page: Pixels, ink: Mask, box: Box, regions: Sequence[Region], min_fi
         reason = _why_rejected(page, ink, box, regions, min_figure_px)
         if reason:
             return Picture(box, reason)
-    return Picture(trimmed, _why_rejected(page, ink, trimmed, regions, min_figure_px) if thick else "line_art")
+    reason = _why_rejected(page, ink, trimmed, regions, min_figure_px)
+    return Picture(trimmed, reason or ("" if thick else "line_art"))
 
 
 def _why_rejected(page: Pixels, ink: Mask, box: Box, regions: Sequence[Region], min_figure_px: int) -> str:

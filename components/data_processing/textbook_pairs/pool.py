@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Self, TypeVar
 from pydantic import ValidationError
 
 from components.data_processing.textbook_pairs.config import TextbookPairsConfig
+from components.data_processing.textbook_pairs.contact_sheet import page_picture
 from components.data_processing.textbook_pairs.pages import Page
-from components.data_processing.textbook_pairs.records import BadPage, PageRecord, Record
+from components.data_processing.textbook_pairs.records import BadPage, Drawn, PageRecord, Record
 from pathoflow.errors import PathoflowError, StageError
 from pathoflow.files import write_atomically
 from pathoflow.images import UnreadableImage
@@ -26,7 +27,7 @@ from pathoflow.processes import die_with_parent
 if TYPE_CHECKING:
     from components.data_processing.textbook_pairs.curation import PageReader
 
-Kind = Literal["figures", "text", "mentions"]
+Kind = Literal["figures", "text", "mentions", "picture"]
 R = TypeVar("R", bound=Record)
 
 _JOBS_AHEAD = 4
@@ -39,12 +40,18 @@ def key_of(at: int) -> str:
     return f"{at:06d}"
 
 
+def picture_of(key: str) -> str:
+    """Names the file of a page's picture for reviewers."""
+    return f"{key}-page.jpg"
+
+
 class Job(NamedTuple):
-    """What to read of a page: its figures with their text, its text alone, or what a language model says of them.
+    """What to do with a page.
 
     Attributes:
         page: The page.
-        kind: What to read.
+        kind: Read its figures with their text, or its text alone; ask a language model about them; or draw the page
+            for reviewers.
         key: Names the page's files in the store: its place among all pages.
         overleaf: The next page of the book, which may hold the caption of this page's last figure.
     """
@@ -107,8 +114,18 @@ class PagePool:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether there are processes; they start when there is a first page to read."""
+        return self._executor is not None
+
+    def close(self) -> None:
+        """Ends the processes; safe to repeat."""
         if self._executor is not None:
             self._executor.shutdown(wait=True, cancel_futures=True)
+            self._executor = None
 
     def read(self, jobs: deque[Job]) -> Iterator[Job]:
         """Does jobs from the left of a queue, and yields each once the store has its record.
@@ -187,6 +204,8 @@ def _do(job: Job) -> None:
             looked = store.load(job._replace(kind="figures"), PageRecord)
             assert isinstance(looked, PageRecord), "text is asked only of pages that could be read"
             record = reader.read_text(job.page, looked.seen)
+        elif job.kind == "picture":
+            record, crops = Drawn(), {picture_of(job.key): page_picture(job.page, reader.config)}
         else:
             record, crops = reader.read_figures(job.page, job.key, job.overleaf)
     except UnreadableImage as error:

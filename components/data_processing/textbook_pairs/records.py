@@ -144,6 +144,10 @@ class Mentions(Record):
     found: list[UnnumberedMention]
 
 
+class Drawn(Record):
+    """What says that a page's picture for reviewers is drawn."""
+
+
 class BadPage(Record):
     """A page that could not be read, or whose unnumbered mentions could not be found, with the reason."""
 

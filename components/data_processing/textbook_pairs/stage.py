@@ -9,16 +9,19 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from components.data_processing.textbook_pairs.accounts import (
     draw_pages,
+    shown_pages,
     write_contact_sheet,
     write_figures,
     write_pages,
     write_rejected,
 )
+from components.data_processing.textbook_pairs.contact_sheet import page_picture
 from components.data_processing.textbook_pairs.listing import (
     PAGE_SUFFIXES,
     PDF_SUFFIX,
@@ -28,10 +31,11 @@ from components.data_processing.textbook_pairs.listing import (
 )
 from components.data_processing.textbook_pairs.pages import Page, count_pages
 from components.data_processing.textbook_pairs.parts import pack, stretches, unpack
-from components.data_processing.textbook_pairs.pool import Job, PagePool, PageStore, key_of
+from components.data_processing.textbook_pairs.pool import Job, PagePool, PageStore, key_of, picture_of
 from components.data_processing.textbook_pairs.records import (
     WHOLE,
     BadPage,
+    Drawn,
     Figure,
     Mentions,
     PageRecord,
@@ -74,17 +78,20 @@ def run(
     _count_files(pages, bad_files, out)
     store = PageStore(out.scratch / "pages")
     unpack(parts, store.directory)
-    with PagePool(store, config) as pool:
+    with PagePool(store, config) as pool, ThreadPoolExecutor(1) as background:
         reading = _Reading(pages, range(len(pages)), pool, out)
-    records, sources = reading.records, reading.sources
-    sentences = _Sentences(pages, reading.texts, config.neighbour_pages)
-    references = _find_references(records, sentences, _ask_for_mentions(pages, records, sentences, store, config, out))
-    _write_pairs(pages, records, references, store, out)
-    write_rejected(pages, records, out)
-    write_pages(pages, records, sources, out)
-    write_figures(pages, records, out)
-    draw_pages(pages, records, config, out)
-    write_contact_sheet(pages, records, references, config, out)
+        records = reading.records
+        # The workers draw and end while the pairs are written here.
+        drawing = background.submit(_draw_pictures, pages, shown_pages(records, config.contact_pages), pool)
+        sentences = _Sentences(pages, reading.texts, config.neighbour_pages)
+        mentions = _ask_for_mentions(pages, records, sentences, store, config, out)
+        references = _find_references(records, sentences, mentions)
+        _write_pairs(pages, records, references, store, out)
+        write_rejected(pages, records, out)
+        write_pages(pages, records, reading.sources, out)
+        write_figures(pages, records, out)
+        draw_pages(pages, records, config, out)
+        write_contact_sheet(pages, records, references, drawing.result(), out)
 
 
 def run_shard(
@@ -236,6 +243,17 @@ class _Reading:
         }
         self._text_jobs |= asked
         return list(asked.values())
+
+
+def _draw_pictures(pages: Sequence[Page], shown: Sequence[int], pool: PagePool) -> dict[int, bytes]:
+    """The pictures of some pages for reviewers, drawn by the pool, which ends after that, if it has begun at all."""
+    if not pool.has_begun:
+        return {at: page_picture(pages[at], pool.config) for at in shown}
+    jobs = {at: Job(pages[at], "picture", key_of(at)) for at in shown}
+    deque(pool.read(deque(jobs.values())), maxlen=0)
+    pool.close()
+    drawn = {at: job for at, job in jobs.items() if isinstance(pool.store.load(job, Drawn), Drawn)}
+    return {at: pool.store.crop(picture_of(job.key)) for at, job in drawn.items()}
 
 
 def _overleaf(pages: Sequence[Page], at: int) -> Page | None:

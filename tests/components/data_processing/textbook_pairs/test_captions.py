@@ -40,6 +40,8 @@ def test_no_text_breaks_the_parser(text: str) -> None:
             Caption("13-19", "纤维腺瘤", {"A": "裂隙状管内型", "B": "腺管状管周型"}),
         ),
         ("图27 －10 结肠桥本甲状腺炎。", Caption("27-10", "结肠桥本甲状腺炎")),
+        ("图17 腺瘤 a.腺泡；b.乳头；C.导管。", Caption("17", "腺瘤", {"A": "腺泡", "B": "乳头", "C": "导管"})),
+        ("Fig. 2 Lipoma. (A; B) Whole. (C) Cut.", Caption("2", "Lipoma", {"A": "Whole", "B": "Whole", "C": "Cut"})),
         ("图3 腺瘤 A:腺泡;.B:乳头。", Caption("3", "腺瘤", {"A": "腺泡", "B": "乳头"})),
         (
             "图 ３．２　乳腺 （Ａ）导管；（Ｂ，Ｃ）间质",

@@ -7,7 +7,7 @@ from PIL import Image
 
 from components.data_processing.textbook_pairs.boxes import Box
 from components.data_processing.textbook_pairs.config import TextbookPairsConfig
-from components.data_processing.textbook_pairs.contact_sheet import Reviewed, contact_sheet
+from components.data_processing.textbook_pairs.contact_sheet import Reviewed, contact_sheet, page_picture
 from components.data_processing.textbook_pairs.pages import Page
 from components.data_processing.textbook_pairs.records import Figure, PageRecord, Panel, Rejected, Seen
 
@@ -32,16 +32,18 @@ def reviewed(tmp_path: Path) -> Reviewed:
         seen=Seen(regions=[], pictures=[], skew_degrees=0.0),
     )
     page = Page(tmp_path / "page.png", 0, "page", "book", f"{SCRIPT}.png")
-    return Reviewed(page, record, [[[f"See Fig. 3-2A {SCRIPT}"]]])
+    return Reviewed(
+        page, record, page_picture(page, TextbookPairsConfig(contact_width_px=300)), [[[f"See Fig. 3-2A {SCRIPT}"]]]
+    )
 
 
 def test_it_shows_pairs_references_and_what_was_rejected(reviewed: Reviewed) -> None:
-    html = contact_sheet([reviewed], 7, TextbookPairsConfig())
+    html = contact_sheet([reviewed], 7)
     for shown in ("1 of 7 pages", "Figure 3-2", "Ducts", "See Fig. 3-2A", "qr_code", "reading order", 'class="panel"'):
         assert shown in html
     assert html.count("data:image/jpeg;base64,") == 1
-    assert html == contact_sheet([reviewed], 7, TextbookPairsConfig())
+    assert html == contact_sheet([reviewed], 7)
 
 
 def test_what_was_read_on_a_page_is_text_and_nothing_else(reviewed: Reviewed) -> None:
-    assert "<script" not in contact_sheet([reviewed], 1, TextbookPairsConfig())
+    assert "<script" not in contact_sheet([reviewed], 1)

@@ -71,6 +71,33 @@ def test_a_cut_that_cannot_be_seen_is_made_where_labels_on_both_sides_say_so() -
         assert cut(boxes, parts, letters, bridge).kept_whole == "3 panels, 4 parts of the caption"
 
 
+def touching(letters: str, parts: str) -> CutFigure:
+    """A figure of panels in a row that nothing parts, each with a shape in its corner that is read as its letter."""
+    width = 110 * len(letters)
+    page = np.full((160, width + 40, 3), 250, dtype=np.uint8)
+    ink = np.zeros(page.shape[:2], dtype=bool)
+    ink[20:140, 20 : 20 + width] = True
+    page[ink] = (180, 120, 160)
+    for number in range(len(letters)):
+        x0 = 30 + 110 * number
+        page[30:42, x0 : x0 + 2] = page[40:42, x0 : x0 + 8 + number] = 0
+
+    def read(shape: Pixels) -> tuple[str, float]:
+        bar = int((shape[..., 0] == 0).any(axis=0).sum()) // 2 - 8
+        return (letters[bar], 0.95) if 0 <= bar < len(letters) else ("", 0.0)
+
+    rendering = Rendering(page, page.repeat(2, axis=0).repeat(2, axis=1), 0.0)
+    whole = Box(20, 20, 20 + width, 140)
+    return cut_figure(rendering, ink, [whole], Caption("1", "Title", dict.fromkeys(parts, "part")), 40, read)
+
+
+def test_panels_without_a_seam_are_cut_where_all_labels_stand_at_their_place() -> None:
+    figure = touching("ABC", "ABC")
+    assert figure.boxes == [Box(20 + 110 * number, 20, 130 + 110 * number, 140) for number in range(3)]
+    assert (figure.names, figure.labels_from) == (["A", "B", "C"], "labels")
+    assert touching("AXC", "ABC").kept_whole == "1 panels, 3 parts of the caption"
+
+
 def test_labels_are_those_shapes_that_stand_at_one_place_of_all_panels() -> None:
     page = np.full((240, 480, 3), 150, dtype=np.uint8)
     panels = [Box(0, 0, 240, 240), Box(240, 0, 480, 240)]

@@ -38,6 +38,16 @@ def test_a_pale_picture_stands_out_and_the_shadow_of_a_spine_does_not() -> None:
     assert ink[:, 30:].mean() < 0.01
 
 
+def test_pale_grounds_of_pictures_do_not_pass_for_paper() -> None:
+    page = paper()
+    page[100:300, 40:380] = np.clip(paper(1)[100:300, 40:380].astype(int) - 14, 0, 255)
+    page[150:250, 150:280] = (150, 60, 50)
+    ink = find_ink(page)
+    assert ink[105:295, 45:375].mean() > 0.9
+    ink[95:305, 35:385] = False
+    assert ink.mean() < 0.01
+
+
 @pytest.mark.parametrize("level", [0, 90, 255])
 def test_a_page_of_one_tone_is_handled(level: int) -> None:
     ink = find_ink(np.full((100, 80, 3), level, dtype=np.uint8))
@@ -62,6 +72,41 @@ def test_what_is_no_figure_is_rejected_with_its_reason() -> None:
     assert found.keys() == {"", "qr_code", "chart", "header_or_footer", "too_small"}
     assert found[""].iou(Box(40, 40, 220, 160)) > 0.9
     assert found["qr_code"].iou(Box(300, 40, 380, 120)) > 0.8
+
+
+def test_a_chart_and_a_diagram_that_the_layout_does_not_see_are_found() -> None:
+    page = paper()
+    page[60:200, 40:43] = page[198:201, 40:240] = 40
+    for number, top in enumerate((90, 140, 100)):
+        page[top:200, 60 + 60 * number : 75 + 60 * number] = (60, 90, 170)
+    for x in (40, 110, 180):
+        for y in (320, 380):
+            page[y : y + 40, x : x + 50] = 40
+            page[y + 3 : y + 37, x + 3 : x + 47] = (215, 240, 205)
+    found = {picture.rejected: picture.box for picture in find_pictures(page, find_ink(page), [], 56)}
+    assert found.keys() == {"chart", "line_art"}
+    assert found["chart"].iou(Box(40, 60, 240, 201)) > 0.9
+    assert found["line_art"].iou(Box(40, 320, 230, 420)) > 0.9
+    # The frame of a box with text in it is no drawing.
+    text = [Region("text", Box(45, 325, 225, 415), 0.9)]
+    page[320:420, 40:230] = paper()[320:420, 40:230]
+    page[320:422, 40:42] = page[320:422, 228:230] = page[320:322, 40:230] = page[420:422, 40:230] = 40
+    assert {picture.rejected for picture in find_pictures(page, find_ink(page), text, 56)} == {"chart"}
+
+
+def test_few_cells_on_a_slide_are_a_photograph_and_a_filled_band_is_none() -> None:
+    rng = np.random.default_rng(5)
+    slide = np.full((240, 300, 3), (226, 220, 212), dtype=np.float32)
+    slide += cv2.GaussianBlur(rng.normal(0, 60, (240, 300, 1)).astype(np.float32), (0, 0), 12)[..., None] * 2
+    for x, y in rng.integers(20, 220, (12, 2)).tolist():
+        cv2.circle(slide, (x, y), 7, (110, 100, 150), -1)
+    pixels = cv2.GaussianBlur(slide, (0, 0), 1.5).clip(0, 255).astype(np.uint8)
+    full = np.ones((240, 300), dtype=bool)
+    assert flat_share(pixels, full) > 0.8
+    assert what_graphic(pixels, full, 840) == ""
+    band = np.full((240, 300, 3), (130, 90, 160), dtype=np.uint8)
+    band[200:, :100] = (60, 150, 90)
+    assert what_graphic(band, full, 840) == "decoration"
 
 
 def test_panels_that_the_layout_takes_for_a_table_are_a_picture() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from components.data_processing.textbook_pairs.boxes import Box
+from components.data_processing.textbook_pairs.caption_blocks import find_captions
 from components.data_processing.textbook_pairs.layout import Region
 from components.data_processing.textbook_pairs.ocr import Line
 from components.data_processing.textbook_pairs.titles import find_titles
@@ -51,6 +52,14 @@ def test_a_short_line_right_under_a_picture_with_nothing_near_it_is_its_title() 
         assert titles(lines(row, (100, 300, 300, "The body goes on.")), [], [PICTURE]) == []
     heading = [Region("title", Box(95, 200, 200, 225), 0.8)]
     assert titles(alone, heading, [PICTURE]) == []
+
+
+def test_a_line_in_one_row_with_a_numbered_caption_is_the_title_of_the_picture_beside() -> None:
+    page = lines((100, 20, 290, "Fig. 1. Lipoma."), (350, 21, 500, "Naevus of the back."))
+    captions = find_captions(page, [])
+    right = Box(350, 50, 550, 200)
+    assert [group for _, group in find_titles(page, [], captions, [right], 80)] == [[right]]
+    assert find_titles(page, [], [], [right], 80) == []
 
 
 def test_a_title_between_two_pictures_belongs_to_the_one_that_is_clearly_nearer() -> None:

@@ -34,7 +34,7 @@ from pathoflow.schemas import read_rows
 
 MIN_IOU = 0.75
 MIN_SIMILARITY = 0.9
-_HELD_OUT_SEED = 113_000
+_HELD_OUT_SEED = 170_000
 _REASONS = {
     "qr code": {"qr_code"},
     "logo": {"logo", "decoration", "too_small", "no_caption", "line_art"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 from components.data_processing.textbook_pairs import labels
 from components.data_processing.textbook_pairs.boxes import Box, reading_order, union
@@ -50,29 +51,24 @@ def cut_figure(
     found = find_panels(rendering.coarse[y0:y1, x0:x1], ink[y0:y1, x0:x1], len(caption.parts), min_panel_px)
     boxes = [box.moved(x0, y0) for box in found] or [whole]
     wanted = list(caption.parts)
-    if len(boxes) < len(wanted) and not set(wanted) <= set(PLACES):
-        boxes = (
-            _completed(rendering, boxes, wanted, read)
-            or _by_labels(rendering, whole, wanted, min_panel_px, read)
-            or boxes
-        )
-    num_panels = len(boxes)
-    seen: list[str] = []
-    if num_panels == len(wanted) > 1 and not set(wanted) <= set(PLACES):
-        seen = _read_labels(rendering, boxes, wanted, read)
-        if _touch(boxes):
-            # Seams are less sure than gutters: labels that stand at the panels of another grid count more.
-            if sorted(seen) != sorted(wanted) and (grid := _by_labels(rendering, whole, wanted, min_panel_px, read)):
-                boxes, seen = grid, _read_labels(rendering, grid, wanted, read)
-            further = [*wanted, chr(ord(wanted[-1]) + 1)]
-            if _by_labels(rendering, whole, further, min_panel_px, read, max_grids=2):
-                num_panels += 1
+    placed = bool(wanted) and set(wanted) <= set(PLACES)
+    search = _LabelSearch(rendering, whole, min_panel_px, read)
+    if len(boxes) < len(wanted) and not placed:
+        boxes = search.completed(boxes, wanted) or search.grid(wanted) or boxes
+    num_panels, seen = len(boxes), [""] * len(boxes)
+    if num_panels == len(wanted) > 1 and not placed:
+        seen = search.labels(boxes, wanted)
+        # Seams are less sure than gutters: labels that stand at the panels of another grid count more.
+        if _touch(boxes) and sorted(seen) != sorted(wanted) and (grid := search.grid(wanted)):
+            boxes, seen = grid, search.labels(grid, wanted)
+        if _touch(boxes) and search.grid([*wanted, chr(ord(wanted[-1]) + 1)], max_grids=2):
+            num_panels += 1
     if num_panels != max(len(wanted), 1):
         why = f"{num_panels} panels, {len(wanted)} parts of the caption"
         return CutFigure([union(boxes)], [caption.panel or WHOLE], why)
     if not wanted:
         return CutFigure(boxes, [caption.panel or WHOLE])
-    if set(wanted) <= set(PLACES):
+    if placed:
         names = _by_place(boxes, wanted)
         if names:
             return CutFigure(boxes, names, labels_from="places")
@@ -83,43 +79,45 @@ def cut_figure(
     return CutFigure(boxes, names, labels_from="labels" if 2 * num_agreeing >= len(boxes) else "order")
 
 
-def _completed(rendering: Rendering, boxes: list[Box], wanted: Sequence[str], read: Read) -> list[Box]:
-    """The panels with a cut that cannot be seen, where their grid has a place for it and labels beside it say so."""
-    full = completed_grid(boxes)
-    if len(full) != len(wanted):
+class _LabelSearch(NamedTuple):
+    """Looks for printed labels on the panels that a figure may have."""
+
+    rendering: Rendering
+    whole: Box
+    min_panel_px: int
+    read: Read
+
+    def labels(self, boxes: Sequence[Box], wanted: Sequence[str]) -> list[str]:
+        """The label of each panel, empty where none of those wanted stands."""
+        fine = [box.scaled(self.rendering.scale) for box in boxes]
+        return labels.read_labels(self.rendering.fine, fine, wanted, self.read)
+
+    def completed(self, boxes: list[Box], wanted: Sequence[str]) -> list[Box]:
+        """The panels with a cut that cannot be seen, where the grid has a place for it and labels say so."""
+        full = completed_grid(boxes)
+        if len(full) != len(wanted):
+            return []
+        seen = self.labels(full, wanted)
+        told_apart = all(label for box, label in zip(full, seen, strict=True) if box not in boxes)
+        return full if told_apart and len(set(filter(None, seen))) == len(list(filter(None, seen))) else []
+
+    def grid(self, wanted: Sequence[str], max_grids: int = _MAX_GRIDS) -> list[Box]:
+        """The grid over the whole figure at whose panels all labels stand in order; none where there is none."""
+        x0, y0, x1, y1 = self.whole.whole()
+        pixels = self.rendering.coarse[y0:y1, x0:x1]
+        for grid in islice(possible_grids(pixels, len(wanted), self.min_panel_px), max_grids):
+            boxes = [box.moved(x0, y0) for box in grid]
+            seen = self.labels(boxes, wanted)
+            label_of = dict(zip(boxes, seen, strict=True))
+            down = [label_of[box] for box in reading_order(boxes, lambda box: box, columns_first=True)]
+            if list(wanted) in (seen, down):
+                return boxes
         return []
-    seen = _read_labels(rendering, full, wanted, read)
-    told_apart = all(label for box, label in zip(full, seen, strict=True) if box not in boxes)
-    return full if told_apart and len(set(filter(None, seen))) == len(list(filter(None, seen))) else []
 
 
 def _touch(boxes: Sequence[Box]) -> bool:
     """Whether no band of paper lies between some of the panels."""
     return any(box.grown(_SEAM_PX).share_in(other) > 0 for at, box in enumerate(boxes) for other in boxes[:at])
-
-
-def _by_labels(
-    rendering: Rendering,
-    whole: Box,
-    wanted: Sequence[str],
-    min_panel_px: int,
-    read: Read,
-    max_grids: int = _MAX_GRIDS,
-) -> list[Box]:
-    """The grid over a whole figure at whose panels all labels stand in order; none where there is no such grid."""
-    x0, y0, x1, y1 = whole.whole()
-    for grid in islice(possible_grids(rendering.coarse[y0:y1, x0:x1], len(wanted), min_panel_px), max_grids):
-        boxes = [box.moved(x0, y0) for box in grid]
-        seen = _read_labels(rendering, boxes, wanted, read)
-        label_of = dict(zip(boxes, seen, strict=True))
-        down = [label_of[box] for box in reading_order(boxes, lambda box: box, columns_first=True)]
-        if list(wanted) in (seen, down):
-            return boxes
-    return []
-
-
-def _read_labels(rendering: Rendering, boxes: Sequence[Box], wanted: Sequence[str], read: Read) -> list[str]:
-    return labels.read_labels(rendering.fine, [box.scaled(rendering.scale) for box in boxes], wanted, read)
 
 
 def _by_place(boxes: Sequence[Box], wanted: Sequence[str]) -> list[str]:

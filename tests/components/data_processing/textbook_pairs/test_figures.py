@@ -98,6 +98,11 @@ def test_panels_without_a_seam_are_cut_where_all_labels_stand_at_their_place() -
     assert touching("AXC", "ABC").kept_whole == "1 panels, 3 parts of the caption"
 
 
+def test_a_printed_label_that_the_caption_does_not_tell_of_keeps_the_figure_whole() -> None:
+    # Cut by labels, the figure is one of two panels; the label C tells that these are three.
+    assert touching("ABC", "AB").kept_whole
+
+
 def test_labels_are_those_shapes_that_stand_at_one_place_of_all_panels() -> None:
     page = np.full((240, 480, 3), 150, dtype=np.uint8)
     panels = [Box(0, 0, 240, 240), Box(240, 0, 480, 240)]

@@ -71,13 +71,17 @@ def test_a_cut_that_cannot_be_seen_is_made_where_labels_on_both_sides_say_so() -
         assert cut(boxes, parts, letters, bridge).kept_whole == "3 panels, 4 parts of the caption"
 
 
-def touching(letters: str, parts: str) -> CutFigure:
-    """A figure of panels in a row that nothing parts, each with a shape in its corner that is read as its letter."""
+def touching(letters: str, parts: str, seam_after: int = 0) -> CutFigure:
+    """A figure of panels in a row that nothing parts, each with a shape in its corner that is read as its letter.
+
+    Only after so many of them the colour changes.
+    """
     width = 110 * len(letters)
     page = np.full((160, width + 40, 3), 250, dtype=np.uint8)
     ink = np.zeros(page.shape[:2], dtype=bool)
     ink[20:140, 20 : 20 + width] = True
-    page[ink] = (180, 120, 160)
+    page[ink] = np.random.default_rng(0).integers(100, 180, (int(ink.sum()), 3))
+    page[20:140, 20 : 20 + 110 * seam_after] //= 2
     for number in range(len(letters)):
         x0 = 30 + 110 * number
         page[30:42, x0 : x0 + 2] = page[40:42, x0 : x0 + 8 + number] = 0
@@ -99,8 +103,8 @@ def test_panels_without_a_seam_are_cut_where_all_labels_stand_at_their_place() -
 
 
 def test_a_printed_label_that_the_caption_does_not_tell_of_keeps_the_figure_whole() -> None:
-    # Cut by labels, the figure is one of two panels; the label C tells that these are three.
-    assert touching("ABC", "AB").kept_whole
+    assert touching("ABX", "AB", seam_after=1).names == ["A", "B"]
+    assert touching("ABC", "AB", seam_after=1).kept_whole == "3 panels, 2 parts of the caption"
 
 
 def test_labels_are_those_shapes_that_stand_at_one_place_of_all_panels() -> None:

@@ -97,6 +97,14 @@ def test_captions_side_by_side_keep_their_own_lines() -> None:
     assert titles == {"1": "Lipoma of the arm with thin septa", "2": "Naevus of the back with pigment and nests"}
 
 
+def test_a_wide_space_stands_behind_the_number_of_a_figure_only() -> None:
+    (block,) = find_captions(lines((100, 300, 170, "Fig. 1."), (220, 300, 400, "Lipoma of the arm")), [])
+    assert block.caption.title == "Lipoma of the arm"
+    page = lines((100, 300, 300, "Fig. 1. Lipoma of the arm"), (350, 300, 500, "Naevus of the back"))
+    (block,) = find_captions(page, [])
+    assert block.caption.title == "Lipoma of the arm"
+
+
 def test_a_picture_far_from_a_figure_that_has_no_panels_is_none_of_it() -> None:
     page = lines((100, 20, 300, "Fig. 1. Lipoma"))
     near, far = Box(100, 50, 300, 200), Box(100, 250, 300, 400)

@@ -94,15 +94,24 @@ def test_a_chart_and_a_diagram_that_the_layout_does_not_see_are_found() -> None:
     assert {picture.rejected for picture in find_pictures(page, find_ink(page), text, 56)} == {"chart"}
 
 
+def test_marks_on_both_sides_of_text_are_no_drawing() -> None:
+    page = paper()
+    for x in (40, 108):
+        page[320:420, x : x + 3] = page[320:323, x : x + 40] = page[417:420, x : x + 40] = 40
+    assert len(find_pictures(page, find_ink(page), [], 56)) == 1
+    text = [Region("text", Box(82, 330, 106, 410), 0.9)]
+    assert find_pictures(page, find_ink(page), text, 56) == []
+
+
 def test_few_cells_on_a_slide_are_a_photograph_and_a_filled_band_is_none() -> None:
     rng = np.random.default_rng(5)
     slide = np.full((240, 300, 3), (226, 220, 212), dtype=np.float32)
     slide += cv2.GaussianBlur(rng.normal(0, 60, (240, 300, 1)).astype(np.float32), (0, 0), 12)[..., None] * 2
-    for x, y in rng.integers(20, 220, (12, 2)).tolist():
+    for x, y in rng.integers(20, 220, (8, 2)).tolist():
         cv2.circle(slide, (x, y), 7, (110, 100, 150), -1)
-    pixels = cv2.GaussianBlur(slide, (0, 0), 1.5).clip(0, 255).astype(np.uint8)
+    pixels = cv2.GaussianBlur(slide, (0, 0), 3).clip(0, 255).astype(np.uint8)
     full = np.ones((240, 300), dtype=bool)
-    assert flat_share(pixels, full) > 0.8
+    assert flat_share(pixels, full) > 0.93
     assert what_graphic(pixels, full, 840) == ""
     band = np.full((240, 300, 3), (130, 90, 160), dtype=np.uint8)
     band[200:, :100] = (60, 150, 90)

@@ -325,7 +325,12 @@ class _Sheet:
 
 
 def _with_words(graphic: Box, lines: Sequence[Line]) -> Box:
-    """A graphic with the words at its edges, such as the figures along an axis."""
+    """A graphic with the words at its edges, such as the figures along an axis.
+
+    >>> years, caption = Line(Box(60, 105, 190, 120), "2012 2013"), Line(Box(50, 130, 190, 145), "Fig. 3. Cases")
+    >>> _with_words(Box(50, 0, 200, 100), [years, caption])
+    Box(x0=50, y0=0, x1=200, y1=120)
+    """
     words = [
         line.box
         for line in lines
@@ -355,5 +360,9 @@ def _is_margin(spot: Box, sheet: _Sheet) -> bool:
 
 
 def _covers(region: Box, spot: Box) -> bool:
-    """Whether a region of the layout model is about a line: its boxes are tighter around the letters."""
+    """Whether a region of the layout model is about a line: its boxes are tighter around the letters.
+
+    >>> _covers(Box(80, 68, 152, 80), Box(77, 64, 155, 84)), _covers(Box(80, 68, 90, 80), Box(77, 64, 155, 84))
+    (True, False)
+    """
     return spot.share_in(region) > 0.6 or (spot.share_in(region) > 0.4 and region.share_in(spot) > 0.9)

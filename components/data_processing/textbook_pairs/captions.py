@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
@@ -259,15 +259,19 @@ def _runs(labels: list[_Label]) -> Iterator[list[_Label]]:
             continue
         run, named = [label], list(label.names)
         for candidate in labels[first + 1 :]:
-            if candidate.names and candidate.names[0] == _next_name(named) and not set(candidate.names) & set(named):
+            if candidate.names and candidate.names[0] == next_name(named) and not set(candidate.names) & set(named):
                 run.append(candidate)
                 named += candidate.names
         if sorted(named) == [chr(ord(named[0]) + place) for place in range(len(named))]:
             yield run
 
 
-def _next_name(named: list[str]) -> str:
-    """The first label after the first that is not among those named: after A and C it is B."""
+def next_name(named: Sequence[str]) -> str:
+    """The first label after the first that is not among those named: after A and C it is B.
+
+    >>> next_name(["A", "C"]), next_name(["1", "2", "3"])
+    ('B', '4')
+    """
     return next(chr(code) for code in range(ord(named[0]), 0x10000) if chr(code) not in named)
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from components.data_processing.textbook_pairs import labels
 from components.data_processing.textbook_pairs.boxes import Box, reading_order, union
-from components.data_processing.textbook_pairs.captions import PLACES, Caption
+from components.data_processing.textbook_pairs.captions import PLACES, Caption, next_name
 from components.data_processing.textbook_pairs.grids import completed_grid, possible_grids
 from components.data_processing.textbook_pairs.labels import Read
 from components.data_processing.textbook_pairs.pages import Rendering
@@ -61,7 +61,7 @@ def cut_figure(
         # Seams are less sure than gutters: labels that stand at the panels of another grid count more.
         if _touch(boxes) and sorted(seen) != sorted(wanted) and (grid := search.grid(wanted)):
             boxes, seen = grid, search.labels(grid, wanted)
-        if _touch(boxes) and search.grid([*wanted, chr(ord(wanted[-1]) + 1)], max_grids=2):
+        if _touch(boxes) and search.grid([*wanted, next_name(wanted)], max_grids=2):
             num_panels += 1
     if num_panels != max(len(wanted), 1):
         why = f"{num_panels} panels, {len(wanted)} parts of the caption"

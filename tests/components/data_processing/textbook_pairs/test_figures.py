@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from components.data_processing.textbook_pairs.boxes import Box
+from components.data_processing.textbook_pairs.boxes import Box, union
 from components.data_processing.textbook_pairs.captions import Caption
 from components.data_processing.textbook_pairs.figures import CutFigure, cut_figure
 from components.data_processing.textbook_pairs.labels import read_labels
@@ -105,6 +105,16 @@ def test_panels_without_a_seam_are_cut_where_all_labels_stand_at_their_place() -
 def test_a_printed_label_that_the_caption_does_not_tell_of_keeps_the_figure_whole() -> None:
     assert touching("ABX", "AB", seam_after=1).names == ["A", "B"]
     assert touching("ABC", "AB", seam_after=1).kept_whole == "3 panels, 2 parts of the caption"
+
+
+def test_circled_figures_beyond_nine_are_labels_like_any() -> None:
+    boxes = [
+        Box(20 + 50 * column, 20 + 50 * row, 70 + 50 * column, 70 + 50 * row) for row in (0, 1) for column in range(5)
+    ]
+    parts = {str(number): "part" for number in range(1, 11)}
+    figure = cut([box.grown(-1) for box in boxes], parts)
+    assert figure.names == list(parts)
+    assert cut([union(boxes)], parts).kept_whole == "1 panels, 10 parts of the caption"
 
 
 def test_labels_are_those_shapes_that_stand_at_one_place_of_all_panels() -> None:

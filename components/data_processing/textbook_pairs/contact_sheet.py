@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
-from PIL import Image
-
-from components.data_processing.textbook_pairs.pages import Page, render
+from components.data_processing.textbook_pairs.pages import Page
+from components.data_processing.textbook_pairs.plots import as_it_came
 from pathoflow.images import encode_jpeg
 
 if TYPE_CHECKING:
@@ -85,14 +84,7 @@ def page_picture(page: Page, config: TextbookPairsConfig) -> bytes:
     Raises:
         UnreadableImage: The page cannot be read.
     """
-    rendering = render(
-        page,
-        layout_pixels=config.layout_pixels,
-        crop_scale=1,
-        max_source_pixels=config.max_source_pixels,
-        skew_degrees=0.0,
-    )
-    image = Image.fromarray(rendering.coarse)
+    image = as_it_came(page, config)
     image.thumbnail((config.contact_width_px, 4 * config.contact_width_px))
     return encode_jpeg(image, _JPEG_QUALITY)
 

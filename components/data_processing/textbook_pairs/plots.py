@@ -17,8 +17,12 @@ if TYPE_CHECKING:
 _PANEL, _CAPTION, _REJECTED = "red", "green", "darkorange"
 
 
-def draw_page(page: Page, record: PageRecord, config: TextbookPairsConfig) -> bytes:
-    """The page as JPEG with panels in red, captions in green and a line from each to its panels; rejected in orange."""
+def as_it_came(page: Page, config: TextbookPairsConfig) -> Image.Image:
+    """A page at the size at which boxes are given, not turned upright.
+
+    Raises:
+        UnreadableImage: The page cannot be read.
+    """
     rendering = render(
         page,
         layout_pixels=config.layout_pixels,
@@ -26,7 +30,12 @@ def draw_page(page: Page, record: PageRecord, config: TextbookPairsConfig) -> by
         max_source_pixels=config.max_source_pixels,
         skew_degrees=0.0,
     )
-    image = Image.fromarray(rendering.coarse)
+    return Image.fromarray(rendering.coarse)
+
+
+def draw_page(page: Page, record: PageRecord, config: TextbookPairsConfig) -> bytes:
+    """The page as JPEG with panels in red, captions in green and a line from each to its panels; rejected in orange."""
+    image = as_it_came(page, config)
     draw = ImageDraw.Draw(image)
     for region in record.rejected:
         _outline(draw, region.box, _REJECTED, region.reason)

@@ -145,7 +145,10 @@ def _list_files(config: TextbookPairsConfig, teaching_atlas: Path | None) -> dic
         for path in book_files([teaching_atlas / "books"]):
             files[path] = f"teaching_atlas/{path.relative_to(teaching_atlas)}"
     if not files:
-        raise InputError("There are no pages to read. Name some with --books, or set textbook_pairs.use_atlas.")
+        raise InputError(
+            "There are no pages to read. Name some in textbook_pairs.books (`pathoflow run --books`), or set "
+            "textbook_pairs.use_atlas."
+        )
     return files
 
 

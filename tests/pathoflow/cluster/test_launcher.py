@@ -243,8 +243,8 @@ def test_it_ends_when_somebody_else_deletes_the_trainjob(pad, trainer, api, tmp_
 def test_it_ends_at_once_when_the_trainjob_waits_for_pods_that_are_to_end(pad, trainer, api, tmp_path):
     with Kubelet(api, tmp_path) as kubelet:
         launched = pad.start()
-        running(trainer, launched, nodeName=kubelet.node)
         launched.wait_for("waits for its pods")
+        running(trainer, launched, nodeName=kubelet.node)
         trainer.delete(launched.name, propagation_policy="Foreground")
         assert "was deleted by somebody else" in str(launched.error(10))
         assert trainer.get(launched.name)

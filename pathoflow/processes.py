@@ -41,17 +41,20 @@ def die_with_parent(parent: int | None = None) -> None:
 
     Args:
         parent: The parent's process id, if this process has it from the parent itself. Then a parent that died before
-            the call is noticed, too. A process that `multiprocessing` forked or spawned knows it without.
+            the call is noticed, too. A process that `multiprocessing` spawned notices it without, and one from its
+            fork server dies with the server, which dies with whoever asked for the process.
     """
     try:
         prctl = ctypes.CDLL(None).prctl
     except AttributeError:
         return
-    if parent is None:
-        known = multiprocessing.parent_process()
-        parent = known.pid if known else os.getppid()
     prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
+    if parent is not None:
+        is_orphan = os.getppid() != parent
+    else:
+        known = multiprocessing.parent_process()
+        is_orphan = known is not None and not known.is_alive()
+    if is_orphan:
         os.kill(os.getpid(), signal.SIGKILL)
 
 

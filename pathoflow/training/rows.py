@@ -46,7 +46,19 @@ class ShardRows:
             sizes += [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
         self._starts = [0, *accumulate(sizes)]
         self._numbers = np.setdiff1d(np.arange(self._starts[-1]), np.asarray(list(skipped), dtype=np.int64))
-        self._table = lru_cache(maxsize=groups_kept)(self._read)
+        self._groups_kept = groups_kept
+        self._keep_groups()
+
+    def _keep_groups(self) -> None:
+        self._table = lru_cache(maxsize=self._groups_kept)(self._read)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Another process reads for itself.
+        return {name: value for name, value in vars(self).items() if name != "_table"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._keep_groups()
 
     def __len__(self) -> int:
         return len(self._numbers)

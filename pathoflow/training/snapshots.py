@@ -15,11 +15,11 @@ import torch
 from torch.utils._pytree import tree_map
 from transformers import Trainer
 
-from pathoflow.processes import die_with_parent
 from pathoflow.training.advice import NotANumberError, not_a_number
 from pathoflow.training.callbacks import barrier
 from pathoflow.training.checkpoints import complete, list_files, staging_of, wait_until_listed
 from pathoflow.training.config import TrainingConfig
+from pathoflow.training.data_workers import fork_from_server
 
 _WEIGHTS = "weights.safetensors"
 
@@ -59,12 +59,10 @@ class RestartableTrainer(Trainer):  # type: ignore[misc]
             self._writer = _BackgroundWriter()
 
     def get_train_dataloader(self) -> Any:
-        """The stock loader, whose processes end at once with this one."""
+        """The stock loader with workers as in `data_workers`."""
         loader = super().get_train_dataloader()
-        if loader.num_workers:
-            # Where accelerate wraps a loader, the one within starts the processes.
-            inner = getattr(loader, "base_dataloader", loader)
-            inner.worker_init_fn = partial(_start_data_worker, inner.worker_init_fn)
+        # Where accelerate wraps a loader, the one within starts the processes.
+        fork_from_server(getattr(loader, "base_dataloader", loader))
         return loader
 
     def finish_saving(self) -> None:
@@ -220,12 +218,6 @@ def _deepspeed_parts(engine: Any, staging: Path) -> dict[Path, Any]:
     finally:
         writer.save = usual
     return parts
-
-
-def _start_data_worker(usual: Callable[[int], None] | None, number: int) -> None:
-    die_with_parent()
-    if usual is not None:
-        usual(number)
 
 
 class _BackgroundWriter:

@@ -39,19 +39,17 @@ class StepShares(Dataset[Share]):  # type: ignore[misc]
 
     Args:
         plan: Says which samples.
-        sample_of: The sample of a number.
+        sample_of: The sample of a number. Data workers need one that pickles.
         encoder: Encodes it.
-        num_cached: Encoded samples that are kept in memory, the least recently used ones being dropped.
+        num_cached: Encoded samples that are kept in memory, the least recently used ones being dropped. For data
+            workers none can be.
     """
 
     def __init__(self, plan: Plan, sample_of: Callable[[int], Sample], encoder: Encoder, num_cached: int = 0) -> None:
         self.plan = plan
+        self._sample_of, self._encoder = sample_of, encoder
         self._filler = filler(encoder)
-
-        def encoded(number: int) -> Encoded:
-            return encoder.encode(sample_of(number))
-
-        self.encoded = remembering(encoded, num_cached)
+        self.encoded = remembering(self._encode, num_cached)
 
     def __len__(self) -> int:
         return self.plan.num_steps * self.plan.num_processes
@@ -66,6 +64,9 @@ class StepShares(Dataset[Share]):  # type: ignore[misc]
             num_tokens=sum(len(sample["input_ids"]) for samples in members for sample in samples),
             num_computed=sum(pack["input_ids"].shape[1] for pack in packs),
         )
+
+    def _encode(self, number: int) -> Encoded:
+        return self._encoder.encode(self._sample_of(number))
 
 
 def remembering(encoded: Callable[[int], Encoded], number: int) -> Callable[[int], Encoded]:

@@ -16,6 +16,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 
 from pathoflow.errors import StageError
 from pathoflow.files import sha256_of_file
+from pathoflow.training.data_workers import start_fork_server
 from pathoflow.training.job import Job
 from pathoflow.training.rows import ShardRows
 
@@ -25,9 +26,11 @@ def run_worker(main: Callable[[Job, PartialState], None]) -> None:
     for library in (transformers.logging, datasets.logging):
         library.set_verbosity_error()
         library.disable_progress_bar()
-    state = PartialState(cpu=not torch.cuda.is_available())
     file = Path(sys.argv[1])
     job = Job.load(file)
+    if job.config.get("data_workers"):
+        start_fork_server()
+    state = PartialState(cpu=not torch.cuda.is_available())
     if not job.config.get("deepspeed_stage"):
         # To see whether a model is wrapped in it, accelerate would import DeepSpeed where it is installed: 5 s.
         accelerate.utils.other.is_deepspeed_available = lambda: False

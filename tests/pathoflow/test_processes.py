@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from multiprocessing.synchronize import Event
 
 import psutil
 import pytest
@@ -74,27 +75,28 @@ def test_a_child_whose_parent_died_before_it_could_ask_dies_at_once():
     assert ends(child)
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_a_worker_whose_parent_died_while_it_started_dies_at_once(method):
+def test_a_worker_whose_parent_died_while_it_started_dies_at_once():
     parent = python(
         """
         import multiprocessing, os, sys, time
-        from tests.pathoflow.test_processes import wait_for_another_parent
-        worker = multiprocessing.get_context(sys.argv[1]).Process(target=wait_for_another_parent, args=(os.getpid(),))
+        from tests.pathoflow.test_processes import outlive_parent
+        context = multiprocessing.get_context("spawn")
+        began = context.Event()
+        worker = context.Process(target=outlive_parent, args=(began,))
         worker.start()
+        began.wait()
         print(worker.pid, flush=True)
-        if sys.argv[1] == "spawn":
-            time.sleep(5)
         os.kill(os.getpid(), 9)
-        """,
-        method,
+        """
     )
     worker = int(parent.stdout.readline())
     parent.wait()
     assert ends(worker)
 
 
-def wait_for_another_parent(parent: int) -> None:
+def outlive_parent(began: Event) -> None:
+    parent = os.getppid()
+    began.set()
     while os.getppid() == parent:
         time.sleep(0.01)
     die_with_parent()

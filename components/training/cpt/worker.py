@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from pathoflow.training.inspection import SampleTables
 from pathoflow.training.job import Job
 from pathoflow.training.lengths import measure
 from pathoflow.training.plan import shuffled_passes
+from pathoflow.training.rows import ShardRows
 from pathoflow.training.samples import Encoder, Sample
 from pathoflow.training.steps import StepShares
 from pathoflow.training.worker import rows_of, run_worker
@@ -48,19 +50,13 @@ def main(job: Job, state: PartialState) -> None:
     pairs = rows_of(job, "corpus", "train", PAIR, groups_kept=config.shuffled_row_groups)
     outlines = rows_of(job, "corpus", "train", [column for column in PAIR if column != "image"])
     found = _lookups(config, job)
-    end = processor.tokenizer.eos_token
-
-    def sample_of(number: int, rows: Any = pairs) -> Sample:
-        if number < len(found):
-            return lookup_sample(found[number], processor, config.lookup_weight)
-        return caption_sample(rows[number - len(found)], end, with_references=config.use_inline_references)
-
+    sample_of = CptSamples(found, pairs, processor, config)
     encoder = Encoder(processor)
     model = load_model(source, revision)
     check_fit(model.config, processor.tokenizer)
     measures = measure(
         len(found) + len(pairs),
-        partial(sample_of, rows=outlines),
+        replace(sample_of, pairs=outlines),
         encoder,
         partial(sample_cost, model.config),
         job.scratch / "lengths.npz",
@@ -80,6 +76,33 @@ def main(job: Job, state: PartialState) -> None:
         job.finish(
             {"final_loss": final_loss(trainer), "num_parameters": float(model.num_parameters())},
             overlong={names[number]: length for number, length in dropped.items()},
+        )
+
+
+@dataclass(frozen=True)
+class CptSamples:
+    """The sample of each number: look-ups first, then pairs.
+
+    Attributes:
+        lookups: The look-ups.
+        pairs: Images with captions.
+        processor: Renders look-ups.
+        config: What of a pair is learned, and how much a look-up counts.
+    """
+
+    lookups: Sequence[Lookup]
+    pairs: ShardRows
+    processor: Qwen2_5_VLProcessor
+    config: CptConfig
+
+    def __call__(self, number: int) -> Sample:
+        """The sample."""
+        if number < len(self.lookups):
+            return lookup_sample(self.lookups[number], self.processor, self.config.lookup_weight)
+        return caption_sample(
+            self.pairs[number - len(self.lookups)],
+            self.processor.tokenizer.eos_token,
+            with_references=self.config.use_inline_references,
         )
 
 

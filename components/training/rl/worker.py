@@ -6,6 +6,7 @@ import json
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -158,29 +159,36 @@ def training_questions(rows: ShardRows | Sequence[Mapping[str, Any]], config: Rl
     order: list[int] = []
     while len(order) < num_needed:
         order += generator.sample(range(len(rows)), k=len(rows))
-    style = config.prompt_style
+    # Numbers alone: rows with images that were selected many times over would be copied.
+    places = Dataset.from_dict({"row": order[:num_needed], "at": range(num_needed)})
+    return places.with_transform(_Asking(rows, config))
 
-    def asked(row: int, at: int) -> dict[str, Any]:
-        question = Question.of_row(rows[row], style)
-        if config.shuffle_options:
-            question = question.reordered(options_order(config.seed, at, len(question.options)))
+
+@dataclass(frozen=True)
+class _Asking:
+    """Makes TRL's columns of batches of rows and their places in the training."""
+
+    rows: ShardRows | Sequence[Mapping[str, Any]]
+    config: RlConfig
+
+    def __call__(self, batch: dict[str, list[int]]) -> dict[str, list[Any]]:
+        # Each question is asked for once for each of its completions; what they share is made once.
+        places = list(zip(batch["row"], batch["at"], strict=True))
+        questions = {place: self._asked(*place) for place in dict.fromkeys(places)}
+        return {
+            name: [questions[place][name] for place in places] for name in ("prompt", "images", "answer", "options")
+        }
+
+    def _asked(self, row: int, at: int) -> dict[str, Any]:
+        question = Question.of_row(self.rows[row], self.config.prompt_style)
+        if self.config.shuffle_options:
+            question = question.reordered(options_order(self.config.seed, at, len(question.options)))
         return {
             "prompt": question.messages,
             "images": question.pictures(),
             "answer": question.answer,
             "options": question.options,
         }
-
-    def columns(batch: dict[str, list[int]]) -> dict[str, list[Any]]:
-        # Each question is asked for once for each of its completions; what they share is made once.
-        places = list(zip(batch["row"], batch["at"], strict=True))
-        questions = {place: asked(*place) for place in dict.fromkeys(places)}
-        return {
-            name: [questions[place][name] for place in places] for name in ("prompt", "images", "answer", "options")
-        }
-
-    # Numbers alone: rows with images that were selected many times over would be copied.
-    return Dataset.from_dict({"row": order[:num_needed], "at": range(num_needed)}).with_transform(columns)
 
 
 def options_order(seed: int, at: int, num_options: int) -> list[int]:

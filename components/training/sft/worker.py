@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,7 @@ from components.training.sft.examination import Examination, Question, answer_in
 from pathoflow.modeling.checkpoint import load_model, load_processor
 from pathoflow.modeling.flops import sample_cost
 from pathoflow.modeling.learning import learner
+from pathoflow.modeling.processor import Qwen2_5_VLProcessor
 from pathoflow.output import Reporter
 from pathoflow.training import samples
 from pathoflow.training.engine import final_loss, fine_tune, plan_steps, save_trained
@@ -20,6 +22,7 @@ from pathoflow.training.inspection import SampleTables
 from pathoflow.training.job import Job
 from pathoflow.training.lengths import measure
 from pathoflow.training.plan import shuffled_passes
+from pathoflow.training.rows import ShardRows
 from pathoflow.training.samples import Encoder, Sample
 from pathoflow.training.steps import StepShares
 from pathoflow.training.worker import rows_of, run_worker
@@ -32,13 +35,7 @@ def main(job: Job, state: PartialState) -> None:
     processor, model = load_processor(source), load_model(source)
     rows = rows_of(job, "reasoning_data", "train", groups_kept=config.shuffled_row_groups)
     encoder = Encoder(processor, config.answer_weight)
-
-    def sample_of(number: int) -> Sample:
-        row = rows[number]
-        images = [image["bytes"] for image in row["images"]]
-        name = f"{row['pair_id']} ({row['task']})"
-        return samples.conversation(row["messages"], images, processor, name)
-
+    sample_of = ConversationSamples(rows, processor)
     cost_of = partial(sample_cost, model.config)
     measures = measure(len(rows), sample_of, encoder, cost_of, job.scratch / "lengths.npz", state)
     dropped = measures.longer_than(config.max_length_tokens)
@@ -65,6 +62,26 @@ def main(job: Job, state: PartialState) -> None:
     if state.is_main_process:
         names = {sample_of(number).name: length for number, length in dropped.items()}
         _finish(job, trainer, examination, config, names)
+
+
+@dataclass(frozen=True)
+class ConversationSamples:
+    """The sample of each conversation, by its number.
+
+    Attributes:
+        rows: The conversations.
+        processor: Renders them.
+    """
+
+    rows: ShardRows
+    processor: Qwen2_5_VLProcessor
+
+    def __call__(self, number: int) -> Sample:
+        """The sample."""
+        row = self.rows[number]
+        images = [image["bytes"] for image in row["images"]]
+        name = f"{row['pair_id']} ({row['task']})"
+        return samples.conversation(row["messages"], images, self.processor, name)
 
 
 def _num_wanted(config: SftConfig, num_samples: int, num_processes: int) -> int:

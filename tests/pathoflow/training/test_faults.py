@@ -69,9 +69,7 @@ def test_processes_that_load_data_end_with_a_training_that_is_killed(tmp_path):
     attempt = Attempt(tmp_path / "run", data_workers=1, max_steps=100_000)
     wait_for_a_step(attempt)
     agent, *others = attempt.processes()
-    ranks = {attempt.rank(number) for number in range(2)}
-    loaders = [process for process in others if process.pid not in ranks]
-    assert len(loaders) == 2
+    assert sum("data_worker" in process.name() for process in others) == 2
     attempt.stage.kill()
     attempt.end()
     # PyTorch's own watch over the parent takes up to five seconds to notice, and one full queue makes it wait for ever.

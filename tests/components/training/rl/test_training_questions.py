@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import pytest
@@ -44,3 +45,5 @@ def test_reordered_options_keep_the_right_answer_and_differ_between_passes(rows:
     assert len(letters) > 1
     again = training_questions(rows, config, max_steps=6)
     assert texts(again[5:9]["prompt"]) == texts(asked[5:9]["prompt"])
+    for_another_process = pickle.loads(pickle.dumps(again))
+    assert texts(for_another_process[5:9]["prompt"]) == texts(asked[5:9]["prompt"])

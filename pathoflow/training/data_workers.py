@@ -1,0 +1,49 @@
+"""Processes that prepare batches beside a training process, forked by a server that has no threads.
+
+A training process runs threads of Gloo, NCCL and CUDA. What is forked from it takes along, locked for ever, whatever
+lock such a thread held at that moment: on CPython 3.11 a data worker then hangs in `PyOS_AfterFork_Child`, and the
+training stands still.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+from collections.abc import Callable
+from functools import partial
+from multiprocessing import forkserver
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+from pathoflow.processes import die_with_parent
+
+_METHOD = "forkserver"
+
+
+def start_fork_server() -> None:
+    """Starts the server, if there is none, in the background; it imports what this process's main module does.
+
+    That takes as long as it took here, so the sooner it is called, the less the first batch waits for it.
+    """
+    main = sys.modules["__main__"].__spec__
+    preloaded = ["pathoflow.training.fork_server", *([main.name] if main else [])]
+    multiprocessing.get_context(_METHOD).set_forkserver_preload(preloaded)
+    forkserver.ensure_running()
+
+
+def fork_from_server(loader: DataLoader[Any]) -> None:
+    """Has a loader's workers, if there are any, forked by the server, and end at once with this process.
+
+    They get the data set and what collates it by pickle.
+    """
+    if loader.num_workers:
+        start_fork_server()
+        loader.multiprocessing_context = _METHOD
+        loader.worker_init_fn = partial(_start, loader.worker_init_fn)
+
+
+def _start(usual: Callable[[int], None] | None, number: int) -> None:
+    die_with_parent()
+    if usual is not None:
+        usual(number)

@@ -14,6 +14,7 @@ import pytest
 
 from pathoflow.errors import Preempted, StageError
 from pathoflow.training.checkpoints import MARKER, PREFIX, SAVING, newest_complete, step_of
+from tests.pathoflow.test_processes import ends
 from tests.toy_training.attempt import Attempt, outcome
 
 
@@ -73,7 +74,7 @@ def test_processes_that_load_data_end_with_a_training_that_is_killed(tmp_path):
     attempt.stage.kill()
     attempt.end()
     # PyTorch's own watch over the parent takes up to five seconds to notice, and one full queue makes it wait for ever.
-    assert not psutil.wait_procs([agent, *others], timeout=2)[1]
+    assert all(ends(process.pid, 2) for process in (agent, *others))
 
 
 def test_a_stop_before_training_began_is_resumable_too(tmp_path):

@@ -42,12 +42,11 @@ def inputs(tmp_path_factory):
     return {"reasoning_data": reasoning, "cpt": out.path}
 
 
-def test_two_processes_learn_and_give_the_same_bytes_again(inputs, tmp_path):
-    config = SftConfig(**VALUES, max_steps=20, num_processes=2)
-    outputs = [new_output(tmp_path / name) for name in ("first", "second")]
-    for out in outputs:
-        run(config, **inputs, out=out)
-    first, second = outputs
+def test_two_processes_learn_and_give_the_same_bytes_again_with_data_workers(inputs, tmp_path):
+    values = VALUES | {"max_steps": 20, "num_processes": 2}
+    first, second = (new_output(tmp_path / name) for name in ("first", "second"))
+    run(SftConfig(**values), **inputs, out=first)
+    run(SftConfig(**values | {"cached_samples": 0, "data_workers": 1}), **inputs, out=second)
     assert contents(first.path) == contents(second.path)
     assert first.metrics == second.metrics
     curves = read_series(first.directory)

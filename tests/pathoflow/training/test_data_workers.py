@@ -18,17 +18,21 @@ from tests.pathoflow.test_processes import ends
 ROOT = Path(__file__).parents[3]
 
 
-class Ancestors(Dataset[str]):
-    """Tells which process makes a sample, and whose child that is."""
+MODULE = "tests.pathoflow.training.test_data_workers"
+NUMBER = "NUMBER_OF_WORKER"
+
+
+class Origins(Dataset[str]):
+    """Tells which process makes a sample, whose child that is, and its number among the workers."""
 
     def __len__(self) -> int:
         return 4
 
     def __getitem__(self, number: int) -> str:
-        return f"{os.getpid()} {os.getppid()}"
+        return f"{os.getpid()} {os.getppid()} {os.environ.get(NUMBER, '-1')}"
 
 
-class Slow(Ancestors):
+class Slow(Origins):
     """Takes its time to come to another process, until that is an orphan."""
 
     def __getstate__(self) -> dict[str, Any]:
@@ -41,24 +45,29 @@ class Slow(Ancestors):
             time.sleep(0.01)
 
 
+def note_number(number: int) -> None:
+    assert MODULE in sys.modules, "the server has imported what this process runs"
+    os.environ[NUMBER] = str(number)
+
+
 def loader_of(dataset: Dataset[str], num_workers: int) -> DataLoader[str]:
-    loader = DataLoader(dataset, batch_size=None, num_workers=num_workers)
+    loader = DataLoader(dataset, batch_size=None, num_workers=num_workers, worker_init_fn=note_number)
     fork_from_server(loader)
     return loader
 
 
 def origins(num_workers: int) -> set[tuple[int, ...]]:
-    return {tuple(map(int, told.split())) for told in loader_of(Ancestors(), num_workers)}
+    return {tuple(map(int, told.split())) for told in loader_of(Origins(), num_workers)}
 
 
 def look_at_workers() -> None:
     start_fork_server()
     own = os.getpid()
-    assert origins(0) == {(own, os.getppid())}
-    first = origins(2)
-    assert len(first) == 2
+    assert origins(0) == {(own, os.getppid(), -1)}
+    first, second = origins(2), origins(2)
+    assert sorted(number for *_, number in first) == [0, 1]
     # The next epoch's workers come from the same server.
-    (server,) = {parent for _, parent in first | origins(2)}
+    (server,) = {parent for _, parent, _ in first | second}
     assert psutil.Process(server).ppid() == own
     threads = {Path(f"/proc/{server}/task/{thread.id}/comm").read_text() for thread in psutil.Process(server).threads()}
     # Arrow's allocator has one that knows nothing of Python.
@@ -77,7 +86,7 @@ def ask_the_slow_one() -> None:
 
 def training(what: str) -> subprocess.Popen[str]:
     """This module's own function in a process of its own."""
-    command = [sys.executable, "-m", "tests.pathoflow.training.test_data_workers", what]
+    command = [sys.executable, "-m", MODULE, what]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 

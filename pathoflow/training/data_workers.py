@@ -2,7 +2,8 @@
 
 A training process runs threads of Gloo, NCCL and CUDA. What is forked from it takes along, locked for ever, whatever
 lock such a thread held at that moment: on CPython 3.11 a data worker then hangs in `PyOS_AfterFork_Child`, and the
-training stands still.
+training stands still. Other systems than Linux do not fork, and the server would not end with a killed training there:
+they start workers as usual.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch.utils.data import DataLoader
 from pathoflow.processes import die_with_parent
 
 _METHOD = "forkserver"
+_FORKS = sys.platform == "linux"
 
 
 def start_fork_server() -> None:
@@ -26,6 +28,8 @@ def start_fork_server() -> None:
 
     That takes as long as it took here, so the sooner it is called, the less the first batch waits for it.
     """
+    if not _FORKS:
+        return
     main = sys.modules["__main__"].__spec__
     preloaded = ["pathoflow.training.fork_server", *([main.name] if main else [])]
     multiprocessing.get_context(_METHOD).set_forkserver_preload(preloaded)
@@ -37,7 +41,7 @@ def fork_from_server(loader: DataLoader[Any]) -> None:
 
     They get the data set and what collates it by pickle.
     """
-    if loader.num_workers:
+    if loader.num_workers and _FORKS:
         start_fork_server()
         loader.multiprocessing_context = _METHOD
         loader.worker_init_fn = partial(_start, loader.worker_init_fn)

@@ -23,15 +23,20 @@ def stop(*_: Any) -> None:
     os._exit(Preempted.exit_code)
 
 
-def cause_of(failures: Mapping[int, Any]) -> tuple[int, Any]:
+def cause_of(failures: Mapping[int, Any], patience_s: int) -> tuple[int, Any]:
     """The process that failed first, by its rank, and how.
 
     When a process fails, its peers fail within moments, because they lost it, and torchrun ends the rest by SIGTERM.
-    torchrun counts in whole seconds: of those that failed in the first one, a process that something else killed is
-    the cause, then the one whose error came first.
+    torchrun counts in whole seconds, and dates an error when it was raised and a kill when it noticed: what happened
+    at once may be a second apart. There a process that something else killed is the cause, then the one whose error
+    came first.
+
+    Args:
+        failures: What torchrun says of each process that failed, by rank.
+        patience_s: How long after SIGTERM torchrun itself kills, in seconds.
     """
     first = min(failure.timestamp for failure in failures.values())
-    at_once = [(rank, failure) for rank, failure in failures.items() if failure.timestamp == first]
+    at_once = [(rank, failure) for rank, failure in failures.items() if failure.timestamp - first < min(2, patience_s)]
 
     def order(found: tuple[int, Any]) -> tuple[int, float, int]:
         rank, failure = found
@@ -46,11 +51,13 @@ def main(failure_file: Path) -> None:
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main as torchrun
+    from torch.distributed.run import parse_args
 
+    patience_s = parse_args(sys.argv[1:]).shutdown_timeout
     try:
         torchrun()
     except ChildFailedError as error:
-        rank, failure = cause_of(error.failures)
+        rank, failure = cause_of(error.failures, patience_s)
         if failure.exitcode == Preempted.exit_code:
             sys.exit(Preempted.exit_code)
         failure_file.write_text(

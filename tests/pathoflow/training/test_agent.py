@@ -9,7 +9,7 @@ import pytest
 from pathoflow.training.agent import cause_of
 
 KILLED, ENDED = -signal.SIGKILL, -signal.SIGTERM
-PATIENCE_S = 2
+PATIENCE_S = 600
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,6 @@ from pathoflow.training.data_workers import fork_from_server, start_fork_server
 from tests.pathoflow.test_processes import ends
 
 ROOT = Path(__file__).parents[3]
-
-
 MODULE = "tests.pathoflow.training.test_data_workers"
 NUMBER = "NUMBER_OF_WORKER"
 
@@ -97,8 +95,11 @@ def test_workers_are_forked_by_a_server_that_has_no_threads():
 def test_a_server_that_still_imports_ends_with_a_training_that_is_killed():
     killed = training("start_and_wait")
     server = int(killed.stdout.readline())
-    # A moment later it has come to what it imports first, and is still far from the last.
-    time.sleep(1.5)
+    # With torch's library it is past what it imports first, and still far from the last.
+    deadline = time.monotonic() + 30
+    while "libtorch" not in Path(f"/proc/{server}/maps").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     killed.kill()
     assert ends(server, 1)
 

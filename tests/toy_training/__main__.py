@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pathoflow.errors import PathoflowError, Preempted
 from pathoflow.output import StageOutput
+from pathoflow.processes import die_with_parent
 from pathoflow.training.job import Job
 from pathoflow.training.launch import torchrun
 from tests.toy_training.config import ToyTrainingConfig
@@ -20,6 +21,8 @@ def _stop(*_: object) -> None:
 
 
 if __name__ == "__main__":
+    # A test that fails leaves its attempt behind.
+    die_with_parent()
     signal.signal(signal.SIGTERM, _stop)
     where, config = Path(sys.argv[1]), ToyTrainingConfig(**json.loads(sys.argv[2]))
     # As the runner of stages does: each attempt begins with an empty output and the scratch of the one before.

@@ -37,7 +37,7 @@ from pathoflow.modeling.tiny import build_tiny_model
 from pathoflow.modeling.tokenizer import train_tokenizer
 from pathoflow.prompts import prompt_messages, text_message
 from pathoflow.training import samples
-from pathoflow.training.engine import pack_trainer, plan_steps
+from pathoflow.training.engine import PackTrainer, pack_arguments, plan_steps
 from pathoflow.training.lengths import Measures
 from pathoflow.training.samples import Encoder, Sample
 from pathoflow.training.steps import StepShares
@@ -118,7 +118,8 @@ def _engine(all_samples: list[Sample], lengths: list[int], processor: Qwen2_5_VL
     costs = [sample_cost(model.config, length, [16]) for length in lengths]
     plan = plan_steps(config, np.arange(len(lengths)), Measures(np.array(lengths), np.array(costs)), 1)
     shares = StepShares(plan, all_samples.__getitem__, Encoder(processor))
-    return _timed(pack_trainer(config, folder / "engine", learner(model, config), shares))
+    arguments = pack_arguments(config, folder / "engine", plan)
+    return _timed(PackTrainer(shares, model=learner(model, config), args=arguments))
 
 
 def _trl(rows: list[dict[str, Any]], processor: Qwen2_5_VLProcessor, folder: Path) -> float:

@@ -59,7 +59,7 @@ def furnish(task: dsl.PipelineTask, recipe: Recipe, stage: str, cluster: Cluster
         kubernetes.mount_pvc(task, CHECKPOINTS_CLAIM, CHECKPOINTS_PATH)
         # Of several nodes each needs the base model.
         task.set_env_variable("HF_HOME", f"{CHECKPOINTS_PATH}/hub")
-    if {"model", "base_model"} & type(config).model_fields.keys():
+    if "model" in type(config).model_fields:
         kubernetes.use_secret_as_env(task, HUB_SECRET, {key: key for key in SECRET_KEYS[HUB_SECRET]}, optional=True)
     if reads_outside(config) and cluster.sources_claim:
         kubernetes.mount_pvc(task, cluster.sources_claim, SOURCES_PATH)

@@ -41,7 +41,7 @@ from pathoflow.modeling.processor import Qwen2_5_VLProcessor, new_processor
 from pathoflow.modeling.tokenizer import IMAGE_PAD, VIDEO_PAD, VISION_END, VISION_START, train_tokenizer
 from pathoflow.prompts import prompt_messages, text_message
 from pathoflow.training import samples
-from pathoflow.training.engine import PackTrainer, pack_trainer, plan_steps
+from pathoflow.training.engine import PackTrainer, pack_arguments, plan_steps
 from pathoflow.training.lengths import Measures
 from pathoflow.training.monitoring import peak_flops
 from pathoflow.training.plan import Plan
@@ -227,7 +227,7 @@ def _engine(
     plan = plan_steps(config, np.arange(len(rows)), measures, 1)
     shares = StepShares(plan, all_samples.__getitem__, encoder)
     clock = _Clock(options.warm_up_steps)
-    trainer = pack_trainer(config, folder / "engine", model, shares, [clock])
+    trainer = PackTrainer(shares, model=model, args=pack_arguments(config, folder / "engine", plan), callbacks=[clock])
     trainer.args.save_strategy = "no"
     clock.trainer = trainer
     trainer.train()

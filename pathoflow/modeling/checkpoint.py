@@ -1,14 +1,14 @@
-"""Reading and writing models with their processor as plain `save_pretrained` directories."""
+"""A model's processor, and both written as a plain `save_pretrained` directory."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from pathoflow.errors import InputError
-from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
 from pathoflow.modeling.processor import Qwen2_5_VLProcessor
 from pathoflow.modeling.tokenizer import (
     END_OF_TEXT,
@@ -19,6 +19,7 @@ from pathoflow.modeling.tokenizer import (
     VISION_END,
     VISION_START,
 )
+from pathoflow.modeling.weight_files import INDEX, weight_files
 
 _IN_CONFIGURATION = {
     "image_token_id": IMAGE_PAD,
@@ -26,24 +27,6 @@ _IN_CONFIGURATION = {
     "vision_start_token_id": VISION_START,
     "vision_end_token_id": VISION_END,
 }
-_PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
-
-
-def load_model(
-    source: str | Path, revision: str | None = None, *, dtype: torch.dtype = torch.float32
-) -> Qwen2_5_VLForConditionalGeneration:
-    """The Qwen2.5-VL in a directory, or of that name on the model hub, in evaluation mode.
-
-    Raises:
-        InputError: There is no such model, or its weights are pickled: those could run any code when they are read.
-    """
-    try:
-        model: Qwen2_5_VLForConditionalGeneration = Qwen2_5_VLForConditionalGeneration.from_pretrained(
-            source, revision=revision, dtype=dtype, use_safetensors=True
-        )
-    except OSError as error:
-        raise InputError(f"No Qwen2.5-VL can be loaded from {_where(source, revision)}: {error}") from error
-    return model
 
 
 def check_fit(config: Any, tokenizer: Any) -> None:
@@ -70,18 +53,16 @@ def check_fit(config: Any, tokenizer: Any) -> None:
         )
 
 
-def load_processor(
-    source: str | Path, revision: str | None = None, *, max_pixels: int | None = None
-) -> Qwen2_5_VLProcessor:
-    """The processor of the model at `source`; with `max_pixels`, it scales larger images down to that.
+def load_processor(directory: Path, *, max_pixels: int | None = None) -> Qwen2_5_VLProcessor:
+    """The processor in a model's directory; with `max_pixels`, it scales larger images down to that.
 
     Raises:
         InputError: There is no such processor.
     """
     try:
-        processor: Qwen2_5_VLProcessor = Qwen2_5_VLProcessor.from_pretrained(source, revision=revision)
+        processor: Qwen2_5_VLProcessor = Qwen2_5_VLProcessor.from_pretrained(directory)
     except OSError as error:
-        raise InputError(f"No Qwen2.5-VL processor can be loaded from {source}: {error}") from error
+        raise InputError(f"No Qwen2.5-VL processor can be loaded from {directory}: {error}") from error
     if max_pixels is not None:
         shortest = min(processor.image_processor.size["shortest_edge"], max_pixels)
         processor.image_processor.size = {"shortest_edge": shortest, "longest_edge": max_pixels}
@@ -103,13 +84,16 @@ def save_model(
     processor.save_pretrained(directory)
 
 
-def _where(source: str | Path, revision: str | None) -> str:
-    directory = Path(source)
-    if directory.is_dir():
-        pickled = sorted(path.name for path in directory.iterdir() if path.suffix in _PICKLES)
-        if pickled:
-            return (
-                f"{source}: its weights are pickled ({pickled[0]}), which could run any code when read; "
-                "convert them to safetensors"
-            )
-    return f"{source} at revision {revision}" if revision else str(source)
+def copy_model(source: Path, processor: Qwen2_5_VLProcessor, directory: Path) -> None:
+    """Writes the model in `source` as it is, byte for byte, with another processor.
+
+    Args:
+        source: Its weights lie there as safetensors.
+        processor: Written beside it.
+        directory: Made if need be.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    index = source / INDEX
+    for path in (source / "config.json", *([index] if index.is_file() else []), *weight_files(source)):
+        shutil.copyfile(path, directory / path.name)
+    processor.save_pretrained(directory)

@@ -17,6 +17,14 @@ ROWS_AT_A_TIME = 4096
 class Qwen2_5_VLForConditionalGeneration(stock.Qwen2_5_VLForConditionalGeneration):  # type: ignore[misc]  # noqa: N801
     """The stock model. It bears the stock class's name, so a checkpoint saved with it names the stock class."""
 
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        """False: the modules are the stock model's, so the hub's names of weights are to be converted as for it.
+
+        transformers (5.23) leaves them alone for classes of others, and weights that it does not find at random.
+        """
+        return False
+
     # `generate` looks at the names of the arguments.
     @wraps(stock.Qwen2_5_VLForConditionalGeneration.forward)
     def forward(

@@ -168,6 +168,15 @@ def trainer_arguments(config: TrainingConfig, checkpoints: Path) -> dict[str, An
     }
 
 
+def weights_dtype(config: TrainingConfig) -> torch.dtype:
+    """The number format in which a model's weights are loaded.
+
+    DeepSpeed computes on bfloat16 weights and keeps float32 ones beside its optimiser; without it, weights are float32
+    and are rounded where they are used.
+    """
+    return torch.bfloat16 if config.bf16 and config.deepspeed_stage else torch.float32
+
+
 def plan_steps(config: FineTuningConfig, order: npt.NDArray[np.int64], measures: Measures, num_processes: int) -> Plan:
     """The plan of a training that takes the samples in `order`."""
     samples_per_step = config.samples_per_step(num_processes)
@@ -183,33 +192,27 @@ def plan_steps(config: FineTuningConfig, order: npt.NDArray[np.int64], measures:
     )
 
 
-def pack_trainer(
-    config: FineTuningConfig,
-    checkpoints: Path,
-    model: Any,
-    shares: StepShares,
-    callbacks: Sequence[TrainerCallback] = (),
-) -> PackTrainer:
-    """The Trainer of `model`, which `modeling.learning.learner` made, on `shares`."""
-    arguments = TrainingArguments(
+def pack_arguments(config: FineTuningConfig, checkpoints: Path, plan: Plan) -> TrainingArguments:
+    """The Trainer's configuration. With ZeRO-3 a model that is loaded while it lives is spread over the processes."""
+    return TrainingArguments(
         **trainer_arguments(config, checkpoints)
         | {
             # One share a step; the packs within are the Trainer's affair no more.
             "per_device_train_batch_size": 1,
             "gradient_accumulation_steps": 1,
             "num_train_epochs": 1,
-            "max_steps": shares.plan.num_steps,
+            "max_steps": plan.num_steps,
         },
         include_num_input_tokens_seen="non_padding",
         # Every pack has an image, so each weight that learns gets a gradient in each step.
         ddp_find_unused_parameters=False,
     )
-    return PackTrainer(shares, model=model, args=arguments, callbacks=list(callbacks))
 
 
 def fine_tune(
     config: FineTuningConfig,
     job: Job,
+    arguments: TrainingArguments,
     model: Any,
     shares: StepShares,
     callbacks: Sequence[TrainerCallback] = (),
@@ -221,11 +224,12 @@ def fine_tune(
     Args:
         config: How to train.
         job: Where checkpoints and reports go.
+        arguments: From `pack_arguments`, made before the model was loaded.
         model: What `modeling.learning.learner` made; changed in place.
         shares: What to learn, step by step.
         callbacks: What else looks on, or stops.
     """
-    trainer = pack_trainer(config, job.checkpoints, model, shares, callbacks)
+    trainer = PackTrainer(shares, model=model, args=arguments, callbacks=list(callbacks))
     train_safely(trainer, config, job, CURVES)
     return trainer
 

@@ -24,7 +24,7 @@ from pathoflow.modeling.processor import new_processor
 from pathoflow.modeling.shape import TinyShape
 from pathoflow.modeling.tiny import build_tiny_model
 from pathoflow.modeling.tokenizer import IMAGE, train_tokenizer
-from pathoflow.training.engine import pack_trainer, plan_steps
+from pathoflow.training.engine import PackTrainer, pack_arguments, plan_steps
 from pathoflow.training.lengths import Measures
 from pathoflow.training.samples import Encoder, Sample
 from pathoflow.training.steps import StepShares
@@ -76,7 +76,7 @@ def losses(values: dict[str, Any]) -> list[float]:
     plan = plan_steps(config, np.arange(len(samples)), measures, PartialState().num_processes)
     with tempfile.TemporaryDirectory() as folder:
         shares = StepShares(plan, samples.__getitem__, encoder)
-        trainer = pack_trainer(config, Path(folder), learner(model, config), shares)
+        trainer = PackTrainer(shares, model=learner(model, config), args=pack_arguments(config, Path(folder), plan))
         trainer.args.save_strategy = "no"
         trainer.train()
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]

@@ -55,7 +55,6 @@ def test_the_two_sizes_differ_in_their_models_alone() -> None:
         "cpt.model",
         "cpt.revision",
         "pathoclip.model",
-        "vqa_benchmarks.base_model",
         "register.model_name",
     }
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from multiprocessing.queues import SimpleQueue
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import BatchFeature, GenerationConfig, Qwen2_5_VLForConditionalGeneration
+from transformers import BatchFeature, GenerationConfig
 from transformers.utils import logging
 
 from components.evaluation.vqa_benchmarks.config import Precision, Protocol
 from components.evaluation.vqa_benchmarks.questions import Question
 from pathoflow.errors import InputError
-from pathoflow.modeling.checkpoint import load_model, load_processor
+from pathoflow.modeling.checkpoint import load_processor
+from pathoflow.modeling.loading import ModelReference, load
+from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
 from pathoflow.modeling.processor import Qwen2_5_VLProcessor
 from pathoflow.modeling.tokenizer import TURN_END
 from pathoflow.processes import die_with_parent
@@ -73,10 +76,11 @@ def answer(batch: Batch) -> list[str]:
 
 @lru_cache(maxsize=1)
 def _loaded(source: str, precision: Precision) -> tuple[Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor]:
-    model, processor = load_model(source, dtype=getattr(torch, precision)), load_processor(source)
+    processor = load_processor(Path(source))
+    model, _ = load(Qwen2_5_VLForConditionalGeneration, ModelReference(source), dtype=getattr(torch, precision))
     # Generation continues from the last token, which must therefore stand at the end of every row.
     processor.tokenizer.padding_side = "left"
-    return model.eval().to("cuda" if torch.cuda.is_available() else "cpu"), processor
+    return model, processor
 
 
 def _encoded(processor: Qwen2_5_VLProcessor, batch: Batch) -> BatchFeature:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -38,12 +37,6 @@ class VqaBenchmarksConfig(StageConfig):
     image: ClassVar[ImageKind] = "train"
     key_metric: ClassVar[str | None] = "accuracy_rl"
 
-    base_model: str | None = Field(
-        default=None,
-        min_length=1,
-        description="The base model, a folder or a name on the Hugging Face hub, where the cpt stage did not build it; "
-        "null leaves it out.",
-    )
     protocols: Protocols = Field(default=Protocols(), description="How each model's accuracy is measured.")
     generate_for_all: bool = Field(
         default=True,
@@ -69,8 +62,3 @@ class VqaBenchmarksConfig(StageConfig):
     num_threads: int | None = Field(
         default=None, ge=1, le=256, description="CPU threads of torch per process; null leaves torch's choice."
     )
-
-    def external_files(self) -> list[Path]:
-        """The base model's files, if it is a folder."""
-        folder = Path(self.base_model) if self.base_model else None
-        return sorted(path for path in folder.rglob("*") if path.is_file()) if folder and folder.is_dir() else []

@@ -38,7 +38,7 @@ def run(config: VqaBenchmarksConfig, *, diagnosis_mcqs: Path, cpt: Path, sft: Pa
     Args:
         config: The stage's configuration.
         diagnosis_mcqs: Its held-out questions are asked.
-        cpt: Holds the model after continued pretraining and, if it was built there, the base model.
+        cpt: Holds the base model and the model after continued pretraining.
         sft: Holds the model after fine-tuning.
         rl: Holds the model after reinforcement learning.
         out: Where predictions and figures go.
@@ -46,15 +46,12 @@ def run(config: VqaBenchmarksConfig, *, diagnosis_mcqs: Path, cpt: Path, sft: Pa
     Raises:
         InputError: There is no question to ask, or a model cannot be loaded.
     """
-    directories = {"cpt": cpt / "model", "sft": sft / "model", "rl": rl / "model"}
+    directories = {"base": cpt / "base", "cpt": cpt / "model", "sft": sft / "model", "rl": rl / "model"}
     for model, directory in directories.items():
         if not directory.is_dir():
-            raise InputError(f"There is no model in {directory}: run the {model} stage again.")
+            stage = "cpt" if model == "base" else model
+            raise InputError(f"There is no model in {directory}: run the {stage} stage again.")
     sources = {model: str(directory) for model, directory in directories.items()}
-    if base := str(cpt / "base") if (cpt / "base").is_dir() else config.base_model:
-        sources = {"base": base, **sources}
-    else:
-        out.note("base", "not evaluated: the cpt stage built none, and vqa_benchmarks.base_model names none")
     questions = read_questions(diagnosis_mcqs / "heldout", config, out)
     if not questions:
         raise InputError(

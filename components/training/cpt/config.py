@@ -31,6 +31,11 @@ class CptConfig(FineTuningConfig):
     revision: str | None = Field(
         default=None, min_length=7, description="Commit of the model on the hub; null with a directory or `tiny`."
     )
+    ignored_tensors: tuple[str, ...] = Field(
+        default=(),
+        description="Names, with `*` as in file names, of tensors that the model's files may lack (they start at "
+        "random) or hold for nothing; any other difference ends the stage before it trains.",
+    )
     tiny: TinyShape = Field(default=TinyShape(), description="Dimensions of the model if `model` is `tiny`.")
     max_pixels: int = Field(
         default=262_144,

@@ -16,15 +16,17 @@ from accelerate import PartialState
 from components.training.cpt.config import TINY, CptConfig
 from components.training.cpt.lookups import Lookup, find_lookups, reordered
 from pathoflow.errors import InputError
-from pathoflow.modeling.checkpoint import check_fit, load_model, load_processor, save_model
+from pathoflow.modeling.checkpoint import check_fit, copy_model, load_processor, save_model
 from pathoflow.modeling.flops import sample_cost
 from pathoflow.modeling.learning import learner
+from pathoflow.modeling.loading import ModelReference, configuration, load
+from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
 from pathoflow.modeling.processor import Qwen2_5_VLProcessor, new_processor
 from pathoflow.modeling.tiny import build_tiny_model
 from pathoflow.modeling.tokenizer import IMAGE, train_tokenizer
 from pathoflow.schemas import read_rows
 from pathoflow.training import samples
-from pathoflow.training.engine import final_loss, fine_tune, plan_steps, save_trained
+from pathoflow.training.engine import final_loss, fine_tune, pack_arguments, plan_steps, save_trained, weights_dtype
 from pathoflow.training.inspection import SampleTables
 from pathoflow.training.job import Job
 from pathoflow.training.lengths import measure
@@ -45,36 +47,40 @@ def main(job: Job, state: PartialState) -> None:
         if state.is_main_process:
             _build_base(config, job, base)
         state.wait_for_everyone()
-    source, revision = (base, None) if tiny else (config.model, config.revision)
-    processor = load_processor(source, revision, max_pixels=config.max_pixels)
+    reference = ModelReference(base) if tiny else ModelReference(config.model, config.revision, config.ignored_tensors)
+    source = reference.directory()
+    processor = load_processor(source, max_pixels=config.max_pixels)
+    model_config = configuration(Qwen2_5_VLForConditionalGeneration, source)
+    check_fit(model_config, processor.tokenizer)
     pairs = rows_of(job, "corpus", "train", PAIR, groups_kept=config.shuffled_row_groups)
     outlines = rows_of(job, "corpus", "train", [column for column in PAIR if column != "image"])
     found = _lookups(config, job)
     sample_of = CptSamples(found, pairs, processor, config)
     encoder = Encoder(processor)
-    model = load_model(source, revision)
-    check_fit(model.config, processor.tokenizer)
     measures = measure(
         len(found) + len(pairs),
         replace(sample_of, pairs=outlines),
         encoder,
-        partial(sample_cost, model.config),
+        partial(sample_cost, model_config),
         job.scratch / "lengths.npz",
         state,
     )
     dropped = measures.longer_than(config.max_length_tokens)
     order = training_order(len(found), pairs.groups(), config)
     plan = plan_steps(config, order[~np.isin(order, list(dropped))], measures, state.num_processes)
+    arguments = pack_arguments(config, job.checkpoints, plan)
+    model, report = load(Qwen2_5_VLForConditionalGeneration, reference, dtype=weights_dtype(config))
     if not tiny and state.is_main_process:
-        save_model(model, processor, base)
+        copy_model(source, processor, base)
     shares = StepShares(plan, sample_of, encoder, config.cached_samples)
     tables = SampleTables(plan, sample_of, encoder, job, config.samples_shown_every_steps)
-    trainer = fine_tune(config, job, learner(model, config), shares, [tables])
+    trainer = fine_tune(config, job, arguments, learner(model, config), shares, [tables])
     save_trained(trainer, processor, job.output / "model")
     if state.is_main_process:
         names = {number: sample_of(number).name for number in dropped}
         job.finish(
             {"final_loss": final_loss(trainer), "num_parameters": float(model.num_parameters())},
+            report.notes(),
             overlong={names[number]: length for number, length in dropped.items()},
         )
 

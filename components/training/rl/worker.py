@@ -25,10 +25,12 @@ from components.training.rl.questions import Question
 from components.training.rl.rewards import rewards_of, think_answer_consistent
 from components.training.rl.seeing import SeenOnce
 from pathoflow.files import write_atomically
-from pathoflow.modeling.checkpoint import load_model, load_processor
+from pathoflow.modeling.checkpoint import load_processor
 from pathoflow.modeling.learning import freeze
+from pathoflow.modeling.loading import ModelReference, load
+from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
 from pathoflow.output import Reporter
-from pathoflow.training.engine import trainer_arguments
+from pathoflow.training.engine import trainer_arguments, weights_dtype
 from pathoflow.training.job import Job
 from pathoflow.training.restart import train_safely
 from pathoflow.training.rows import ShardRows
@@ -66,11 +68,11 @@ def main(job: Job, state: PartialState) -> None:
     train_rows, dev_rows = (rows_of(job, "diagnosis_mcqs", part, groups_kept=None) for part in ("train", "dev"))
     # Before the model is loaded, because DeepSpeed's ZeRO-3 has a say in that.
     arguments = grpo_arguments(config, job.checkpoints, num_steps(config, len(train_rows)))
-    start = job.inputs["sft"] / "model"
-    processor = load_processor(start, max_pixels=config.max_pixels)
+    start = ModelReference(job.inputs["sft"] / "model")
+    processor = load_processor(start.directory(), max_pixels=config.max_pixels)
     # Generation continues from the last token, which must therefore stand at the end of every row.
     processor.tokenizer.padding_side = "left"
-    model = load_model(start)
+    model, _ = load(Qwen2_5_VLForConditionalGeneration, start, dtype=weights_dtype(config))
     freeze(model, config)
     SeenOnce(model.model.visual)
     score_completions_alone(model.config.text_config.vocab_size)

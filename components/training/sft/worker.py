@@ -11,13 +11,15 @@ from accelerate import PartialState
 
 from components.training.sft.config import SftConfig
 from components.training.sft.examination import Examination, Question, answer_in
-from pathoflow.modeling.checkpoint import load_model, load_processor
+from pathoflow.modeling.checkpoint import load_processor
 from pathoflow.modeling.flops import sample_cost
 from pathoflow.modeling.learning import learner
+from pathoflow.modeling.loading import LoadReport, ModelReference, configuration, load
+from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
 from pathoflow.modeling.processor import Qwen2_5_VLProcessor
 from pathoflow.output import Reporter
 from pathoflow.training import samples
-from pathoflow.training.engine import final_loss, fine_tune, plan_steps, save_trained
+from pathoflow.training.engine import final_loss, fine_tune, pack_arguments, plan_steps, save_trained, weights_dtype
 from pathoflow.training.inspection import SampleTables
 from pathoflow.training.job import Job
 from pathoflow.training.lengths import measure
@@ -31,12 +33,13 @@ from pathoflow.training.worker import rows_of, run_worker
 def main(job: Job, state: PartialState) -> None:
     """Trains the CPT model on conversations and saves it."""
     config = job.settings(SftConfig)
-    source = job.inputs["cpt"] / "model"
-    processor, model = load_processor(source), load_model(source)
+    start = ModelReference(job.inputs["cpt"] / "model")
+    processor = load_processor(start.directory())
+    model_config = configuration(Qwen2_5_VLForConditionalGeneration, start.directory())
     rows = rows_of(job, "reasoning_data", "train", groups_kept=config.shuffled_row_groups)
     encoder = Encoder(processor, config.answer_weight)
     sample_of = ConversationSamples(rows, processor)
-    cost_of = partial(sample_cost, model.config)
+    cost_of = partial(sample_cost, model_config)
     measures = measure(len(rows), sample_of, encoder, cost_of, job.scratch / "lengths.npz", state)
     dropped = measures.longer_than(config.max_length_tokens)
     kept = np.setdiff1d(np.arange(len(rows)), list(dropped))
@@ -57,11 +60,13 @@ def main(job: Job, state: PartialState) -> None:
     shares = StepShares(plan, sample_of, encoder, config.cached_samples)
     tables = SampleTables(plan, sample_of, encoder, job, config.samples_shown_every_steps)
     callbacks = [tables, examination] if questions else [tables]
-    trainer = fine_tune(config, job, learner(model, config), shares, callbacks)
+    arguments = pack_arguments(config, job.checkpoints, plan)
+    model, report = load(Qwen2_5_VLForConditionalGeneration, start, dtype=weights_dtype(config))
+    trainer = fine_tune(config, job, arguments, learner(model, config), shares, callbacks)
     save_trained(trainer, processor, job.output / "model")
     if state.is_main_process:
         names = {sample_of(number).name: length for number, length in dropped.items()}
-        _finish(job, trainer, examination, config, names)
+        _finish(job, trainer, examination, config, report, names)
 
 
 @dataclass(frozen=True)
@@ -104,9 +109,16 @@ def dev_questions(rows: Any, processor: Any, number: int) -> list[Question]:
     return questions
 
 
-def _finish(job: Job, trainer: Any, examination: Examination, config: SftConfig, dropped: dict[str, int]) -> None:
+def _finish(
+    job: Job,
+    trainer: Any,
+    examination: Examination,
+    config: SftConfig,
+    report: LoadReport,
+    dropped: dict[str, int],
+) -> None:
     metrics = {"final_loss": final_loss(trainer), "num_steps": float(trainer.state.global_step)}
-    notes = {"stop_rule": "trained to the end"}
+    notes = report.notes() | {"stop_rule": "trained to the end"}
     if examination.accuracy:
         metrics["dev_accuracy"] = examination.accuracy[max(examination.accuracy)]
     if examination.stopped_at is not None:

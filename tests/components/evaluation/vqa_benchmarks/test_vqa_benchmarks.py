@@ -15,7 +15,9 @@ from components.evaluation.vqa_benchmarks.questions import GREY, Question
 from components.evaluation.vqa_benchmarks.stage import run
 from pathoflow.errors import InputError
 from pathoflow.images import encode_png
-from pathoflow.modeling.checkpoint import load_model, load_processor, save_model
+from pathoflow.modeling.checkpoint import load_processor, save_model
+from pathoflow.modeling.loading import ModelReference, load
+from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
 from pathoflow.modeling.processor import new_processor
 from pathoflow.modeling.shape import TinyShape
 from pathoflow.modeling.tiny import build_tiny_model
@@ -213,7 +215,8 @@ def test_answers_do_not_depend_on_the_batch(models, name, protocol):
 def test_the_chosen_letter_makes_the_likeliest_response(models):
     source = str(models["cpt"] / "model")
     chosen = answer(Batch(source, "float32", "letter_likelihood", False, "short", 8, tuple(QUESTIONS)))
-    model, processor = load_model(source), load_processor(source)
+    processor = load_processor(Path(source))
+    model, _ = load(Qwen2_5_VLForConditionalGeneration, ModelReference(source))
     for q, response in zip(QUESTIONS, chosen, strict=True):
         prompt = processor.apply_chat_template(q.messages("short"), add_generation_prompt=True, tokenize=False)
         likelihoods = {}
@@ -255,23 +258,12 @@ def test_questions_that_cannot_be_asked_are_quarantined(models, tmp_path):
     assert (out.num_in, out.metrics["num_items"], out.metrics["accuracy_rl"]) == (7, 4, 1.0)
 
 
-def test_at_most_max_items_are_asked_of_a_model_whose_base_is_unknown(models, mcqs, tmp_path):
-    shutil.copytree(models["cpt"] / "model", tmp_path / "cpt" / "model")
-    directories = models | {"cpt": tmp_path / "cpt"}
+def test_at_most_max_items_are_asked(models, mcqs, tmp_path):
     out = new_output(tmp_path)
     config = CONFIG.model_copy(update={"max_items": 5, "generate_for_all": False})
-    run(config, diagnosis_mcqs=mcqs, **directories, out=out)
+    run(config, diagnosis_mcqs=mcqs, **models, out=out)
     assert out.num_in == 5
-    assert "accuracy_base" not in out.metrics
-    assert "base_model" in out.notes["base"]
     assert "generation_accuracy_cpt" not in out.metrics
-
-    base = str(models["cpt"] / "base")
-    named = new_output(tmp_path / "named")
-    config = VqaBenchmarksConfig.model_validate(config.model_dump() | {"base_model": base})
-    assert {path.name for path in config.external_files()} >= {"model.safetensors", "config.json"}
-    run(config, diagnosis_mcqs=mcqs, **directories, out=named)
-    assert "accuracy_base" in named.metrics
 
 
 def test_without_questions_or_models_the_user_is_told(models, mcqs, tmp_path):

@@ -16,7 +16,9 @@ import pytest
 from components.training.cpt.config import CptConfig
 from components.training.cpt.stage import run
 from pathoflow.errors import InputError, Preempted, StageError
-from pathoflow.modeling.checkpoint import load_model, load_processor
+from pathoflow.modeling.checkpoint import load_processor
+from pathoflow.modeling.loading import ModelReference, load
+from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
 from pathoflow.training.curves import read_series
 from tests.conversations import TINY_SHAPE, write_colour_corpus, write_reasoning
 from tests.pairs import contents, new_output, pair, write_corpus
@@ -104,7 +106,8 @@ def workers(cut: Path) -> list[psutil.Process]:
 def test_base_and_trained_model_are_written_and_learned(finished):
     base, model = finished.path / "base", finished.path / "model"
     assert load_processor(model).image_processor.size["longest_edge"] == 784
-    assert load_model(model).num_parameters() == finished.metrics["num_parameters"]
+    loaded, _ = load(Qwen2_5_VLForConditionalGeneration, ModelReference(model))
+    assert loaded.num_parameters() == finished.metrics["num_parameters"]
     assert (base / "model.safetensors").read_bytes() != (model / "model.safetensors").read_bytes()
     losses = list(read_series(finished.directory)["loss"].values())
     assert sum(losses[-10:]) < sum(losses[:10]) / 3

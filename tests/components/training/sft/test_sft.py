@@ -55,7 +55,7 @@ def test_two_processes_learn_and_give_the_same_bytes_again_with_data_workers(inp
     assert {"loss", "learning_rate", "grad_norm", "tokens_per_s", "padding_share", "memory_gib"} <= set(curves)
     assert "dev_accuracy" in curves
     assert list(curves["dev_accuracy"]) == [10, 20]
-    assert first.notes == {"stop_rule": "trained to the end"}
+    assert first.notes["stop_rule"] == "trained to the end"
     assert first.num_out == 24
 
 

@@ -25,6 +25,7 @@ class TrainingConfig(StageConfig):
             "data_workers",
             "kept_checkpoints",
             "log_every_steps",
+            "max_initial_loss_share",
             "max_quarantine_share",
             "peak_tflops",
             "resume_from",
@@ -93,6 +94,12 @@ class TrainingConfig(StageConfig):
     )
     max_length_tokens: int = Field(
         default=4096, ge=16, description="Longer samples are quarantined: cutting one would cut its answer."
+    )
+    max_initial_loss_share: float | None = Field(
+        default=0.75,
+        gt=0.0,
+        description="Refuse a pretrained model whose loss before the first step is this share or more of "
+        "ln(vocabulary size), the loss of guessing: its weights were not loaded. null refuses none.",
     )
     save_every_steps: int = Field(default=500, ge=1, description="Optimiser steps between checkpoints.")
     log_every_steps: int = Field(default=10, ge=1, description="Optimiser steps between points of the curves.")

@@ -19,9 +19,11 @@ from transformers import TrainerCallback, TrainingArguments
 from pathoflow.modeling.checkpoint import save_model
 from pathoflow.modeling.flops import forward_flops, training_flops
 from pathoflow.modeling.learning import learning_parts, merged
+from pathoflow.output import Reporter
 from pathoflow.training.callbacks import barrier
 from pathoflow.training.config import FineTuningConfig, TrainingConfig
 from pathoflow.training.job import Job
+from pathoflow.training.knowledge import KnowledgeCheck
 from pathoflow.training.lengths import Measures
 from pathoflow.training.parallelism import deepspeed_configuration
 from pathoflow.training.plan import Plan, num_steps
@@ -216,6 +218,8 @@ def fine_tune(
     model: Any,
     shares: StepShares,
     callbacks: Sequence[TrainerCallback] = (),
+    *,
+    is_pretrained: bool = True,
 ) -> PackTrainer:
     """Trains `model` on `shares` from the last complete checkpoint on, in every process of the run.
 
@@ -228,8 +232,18 @@ def fine_tune(
         model: What `modeling.learning.learner` made; changed in place.
         shares: What to learn, step by step.
         callbacks: What else looks on, or stops.
+        is_pretrained: Whether a model that only guesses is refused, see `knowledge`.
+
+    Raises:
+        InputError: The model should know something, and only guesses.
     """
-    trainer = PackTrainer(shares, model=model, args=arguments, callbacks=list(callbacks))
+    check = KnowledgeCheck(
+        lambda: shares[arguments.process_index]["packs"][0],
+        Reporter(job.report),
+        config.max_initial_loss_share if is_pretrained else None,
+    )
+    trainer = PackTrainer(shares, model=model, args=arguments, callbacks=[check, *callbacks])
+    check.trainer = trainer
     train_safely(trainer, config, job, CURVES)
     return trainer
 

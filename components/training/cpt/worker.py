@@ -29,6 +29,7 @@ from pathoflow.training import samples
 from pathoflow.training.engine import final_loss, fine_tune, pack_arguments, plan_steps, save_trained, weights_dtype
 from pathoflow.training.inspection import SampleTables
 from pathoflow.training.job import Job
+from pathoflow.training.knowledge import initial_loss
 from pathoflow.training.lengths import measure
 from pathoflow.training.plan import shuffled_passes
 from pathoflow.training.rows import ShardRows
@@ -74,12 +75,13 @@ def main(job: Job, state: PartialState) -> None:
         copy_model(source, processor, base)
     shares = StepShares(plan, sample_of, encoder, config.cached_samples)
     tables = SampleTables(plan, sample_of, encoder, job, config.samples_shown_every_steps)
-    trainer = fine_tune(config, job, arguments, learner(model, config), shares, [tables])
+    trainer = fine_tune(config, job, arguments, learner(model, config), shares, [tables], is_pretrained=not tiny)
     save_trained(trainer, processor, job.output / "model")
     if state.is_main_process:
         names = {number: sample_of(number).name for number in dropped}
         job.finish(
-            {"final_loss": final_loss(trainer), "num_parameters": float(model.num_parameters())},
+            {"final_loss": final_loss(trainer), "num_parameters": float(model.num_parameters())}
+            | initial_loss(trainer.state.log_history),
             report.notes(),
             overlong={names[number]: length for number, length in dropped.items()},
         )

@@ -22,6 +22,7 @@ from pathoflow.training import samples
 from pathoflow.training.engine import final_loss, fine_tune, pack_arguments, plan_steps, save_trained, weights_dtype
 from pathoflow.training.inspection import SampleTables
 from pathoflow.training.job import Job
+from pathoflow.training.knowledge import initial_loss
 from pathoflow.training.lengths import measure
 from pathoflow.training.plan import shuffled_passes
 from pathoflow.training.rows import ShardRows
@@ -118,6 +119,7 @@ def _finish(
     dropped: dict[str, int],
 ) -> None:
     metrics = {"final_loss": final_loss(trainer), "num_steps": float(trainer.state.global_step)}
+    metrics |= initial_loss(trainer.state.log_history)
     notes = report.notes() | {"stop_rule": "trained to the end"}
     if examination.accuracy:
         metrics["dev_accuracy"] = examination.accuracy[max(examination.accuracy)]

@@ -1,13 +1,17 @@
-"""How often Python's garbage collector runs: seldom while large libraries are imported."""
+"""How often Python's garbage collector runs, and when the C library gives memory back to the system."""
 
 from __future__ import annotations
 
+import ctypes
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 _USUAL = gc.get_threshold()
 _SELDOM = (50_000, *_USUAL[1:])
+# glibc's name for it, how large blocks are that go back at once while a model is loaded, and glibc's own upper limit.
+_M_MMAP_THRESHOLD = -3
+_LOADING_BYTES, _USUAL_BYTES = 2**20, 32 * 2**20
 
 
 @contextmanager
@@ -33,3 +37,21 @@ def usually_collecting() -> Iterator[None]:
     finally:
         gc.set_threshold(*_SELDOM)
         gc.unfreeze()
+
+
+@contextmanager
+def returning_blocks() -> Iterator[None]:
+    """Gives blocks of a megabyte and more back to the system as soon as they are free, where the C library is glibc.
+
+    glibc learns from the first large blocks to keep them. Weights that come whole and stay in part then leave holes:
+    loading a model that two processes share took 2.8 times its size instead of 1.1.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        yield
+        return
+    mallopt(_M_MMAP_THRESHOLD, _LOADING_BYTES)
+    try:
+        yield
+    finally:
+        mallopt(_M_MMAP_THRESHOLD, _USUAL_BYTES)

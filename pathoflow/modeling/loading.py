@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -22,9 +23,11 @@ from transformers import GenerationConfig, PreTrainedModel
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 from transformers.integrations import is_deepspeed_zero3_enabled
+from transformers.modeling_utils import set_zero3_state
 from transformers.utils.loading_report import LoadStateDictInfo
 
 from pathoflow.errors import ConfigError, InputError
+from pathoflow.memory import returning_blocks
 from pathoflow.modeling.weight_files import StoredTensor, listed, tensors_in
 
 Model = TypeVar("Model", bound=PreTrainedModel)
@@ -122,21 +125,23 @@ def load(
     found = tensors_in(directory)
     absent = _check(model_type, config, found, reference)
     shared = is_deepspeed_zero3_enabled()
-    model, information = model_type.from_pretrained(
-        directory,
-        config=config,
-        dtype=dtype,
-        use_safetensors=True,
-        device_map={"": torch.cuda.current_device()} if torch.cuda.is_available() and not shared else None,
-        output_loading_info=True,
-    )
+    with returning_blocks() if shared else nullcontext():
+        model, information = model_type.from_pretrained(
+            directory,
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            device_map={"": torch.cuda.current_device()} if torch.cuda.is_available() and not shared else None,
+            output_loading_info=True,
+        )
+        report = _report(model, absent)
     # The check went by names and shapes; this is what transformers did.
     not_loaded = set(information["missing_keys"]) - set(absent) - set(model.all_tied_weights_keys)
     if not_loaded or information["mismatched_keys"] or information["error_msgs"]:
         raise InputError(f"{reference}: transformers could not load {listed(sorted(not_loaded))}: {information}")
     if model.can_generate():
         model.generation_config = _without_settings(model.generation_config)
-    return model, _report(model, absent)
+    return model, report
 
 
 def configuration(model_type: type[PreTrainedModel], directory: Path) -> Any:
@@ -163,7 +168,9 @@ def _check(
     Raises:
         InputError: They differ beyond what is forgiven.
     """
-    with torch.device("meta"):
+    # With ZeRO-3, parts of the model would come into being spread over processes, if transformers did not take that as
+    # done.
+    with torch.device("meta"), set_zero3_state():
         blank = model_type(config)
     expected = {name: tuple(tensor.shape) for name, tensor in blank.state_dict().items()}
     renamed = _renamed(blank, found)
@@ -262,7 +269,7 @@ def _digest(tensor: torch.Tensor) -> str:
 
 def _digest_of_shared(tensor: torch.Tensor) -> str:
     # Half a second of imports that only ZeRO-3 needs.
-    from deepspeed.zero import GatheredParameters
+    from deepspeed.runtime.zero.partition_parameters import GatheredParameters
 
     with GatheredParameters([tensor]):
         return _digest(tensor)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import Qwen2_5_VLForConditionalGeneration as StockModel
 
 from components.training.cpt.config import CptConfig
 from components.training.cpt.stage import run
@@ -22,6 +26,7 @@ from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
 from pathoflow.training.curves import read_series
 from tests.conversations import TINY_SHAPE, write_colour_corpus, write_reasoning
 from tests.pairs import contents, new_output, pair, write_corpus
+from tests.published import publish
 
 VALUES = {
     "model": "tiny",
@@ -177,3 +182,62 @@ def test_a_failing_worker_is_told_with_its_last_words(tmp_path, data):
     values = VALUES | {"model": str(data / "corpus")}
     with pytest.raises(StageError, match="processor can be loaded from"):
         run(CptConfig(**values), corpus=data / "corpus", reasoning_data=data / "reasoning", out=new_output(tmp_path))
+
+
+@pytest.fixture(scope="module")
+def hub(finished, tmp_path_factory) -> Path:
+    """The trained model as it would lie on the hub: old names, bfloat16, shards, its maker's sampling settings."""
+    directory = tmp_path_factory.mktemp("hub")
+    model, _ = load(Qwen2_5_VLForConditionalGeneration, ModelReference(finished.path / "model"))
+    publish(model, directory, num_shards=2)
+    load_processor(finished.path / "model").save_pretrained(directory)
+    return directory
+
+
+# Too little to move a float32 weight.
+ONE_STEP = VALUES | {"num_lookups": 0, "max_steps": 1, "learning_rate": 1e-13, "warmup_ratio": 0.0}
+
+
+def test_a_model_of_the_hubs_shape_starts_with_the_stock_loaders_weights(data, hub, tmp_path):
+    out = new_output(tmp_path)
+    config = CptConfig(**ONE_STEP | {"model": str(hub)})
+    run(config, corpus=data / "corpus", reasoning_data=data / "reasoning", out=out)
+    reference = StockModel.from_pretrained(hub, dtype=torch.float32).state_dict()
+    trained = StockModel.from_pretrained(out.path / "model").state_dict()
+    assert reference.keys() == trained.keys()
+    for name, tensor in reference.items():
+        assert torch.equal(trained[name], tensor), name
+    assert {file.name: file.read_bytes() for file in hub.glob("model*")} == {
+        file.name: file.read_bytes() for file in (out.path / "base").glob("model*")
+    }
+    curves = read_series(out.directory)
+    assert curves["initial_loss"] == {0: pytest.approx(curves["loss"][1], rel=1e-4)}
+    assert out.metrics["initial_loss"] == curves["initial_loss"][0] < 2
+    assert out.notes["loaded_weights"].startswith("32 tensors, 137984 bytes, float32, xxh3-128:")
+
+
+def test_a_model_that_lacks_a_tensor_is_refused_by_name(data, hub, tmp_path):
+    lacking = Path(shutil.copytree(hub, tmp_path / "lacking"))
+    file = lacking / "model-00001-of-00002.safetensors"
+    tensors = load_file(file)
+    tensors.pop("model.layers.0.self_attn.q_proj.weight")
+    save_file(tensors, file, {"format": "pt"})
+    config = CptConfig(**ONE_STEP | {"model": str(lacking)})
+    with pytest.raises(StageError, match=r"lists model.layers.0.self_attn.q_proj.weight, which no file holds"):
+        run(config, corpus=data / "corpus", reasoning_data=data / "reasoning", out=new_output(tmp_path))
+
+
+def test_a_model_that_knows_nothing_is_refused_before_the_first_step(data, finished, hub, tmp_path):
+    """All of its tensors are there and have their shapes; their values are noise."""
+    noise = Path(shutil.copytree(hub, tmp_path / "noise"))
+    model, _ = load(Qwen2_5_VLForConditionalGeneration, ModelReference(finished.path / "base"))
+    publish(model, noise, num_shards=2)
+    values = ONE_STEP | {"model": str(noise)}
+    out = new_output(tmp_path / "refused")
+    with pytest.raises(StageError, match=r"the model that should be trained on knows next to nothing"):
+        run(CptConfig(**values), corpus=data / "corpus", reasoning_data=data / "reasoning", out=out)
+    assert not (out.path / "model").exists()
+    allowed = new_output(tmp_path / "allowed")
+    config = CptConfig(**values | {"max_initial_loss_share": None})
+    run(config, corpus=data / "corpus", reasoning_data=data / "reasoning", out=allowed)
+    assert allowed.metrics["initial_loss"] > 5

@@ -83,9 +83,12 @@ def _files_by_tensor(directory: Path) -> dict[str, str]:
     if pickled := [name for name in names if name.endswith(_PICKLES)]:
         raise InputError(
             f"{directory}: its weights are pickled ({pickled[0]}), which could run any code when read; convert them to "
-            "safetensors, or name a revision that has them so."
+            "safetensors by `python -m pathoflow.modeling.convert`."
         )
-    raise InputError(f"There is no {WEIGHTS} in {directory}, and no index of several; it holds {listed(names)}.")
+    raise InputError(
+        f"There is no {WEIGHTS} in {directory}, and no index of several; it holds {listed(names)}. A model whose maker "
+        "published pickles alone is converted by `python -m pathoflow.modeling.convert`."
+    )
 
 
 def listed(names: Sequence[str]) -> str:

@@ -55,6 +55,7 @@ def test_the_two_sizes_differ_in_their_models_alone() -> None:
         "cpt.model",
         "cpt.revision",
         "pathoclip.model",
+        "pathoclip.revision",
         "register.model_name",
     }
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from pathoflow.errors import ConfigError
 from pathoflow.modeling.shape import TinyShape
+from pathoflow.modeling.source import SourceConfig
 from pathoflow.training.config import FineTuningConfig
 
-TINY = "tiny"
 
-
-class CptConfig(FineTuningConfig):
+class CptConfig(SourceConfig, FineTuningConfig):
     """Which model learns to read micrographs, and from what share of texts alone."""
 
     stage: ClassVar[str] = "cpt"
@@ -27,14 +24,6 @@ class CptConfig(FineTuningConfig):
         min_length=1,
         description="A Qwen2.5-VL to start from: a name on the model hub (with `revision`), a directory by its "
         "absolute path, or `tiny` to build one with random weights and a tokenizer learned from the texts.",
-    )
-    revision: str | None = Field(
-        default=None, min_length=7, description="Commit of the model on the hub; null with a directory or `tiny`."
-    )
-    ignored_tensors: tuple[str, ...] = Field(
-        default=(),
-        description="Names, with `*` as in file names, of tensors that the model's files may lack (they start at "
-        "random) or hold for nothing; any other difference ends the stage before it trains.",
     )
     tiny: TinyShape = Field(default=TinyShape(), description="Dimensions of the model if `model` is `tiny`.")
     max_pixels: int = Field(
@@ -61,25 +50,3 @@ class CptConfig(FineTuningConfig):
     lookup_weight: float = Field(
         default=1.0, gt=0.0, le=1000.0, description="Weight in the loss of the letter in such a text."
     )
-
-    @model_validator(mode="after")
-    def _hub_models_are_pinned(self) -> CptConfig:
-        if self.on_hub and self.revision is None:
-            raise ValueError(
-                f"revision: name the commit of {self.model} to start from, so that the run can be repeated"
-            )
-        return self
-
-    @property
-    def on_hub(self) -> bool:
-        """Whether the model has to come from the hub."""
-        return self.model != TINY and not self.model.startswith("/")
-
-    def external_files(self) -> list[Path]:
-        """The files of the model's directory, if it comes from one, and what else training reads."""
-        if self.model == TINY or self.on_hub:
-            return super().external_files()
-        files = sorted(path for path in Path(self.model).rglob("*") if path.is_file())
-        if not files:
-            raise ConfigError(f"cpt.model: there is no model in {self.model}. Correct the path.")
-        return files + super().external_files()

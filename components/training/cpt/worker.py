@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from accelerate import PartialState
 
-from components.training.cpt.config import TINY, CptConfig
+from components.training.cpt.config import CptConfig
 from components.training.cpt.lookups import Lookup, find_lookups, reordered
 from pathoflow.errors import InputError
 from pathoflow.modeling.checkpoint import check_fit, copy_model, load_processor, save_model
@@ -22,6 +22,7 @@ from pathoflow.modeling.learning import learner
 from pathoflow.modeling.loading import ModelReference, configuration, load
 from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
 from pathoflow.modeling.processor import Qwen2_5_VLProcessor, new_processor
+from pathoflow.modeling.source import TINY
 from pathoflow.modeling.tiny import build_tiny_model
 from pathoflow.modeling.tokenizer import IMAGE, train_tokenizer
 from pathoflow.schemas import read_rows

@@ -6,9 +6,8 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from pathoflow.config import ImageKind, OutputKind, StageConfig
-
-TINY = "tiny"
+from pathoflow.config import ImageKind, OutputKind
+from pathoflow.modeling.source import SourceConfig
 
 
 class TinyClip(BaseModel):
@@ -40,19 +39,28 @@ class TinyClip(BaseModel):
         return self
 
 
-class PathoclipConfig(StageConfig):
+class PathoclipConfig(SourceConfig):
     """Which model is trained, and how."""
 
     stage: ClassVar[str] = "pathoclip"
     inputs: ClassVar[tuple[str, ...]] = ("corpus",)
     output: ClassVar[OutputKind] = "model"
+    libraries: ClassVar[tuple[str, ...]] = ("modeling",)
     image: ClassVar[ImageKind] = "train"
     key_metric: ClassVar[str | None] = "recall_at_1"
 
     model: str = Field(
         default="openai/clip-vit-base-patch16",
         min_length=1,
-        description="A CLIP to start from: a name on the Hugging Face hub or a folder; `tiny` builds one by `tiny`.",
+        description="A CLIP to start from: a name on the model hub (with `revision`), a directory by its absolute "
+        "path, or `tiny` to build one with random weights and a tokenizer learned from the captions.",
+    )
+    min_initial_rank: float | None = Field(
+        default=0.55,
+        gt=0.0,
+        lt=1.0,
+        description="Refuse a pretrained CLIP that, before the first step, finds an image's own caption nearer than "
+        "less than this share of other captions; 0.5 is chance. null refuses none.",
     )
     tiny: TinyClip = Field(default=TinyClip(), description="Dimensions of the model when `model` is `tiny`.")
     seed: int = Field(default=0, ge=0, description="Decides the random weights, the batches and the crops.")

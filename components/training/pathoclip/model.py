@@ -8,14 +8,17 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPProcessor, PreTrainedTokenizerFast
 
-from components.training.pathoclip.config import TINY, PathoclipConfig, TinyClip
+from components.training.pathoclip.config import PathoclipConfig, TinyClip
 from pathoflow.errors import InputError
+from pathoflow.modeling.loading import LoadReport, ModelReference
+from pathoflow.modeling.loading import load as load_weights
+from pathoflow.modeling.source import TINY
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 
-def load(config: PathoclipConfig, captions: Sequence[str]) -> tuple[CLIPModel, CLIPProcessor]:
-    """The model to train and its processor.
+def load(config: PathoclipConfig, captions: Sequence[str]) -> tuple[CLIPModel, CLIPProcessor, LoadReport | None]:
+    """The model to train, its processor, and what was loaded if it was not built here.
 
     Args:
         config: Names the checkpoint, or asks for a tiny model.
@@ -25,13 +28,13 @@ def load(config: PathoclipConfig, captions: Sequence[str]) -> tuple[CLIPModel, C
         InputError: The checkpoint cannot be loaded.
     """
     if config.model == TINY:
-        return _build(config.tiny, captions, config.seed)
+        return *_build(config.tiny, captions, config.seed), None
+    reference = ModelReference(config.model, config.revision, config.ignored_tensors)
+    model, report = load_weights(CLIPModel, reference)
     try:
-        return CLIPModel.from_pretrained(config.model), CLIPProcessor.from_pretrained(config.model)
+        return model, CLIPProcessor.from_pretrained(reference.directory()), report
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"pathoclip.model: {config.model} is no CLIP that can be loaded from a folder or the hub: {error}"
-        ) from error
+        raise InputError(f"pathoclip.model: {reference} has no processor that can be loaded: {error}") from error
 
 
 def _build(tiny: TinyClip, captions: Sequence[str], seed: int) -> tuple[CLIPModel, CLIPProcessor]:

@@ -14,6 +14,7 @@ from transformers import CLIPModel, CLIPProcessor
 from components.training.pathoclip.config import PathoclipConfig
 from components.training.pathoclip.contrastive import CHECKPOINT, train
 from components.training.pathoclip.examples import Examples, load_captions, load_examples
+from components.training.pathoclip.knowledge import initial_figures, refuse_ignorance
 from components.training.pathoclip.model import load
 from components.training.pathoclip.retrieval import chance_at_1, embed, recalls
 from pathoflow.errors import InputError
@@ -43,17 +44,23 @@ def run(config: PathoclipConfig, *, corpus: Path, out: StageOutput) -> None:
     captions = load_captions(corpus / "train")
     if len(captions) < 2:
         raise InputError(f"corpus/train holds {len(captions)} pairs; contrastive training needs at least two.")
-    model, processor = load(config, captions)
+    model, processor, report = load(config, captions)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     examples = load_examples(
         corpus / "train", processor, lambda num: out.progress(num, len(captions), "images decoded")
     )
+    initial = initial_figures(model, processor, examples)
+    refuse_ignorance(initial["initial_rank"], config)
     with exposed(_described(model, config, len(examples), out.scratch)):
         losses = train(model, processor, examples, config, out.scratch, out)
     model.save_pretrained(out.path / "model")
     processor.save_pretrained(out.path / "model")
     out.num_in = out.num_out = len(examples)
     out.metric("loss", sum(losses[-20:]) / len(losses[-20:]))
+    for name, value in initial.items():
+        out.metric(name, value)
+    for name, words in (report.notes() if report else {}).items():
+        out.note(name, words)
     out.metric("num_parameters", sum(parameter.numel() for parameter in model.parameters()))
     out.plot("loss", _loss_curve(losses))
     heldout = load_examples(corpus / "heldout", processor, lambda num: None)

@@ -209,7 +209,7 @@ def test_equal_captions_are_not_pushed_apart():
 
 
 def test_the_temperature_stays_below_its_bound(corpus):
-    model, _ = load(CONFIG, ["a caption"])
+    model, _, _ = load(CONFIG, ["a caption"])
     assert model.logit_scale.item() == pytest.approx(math.log(1 / 0.07), abs=1e-3)
     assert math.exp(MAX_LOGIT_SCALE) == pytest.approx(100)
 

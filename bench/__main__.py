@@ -25,6 +25,8 @@ BENCHMARKS = (
     "curation",
     "curation_quality",
     "dedup",
+    "loading",
+    "packing",
     "train_throughput",
     "checkpoint",
     "metrics",

@@ -244,13 +244,12 @@ def test_what_we_save_is_what_we_load(tokenizer, tmp_path):
 
 @pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="DeepSpeed is not installed")
 def test_processes_that_share_the_weights_load_the_same_and_never_hold_them_whole(tokenizer, tmp_path):
-    publish(tiny(tokenizer, tied=True), tmp_path / "small")
     wide = TinyShape(**TINY_SHAPE | {"hidden_size": 512, "num_layers": 16, "intermediate_size": 1536})
     publish(build_tiny_model(wide, tokenizer, seed=0), tmp_path / "wide", num_shards=3)
     root = str(Path(__file__).parents[3])
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command += ["-m", "tests.shared_loading", *(str(tmp_path / name) for name in ("wide", "", "small"))]
+    command += ["-m", "bench.shared_loading", str(tmp_path / "wide"), str(tmp_path)]
     environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
     subprocess.run(command, check=True, env=environment, cwd=root, timeout=600)
     found = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]

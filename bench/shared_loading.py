@@ -1,7 +1,7 @@
-"""Loads a model whose weights the processes share by ZeRO-3: `torchrun … -m tests.shared_loading <model> <folder>`.
+"""Loads a model whose weights the processes share by ZeRO-3: `torchrun … -m bench.shared_loading <model> <folder>`.
 
 Each process leaves `<rank>.json` in the folder: the digest of the weights, their bytes, and by how much its memory
-without pages of files grew at most while it loaded, after a first small model has brought in the libraries.
+without pages of files grew at most while it loaded, once a tiny model has brought in the libraries.
 """
 
 from __future__ import annotations
@@ -14,10 +14,16 @@ from pathlib import Path
 
 import torch
 from accelerate import PartialState
+from transformers import TrainingArguments
 
 from components.training.sft.config import SftConfig
+from pathoflow.modeling.checkpoint import save_model
 from pathoflow.modeling.loading import ModelReference, load
 from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
+from pathoflow.modeling.processor import new_processor
+from pathoflow.modeling.shape import TinyShape
+from pathoflow.modeling.tiny import build_tiny_model
+from pathoflow.modeling.tokenizer import train_tokenizer
 from pathoflow.training.engine import trainer_arguments, weights_dtype
 
 
@@ -30,6 +36,7 @@ class PeakOfOwnMemory(threading.Thread):
         self.is_over = threading.Event()
 
     def run(self) -> None:
+        """Samples until `is_over` is set."""
         while not self.is_over.wait(0.002):
             self.peak = max(self.peak, own_memory())
 
@@ -41,10 +48,12 @@ def own_memory() -> int:
 
 def main() -> None:
     model, folder = Path(sys.argv[1]), Path(sys.argv[2])
-    warm_up = Path(sys.argv[3]) if len(sys.argv) > 3 else model
     state = PartialState(cpu=True)
-    from transformers import TrainingArguments
-
+    warm_up = folder / "warm-up"
+    if state.is_main_process:
+        tokenizer = train_tokenizer(["a lesion"], 288)
+        save_model(build_tiny_model(TinyShape(), tokenizer, seed=0), new_processor(tokenizer, max_pixels=784), warm_up)
+    state.wait_for_everyone()
     config = SftConfig(deepspeed_stage=3, bf16=False, num_processes=state.num_processes)
     # While it lives, models are spread over the processes.
     arguments = TrainingArguments(**trainer_arguments(config, folder / "checkpoints"))

@@ -10,17 +10,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import BatchFeature, GenerationConfig
+from transformers import BatchFeature
 from transformers.utils import logging
 
 from components.evaluation.vqa_benchmarks.config import Precision, Protocol
 from components.evaluation.vqa_benchmarks.questions import Question
 from pathoflow.errors import InputError
 from pathoflow.modeling.checkpoint import load_processor
+from pathoflow.modeling.decoding import greedy
 from pathoflow.modeling.loading import ModelReference, load
 from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
 from pathoflow.modeling.processor import Qwen2_5_VLProcessor
-from pathoflow.modeling.tokenizer import TURN_END
 from pathoflow.processes import die_with_parent
 from pathoflow.prompts import LETTERS, PromptStyle, response_text
 
@@ -94,17 +94,11 @@ def _encoded(processor: Qwen2_5_VLProcessor, batch: Batch) -> BatchFeature:
 
 
 def _generate(model: Qwen2_5_VLForConditionalGeneration, processor: Qwen2_5_VLProcessor, batch: Batch) -> list[str]:
-    """Greedy responses. Sampling and penalties that a checkpoint brings along do not count."""
+    """Greedy responses."""
     inputs = _encoded(processor, batch).to(model.device)
-    tokenizer = processor.tokenizer
-    model.generation_config = GenerationConfig(
-        max_new_tokens=batch.max_new_tokens,
-        do_sample=False,
-        eos_token_id=sorted({tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids(TURN_END)}),
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    tokens = model.generate(**inputs)[:, inputs["input_ids"].shape[1] :]
-    texts: list[str] = tokenizer.batch_decode(tokens, skip_special_tokens=True)
+    how = greedy(processor.tokenizer, batch.max_new_tokens)
+    tokens = model.generate(**inputs, generation_config=how)[:, inputs["input_ids"].shape[1] :]
+    texts: list[str] = processor.tokenizer.batch_decode(tokens, skip_special_tokens=True)
     return texts
 
 

@@ -1,0 +1,32 @@
+"""How models write when they are measured: always by a whole configuration of ours, never by a checkpoint's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import GenerationConfig
+
+from pathoflow.modeling.tokenizer import IMAGE_PAD, TURN_END, VIDEO_PAD
+
+
+def greedy(tokenizer: Any, max_new_tokens: int) -> GenerationConfig:
+    """The likeliest token at each step, without penalties, up to the end of the turn or of so many tokens.
+
+    transformers fills what a configuration leaves at its default from the model's own; `loading.load` leaves nothing
+    there but the ends of texts.
+
+    Args:
+        tokenizer: Knows the tokens that end a turn.
+        max_new_tokens: Longest response, in tokens.
+    """
+    return GenerationConfig(
+        do_sample=False,
+        num_beams=1,
+        max_new_tokens=max_new_tokens,
+        repetition_penalty=1.0,
+        no_repeat_ngram_size=0,
+        eos_token_id=sorted({tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids(TURN_END)}),
+        pad_token_id=tokenizer.pad_token_id,
+        # A model would be asked to show an image that nobody gave it.
+        suppress_tokens=tokenizer.convert_tokens_to_ids([IMAGE_PAD, VIDEO_PAD]),
+    )

@@ -8,7 +8,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from accelerate.utils import gather_object
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl.models.utils import unwrap_model_for_generation
 
@@ -19,7 +18,7 @@ from pathoflow.files import sync_tree
 from pathoflow.output import Reporter
 from pathoflow.training.callbacks import barrier
 from pathoflow.training.engine import save_trained
-from pathoflow.training.generation import respond
+from pathoflow.training.generation import answer_all
 from pathoflow.training.samples import Encoder, prompt
 from pathoflow.training.steps import Encoded, remembering
 
@@ -91,19 +90,22 @@ class DevSelection(TrainerCallback):  # type: ignore[misc]
     def _answer_all(self) -> dict[str, float]:
         """Shares of the questions answered rightly, and with thinking that ends in the answer."""
         accelerator = self.trainer.accelerator
-        own = range(accelerator.process_index, len(self._questions), accelerator.num_processes)
-        prompts = map(self._encoded, own)
         with unwrap_model_for_generation(self.trainer.model_wrapped, accelerator) as model:
-            answers = respond(
-                model, self._encoder, prompts, batch_size=self._batch_size, max_new_tokens=self._max_tokens
+            answers = answer_all(
+                model,
+                self._encoder,
+                self._encoded,
+                len(self._questions),
+                process=accelerator.process_index,
+                num_processes=accelerator.num_processes,
+                batch_size=self._batch_size,
+                max_new_tokens=self._max_tokens,
             )
-        pairs = [(self._questions[number], answer) for number, answer in zip(own, answers, strict=True)]
-        hits = [
-            (accuracy_reward(answer, question.answer), think_answer_consistent(answer, question.options))
-            for question, answer in pairs
-        ]
-        right, consistent = zip(*gather_object(hits), strict=True)
-        return {ACCURACY: fmean(right), CONSISTENCY: fmean(consistent)}
+        pairs = list(zip(self._questions, answers, strict=True))
+        return {
+            ACCURACY: fmean(accuracy_reward(answer, question.answer) for question, answer in pairs),
+            CONSISTENCY: fmean(think_answer_consistent(answer, question.options) for question, answer in pairs),
+        }
 
     def _encode(self, number: int) -> Encoded:
         question = self._questions[number]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Any, NamedTuple
 
-import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from pathoflow.output import Reporter
-from pathoflow.training.generation import respond
+from pathoflow.training.generation import answer_all
 from pathoflow.training.samples import Encoder, Sample
 from pathoflow.training.steps import remembering
 
@@ -94,21 +94,19 @@ class Examination(TrainerCallback):  # type: ignore[misc]
 
     def examine(self, model: Any, args: TrainingArguments) -> float:
         """The share of the questions whose answer, read greedily, is right."""
-        mine = range(args.process_index, len(self._questions), args.world_size)
-        responses = respond(
+        responses = answer_all(
             model,
             self._encoder,
-            map(self._encoded, mine),
+            self._encoded,
+            len(self._questions),
+            process=args.process_index,
+            num_processes=args.world_size,
             batch_size=self._batch_size,
             max_new_tokens=self._max_new_tokens,
         )
-        right = sum(
-            answer_in(text) == self._questions[number].answer for text, number in zip(responses, mine, strict=True)
+        return fmean(
+            answer_in(text) == question.answer for text, question in zip(responses, self._questions, strict=True)
         )
-        total = torch.tensor(float(right), device=args.device)
-        if torch.distributed.is_initialized():
-            torch.distributed.all_reduce(total)
-        return float(total.item()) / len(self._questions)
 
 
 def answer_in(response: str) -> str | None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -190,6 +191,27 @@ def test_the_best_model_on_dev_is_written_as_sft_wrote_its_own(finished, sft):
     assert {path.name for path in (out.path / "plots").iterdir()} == {"rewards.png", "dev_accuracy.png"}
     history = json.loads((directory / "scratch" / "history.json").read_text())
     assert best(history)["step"] == out.metrics["best_step"]
+
+
+@pytest.mark.skipif(find_spec("deepspeed") is None, reason="DeepSpeed is not installed")
+@pytest.mark.timeout(180)
+def test_dev_questions_that_processes_cannot_share_evenly_are_answered_where_weights_are_spread(tmp_path, sft):
+    """Process 0 has 5 of 9 questions and answers them in two batches; process 1 has 4."""
+    parts = [[question(number) for number in numbers] for numbers in (range(8), range(30, 39))]
+    uneven = write_questions(tmp_path / "mcqs", *parts)
+    sizes = {
+        "prompts_per_step": 4,
+        "batch_size_per_process": 4,
+        "gradient_accumulation_steps": 2,
+        "max_steps": 1,
+        "eval_every_steps": 1,
+    }
+    values = VALUES | sizes | {"num_processes": 2, "deepspeed_stage": 3, "eval_batch_size": 4}
+    out = StageOutput(tmp_path / "out", tmp_path / "scratch")
+    run(RlConfig(**values), diagnosis_mcqs=uneven, sft=sft, out=out)
+    measured = [values["dev_accuracy"] for _, values in series(tmp_path) if "dev_accuracy" in values]
+    assert len(measured) == 2
+    assert all((accuracy * 9) % 1 == pytest.approx(0, abs=1e-9) for accuracy in measured)
 
 
 def test_a_run_that_is_stopped_and_resumed_ends_the_same_to_the_byte(finished, tmp_path, mcqs, sft):

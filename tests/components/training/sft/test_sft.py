@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import pytest
 
 from components.training.cpt.config import CptConfig
@@ -57,6 +59,20 @@ def test_two_processes_learn_and_give_the_same_bytes_again_with_data_workers(inp
     assert list(curves["dev_accuracy"]) == [10, 20]
     assert first.notes["stop_rule"] == "trained to the end"
     assert first.num_out == 24
+
+
+@pytest.mark.skipif(find_spec("deepspeed") is None, reason="DeepSpeed is not installed")
+@pytest.mark.timeout(120)
+def test_dev_questions_that_processes_cannot_share_evenly_are_examined_where_weights_are_spread(inputs, tmp_path):
+    """Process 0 has 11 of 21 questions and answers them in two batches; process 1 has 10."""
+    reasoning = write_reasoning(tmp_path / "reasoning", num_dev=21)
+    values = {"dev_questions": 21, "dev_batch_size": 10, "dev_every_steps": 1, "max_steps": 2, "num_processes": 2}
+    out = new_output(tmp_path / "out")
+    config = SftConfig(**VALUES | values | {"deepspeed_stage": 3})
+    run(config, reasoning_data=reasoning, cpt=inputs["cpt"], out=out)
+    measured = read_series(out.directory)["dev_accuracy"]
+    assert list(measured) == [1, 2]
+    assert all((accuracy * 21) % 1 == pytest.approx(0, abs=1e-9) for accuracy in measured.values())
 
 
 def test_training_stops_at_the_dev_accuracy_asked_for(inputs, tmp_path):

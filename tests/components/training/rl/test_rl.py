@@ -194,18 +194,13 @@ def test_the_best_model_on_dev_is_written_as_sft_wrote_its_own(finished, sft):
 
 
 @pytest.mark.skipif(find_spec("deepspeed") is None, reason="DeepSpeed is not installed")
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_dev_questions_that_processes_cannot_share_evenly_are_answered_where_weights_are_spread(tmp_path, sft):
     """Process 0 has 5 of 9 questions and answers them in two batches; process 1 has 4."""
     parts = [[question(number) for number in numbers] for numbers in (range(8), range(30, 39))]
     uneven = write_questions(tmp_path / "mcqs", *parts)
-    sizes = {
-        "prompts_per_step": 4,
-        "batch_size_per_process": 4,
-        "gradient_accumulation_steps": 2,
-        "max_steps": 1,
-        "eval_every_steps": 1,
-    }
+    sizes = {"prompts_per_step": 4, "batch_size_per_process": 4, "max_steps": 1, "eval_every_steps": 1}
     values = VALUES | sizes | {"num_processes": 2, "deepspeed_stage": 3, "eval_batch_size": 4}
     out = StageOutput(tmp_path / "out", tmp_path / "scratch")
     run(RlConfig(**values), diagnosis_mcqs=uneven, sft=sft, out=out)

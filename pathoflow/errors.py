@@ -13,6 +13,7 @@ PathoflowError            exit 1   anything that stops a command
 ├── RegistryError         exit 10  the registry cannot be reached, or its records contradict each other
 ├── ClusterError          exit 11  the cluster cannot be reached, refuses, or cannot run what was asked of it
 └── Preempted             exit 75  stopped on request after a checkpoint: run the same command again
+    └── Standstill        exit 75  a training ended itself because it stood still: the same command goes on
 ```
 
 Every message says what was wrong, where, and what to do.
@@ -94,6 +95,10 @@ class Preempted(PathoflowError):
     """
 
     exit_code = 75
+
+
+class Standstill(Preempted):
+    """A training stood still and ended itself, without another checkpoint; it can be resumed from the last one."""
 
 
 def error_of(exit_code: int, message: str) -> PathoflowError:

@@ -246,6 +246,9 @@ def past_deadline(trainjob: Object) -> PathoflowError:
 
 def _ended_badly(where: str, pod: Object, told: Object | None, last_lines: Callable[[str], str]) -> PathoflowError:
     code = _exit_code(pod)
+    if code in _RESUMABLE and told is not None and told["exit_code"] == code:
+        # A training that stood still says so.
+        return _as_told(f"{where} ended itself in pod {told['pod']}", told)
     if code in _RESUMABLE:
         return Preempted(f"{where} was stopped on request, in pod {_name(pod)}{_on_node(pod)}. {_CONTINUES}")
     beginning = f"{where} failed in pod {_name(pod)}{_on_node(pod)}"

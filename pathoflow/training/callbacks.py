@@ -10,6 +10,8 @@ import torch
 import torch.distributed
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from pathoflow.training.watchdog import Watchdog
+
 
 class StopOnRequest(TrainerCallback):  # type: ignore[misc]
     """On SIGTERM to any of them, has all processes write a checkpoint at the same step and stop.
@@ -42,6 +44,14 @@ class StopOnRequest(TrainerCallback):  # type: ignore[misc]
             self.stopped = True
             control.should_save = control.should_training_stop = True
         return control
+
+
+class StepNoted(TrainerCallback):  # type: ignore[misc]
+    """Tells the watchdog which step has begun."""
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Tells it."""
+        Watchdog.step = state.global_step + 1
 
 
 def any_process(flag: bool, device: torch.device) -> bool:

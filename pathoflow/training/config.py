@@ -22,6 +22,7 @@ class TrainingConfig(StageConfig):
             "background_checkpoints",
             "cached_samples",
             "checkpoint_grace_s",
+            "collective_timeout_s",
             "data_workers",
             "kept_checkpoints",
             "log_every_steps",
@@ -124,6 +125,14 @@ class TrainingConfig(StageConfig):
     )
     checkpoint_grace_s: int = Field(
         default=600, ge=1, le=86_400, description="Time to write a checkpoint after SIGTERM, in seconds."
+    )
+    collective_timeout_s: int = Field(
+        default=1800,
+        ge=1,
+        le=604_800,
+        description="One of several processes that stands still for so long, in seconds, waits for another in vain: "
+        "the training is ended with words on who was where, and the same command goes on from the last checkpoint. "
+        "Loading, dev measurements and checkpoints, during which processes wait for one of them, must take less.",
     )
 
     @model_validator(mode="after")

@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pathoflow.cluster.trainjob import TrainJobRequest
-from pathoflow.errors import ConfigError, Preempted, StageError
+from pathoflow.errors import ConfigError, Preempted, StageError, Standstill
 from pathoflow.output import Reporter
+from pathoflow.training import standstill
 from pathoflow.training.checkpoints import is_complete, newest_complete, refuse_foreign, step_of
 from pathoflow.training.config import TrainingConfig
 from pathoflow.training.job import Job
@@ -124,8 +125,10 @@ def supervise(
 
     Raises:
         Preempted: The workers stopped on request, after a checkpoint.
+        Standstill: They ended themselves, because they waited for each other in vain or could not stop in time.
         StageError: A worker failed; the message holds its last lines of output.
     """
+    standstill.forget(job.scratch)
     failure = job.scratch / f"failure-of-node-{node}.json"
     failure.unlink(missing_ok=True)
     command = [sys.executable, "-m", "pathoflow.training.agent", str(os.getpid()), str(failure), *where]
@@ -150,11 +153,22 @@ def supervise(
     except BaseException:
         child.terminate()
         _relay(child, last_lines)
+        _raise_standstill(job, config)
         raise
+    if child.returncode != 0:
+        # Whatever the processes ended with: those that lost their peers fail in their own ways.
+        _raise_standstill(job, config)
     if child.returncode == Preempted.exit_code:
         raise Preempted("Training stopped on request after a checkpoint. Run the same command again to continue.")
     if child.returncode != 0:
         raise StageError(_last_words(module, failure, config.num_processes, child.returncode, last_lines))
+
+
+def _raise_standstill(job: Job, config: TrainingConfig) -> None:
+    """Raises `Standstill` if the workers left word that they ended themselves."""
+    if found := standstill.reports(job.scratch):
+        limits = config.collective_timeout_s, config.checkpoint_grace_s
+        raise Standstill(standstill.explain(found, config.num_processes, config.stage, *limits)) from None
 
 
 def _relay(child: subprocess.Popen[str], last_lines: dict[int, deque[str]]) -> None:

@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pathoflow.cluster.trainjob import ATTEMPT, failure_file
-from pathoflow.errors import ClusterError, ConfigError, PathoflowError, Preempted, StageError
+from pathoflow.errors import ClusterError, ConfigError, PathoflowError, Preempted, StageError, Standstill
 from pathoflow.files import sha256_of_file
 from pathoflow.processes import ask_to_stop
 from pathoflow.training.config import TrainingConfig
@@ -42,6 +42,7 @@ def run(module: str, config_type: str, file: Path, digest: str, *, offline: bool
         ClusterError: This node does not see the launcher's job, or was not started as one of several.
         ConfigError: It has too few GPUs, or the checkpoint belongs to another configuration.
         Preempted: The workers stopped on request, after a checkpoint.
+        Standstill: They ended themselves, because they waited for each other in vain or could not stop in time.
         StageError: A worker failed.
     """
     job = _shared_job(file, digest)
@@ -122,6 +123,10 @@ def main(arguments: list[str]) -> int:
     file = Path(job_file)
     try:
         run(module, config_type, file, digest, offline=mode == "offline")
+    except Standstill as error:
+        print(error, file=sys.stderr)
+        _leave_last_words(file, error)
+        return error.exit_code
     except (Preempted, KeyboardInterrupt):
         print("Stopped on request.", file=sys.stderr)
         return Preempted.exit_code

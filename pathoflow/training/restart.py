@@ -11,7 +11,7 @@ from transformers import PrinterCallback, TrainerCallback, TrainerControl, Train
 
 from pathoflow.errors import Preempted
 from pathoflow.output import Reporter
-from pathoflow.training.callbacks import StopOnRequest
+from pathoflow.training.callbacks import StepNoted, StopOnRequest
 from pathoflow.training.config import TrainingConfig
 from pathoflow.training.job import Job
 from pathoflow.training.metrics import COMPLETED_BY, Training, exposed, kind_and_size
@@ -41,6 +41,7 @@ def train_safely(
     # It would write a harmless number in the place of a loss that is none.
     trainer.args.logging_nan_inf_filter = False
     stopping = StopOnRequest(stop_every_steps)
+    trainer.add_callback(StepNoted())
     trainer.add_callback(stopping)
     trainer.add_callback(Reporting(Reporter(job.report), curves, config, trainer))
     trainer.prepare_saving(config, job.origin(), lambda: stopping.stopped)

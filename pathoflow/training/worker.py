@@ -19,6 +19,7 @@ from pathoflow.files import sha256_of_file
 from pathoflow.training.data_workers import start_fork_server
 from pathoflow.training.job import Job
 from pathoflow.training.rows import ShardRows
+from pathoflow.training.watchdog import patience, watched
 
 
 def run_worker(main: Callable[[Job, PartialState], None]) -> None:
@@ -30,7 +31,12 @@ def run_worker(main: Callable[[Job, PartialState], None]) -> None:
     job = Job.load(file)
     if job.config.get("data_workers"):
         start_fork_server()
-    state = PartialState(cpu=not torch.cuda.is_available())
+    with watched(job):
+        _take_part(main, job, file)
+
+
+def _take_part(main: Callable[[Job, PartialState], None], job: Job, file: Path) -> None:
+    state = PartialState(cpu=not torch.cuda.is_available(), timeout=patience(job.config["collective_timeout_s"]))
     if not job.config.get("deepspeed_stage"):
         # To see whether a model is wrapped in it, accelerate would import DeepSpeed where it is installed: 5 s.
         accelerate.utils.other.is_deepspeed_available = lambda: False

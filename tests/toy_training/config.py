@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pathoflow.training.config import TrainingConfig
 
@@ -20,5 +20,7 @@ class ToyTrainingConfig(TrainingConfig):
     delay_s: float = 0.0
     fails_at: int = 0
     poison_at: int = 0
+    hangs_at: int = 0
+    hang: Literal["one_is_away", "all_wait"] = "one_is_away"
     aborts_at_exit: bool = False
     num_extra: int = 0

@@ -71,6 +71,22 @@ class FailingAt(TrainerCallback):
             raise RuntimeError("the toy broke")
 
 
+class HangingAt(TrainerCallback):
+    """Has the processes wait in vain after a step: for the last one, or each for the next."""
+
+    def __init__(self, step: int, hang: str) -> None:
+        self._step, self._hang = step, hang
+
+    def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step != self._step:
+            return
+        (Path(args.output_dir).parent / f"hangs-{args.process_index}").touch()
+        if self._hang == "all_wait":
+            torch.distributed.recv(torch.zeros(1), src=(args.process_index + 1) % args.world_size)
+        while args.process_index == args.world_size - 1:
+            time.sleep(0.01)
+
+
 class PoisonAt(TrainerCallback):
     """Makes a weight no number after a step."""
 
@@ -115,6 +131,8 @@ def toy_trainer(config: ToyTrainingConfig, checkpoints: Path, model: torch.nn.Mo
     )
     if config.fails_at:
         trainer.add_callback(FailingAt(config.fails_at))
+    if config.hangs_at:
+        trainer.add_callback(HangingAt(config.hangs_at, config.hang))
     if config.poison_at:
         trainer.add_callback(PoisonAt(config.poison_at))
     return trainer

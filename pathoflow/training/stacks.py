@@ -1,0 +1,90 @@
+"""Where a thread is in its program, and for how long it has been exactly there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import CodeType, FrameType
+
+_ROOT = Path(__file__).parents[2]
+_LIBRARIES = "site-packages"
+# Python's own names of modules in which a process waits for others.
+_COLLECTIVES = ("torch.distributed", "deepspeed.comm")
+
+
+def frames(innermost: FrameType) -> Iterator[FrameType]:
+    """A stack, from its innermost call outwards."""
+    frame: FrameType | None = innermost
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def place(innermost: FrameType) -> str:
+    """Where a stack is: the innermost line of this repository, and the innermost call that it made of a library."""
+    own = next((frame for frame in frames(innermost) if _is_own(frame)), None)
+    if own is None:
+        return _described(innermost)
+    if own is innermost:
+        return _described(own)
+    return f"{_described(own)}, in {_described(innermost)}"
+
+
+def in_collective(innermost: FrameType) -> bool:
+    """Whether a stack ends in a call that waits for other processes, as Python sees it.
+
+    What C++ waits for in a backward pass, or a GPU, looks like a computation from here.
+    """
+    module = str(innermost.f_globals.get("__name__", ""))
+    return any(module == name or module.startswith(f"{name}.") for name in _COLLECTIVES)
+
+
+class Stillness:
+    """How long a thread has been at one place.
+
+    A place is the same if each call in the stack is the same function at the same instruction. A thread that is seen
+    every second in the one call that takes most of each step is there again, not still: once it seems to have been
+    there for long, the innermost call itself is remembered. Not sooner, since that keeps alive what the call holds.
+
+    Args:
+        doubt_after_s: Seconds at one place after which the call is remembered.
+        gap_s: A longer time between two looks tells that this process itself did not run, and nothing else.
+    """
+
+    def __init__(self, doubt_after_s: float, gap_s: float) -> None:
+        self._doubt_after_s, self._gap_s = doubt_after_s, gap_s
+        self._seen: list[tuple[CodeType, int]] = []
+        self._call: FrameType | None = None
+        self._since = self._last = float("-inf")
+
+    def seconds(self, innermost: FrameType, now: float) -> float:
+        """For how long the thread has been where it is at the time `now`, as far as it was looked at."""
+        seen = [(frame.f_code, frame.f_lasti) for frame in frames(innermost)]
+        same = seen == self._seen and (self._call is None or self._call is innermost)
+        if not same or now - self._last > self._gap_s:
+            self._seen, self._call, self._since = seen, None, now
+        self._last = now
+        if now - self._since >= self._doubt_after_s:
+            self._call = innermost
+        return now - self._since
+
+
+def _is_own(frame: FrameType) -> bool:
+    file = Path(frame.f_code.co_filename)
+    return file.is_relative_to(_ROOT) and _LIBRARIES not in file.parts
+
+
+def _described(frame: FrameType) -> str:
+    """A line of a program.
+
+    >>> _described(next(frames(__import__("sys")._getframe()))).endswith("(<module>)")
+    True
+    """
+    file = Path(frame.f_code.co_filename)
+    if _is_own(frame):
+        short = file.relative_to(_ROOT)
+    elif _LIBRARIES in file.parts:
+        short = Path(*file.parts[file.parts.index(_LIBRARIES) + 1 :])
+    else:
+        short = Path(*file.parts[-2:])
+    return f"{short}:{frame.f_lineno} ({frame.f_code.co_name})"

@@ -110,8 +110,7 @@ class Watchdog:
 
     def _run(self) -> None:
         while True:
-            look_s = self._look_s if self._asked_at is None else self._asked_look_s
-            ready, _, _ = select.select([self._wakeup], [], [], look_s)
+            ready, _, _ = select.select([self._wakeup], [], [], self._look_s)
             signals = os.read(self._wakeup, 4096) if ready else b""
             if self._over.is_set():
                 return
@@ -127,6 +126,7 @@ class Watchdog:
         still_s = self._stillness.seconds(innermost, now)
         names = self._board.names()
         if ASKED in names:
+            self._look_s = self._asked_look_s
             self._board.wait(still_s >= _DEADLOCK_S and in_collective(innermost))
         if cause := self._cause(names, still_s, now):
             self._end(Report(self._rank, cause, place(innermost), round(still_s, 1), self.step), innermost)

@@ -11,6 +11,7 @@ class ToyTrainingConfig(TrainingConfig):
     """How the toy is trained, and how it fails."""
 
     stage: ClassVar[str] = "toy_training"
+    indifferent: ClassVar[frozenset[str]] = TrainingConfig.indifferent | {"hangs_at", "hang"}
 
     learning_rate: float = 1e-2
     bf16: bool = False

@@ -180,6 +180,16 @@ def test_a_node_that_is_killed_ends_the_run_and_the_next_attempt_goes_on(pods, t
     assert outcome(where) == on_one_node
 
 
+@pytest.mark.slow
+def test_a_process_that_waits_in_vain_for_one_on_another_node_is_told_of(pods, tmp_path):
+    with pytest.raises(Preempted) as caught:
+        train(tmp_path, CONFIG.model_copy(update={"hangs_at": 6, "collective_timeout_s": 3}))
+    assert "stood still for toy_training.collective_timeout_s = 3 s" in str(caught.value)
+    assert "(all_reduce)" in str(caught.value)
+    assert "tests/toy_training/worker.py" in str(caught.value)
+    assert [pod.returncode for pod in pods.nodes] == [Preempted.exit_code] * 2
+
+
 def test_an_exception_on_the_second_node_is_quoted(pods, tmp_path):
     with pytest.raises(StageError) as caught:
         train(tmp_path, CONFIG.model_copy(update={"fails_at": 3}))

@@ -62,13 +62,13 @@ def test_a_place_names_the_line_here_and_the_call_into_a_library():
 
     class Looking(dict):
         def items(self):
-            found.append(sys._getframe().f_back)
+            found.append(place(sys._getframe().f_back))
             return super().items()
 
     json.dumps(Looking(a=1), indent=1, sort_keys=True)
-    (inner,) = found
-    assert place(inner).startswith("tests/pathoflow/training/test_stacks.py:")
-    assert "(test_a_place_names_the_line_here_and_the_call_into_a_library), in json/encoder.py:" in place(inner)
+    (found,) = found
+    assert found.startswith("tests/pathoflow/training/test_stacks.py:")
+    assert "(test_a_place_names_the_line_here_and_the_call_into_a_library), in json/encoder.py:" in found
     assert place(here()).endswith("(here)")
 
 

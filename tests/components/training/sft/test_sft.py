@@ -8,11 +8,13 @@ import pytest
 
 from components.training.cpt.config import CptConfig
 from components.training.cpt.stage import run as run_cpt
+from components.training.sft import stage
 from components.training.sft.config import SftConfig
 from components.training.sft.stage import run
-from pathoflow.errors import InputError
+from pathoflow.errors import InputError, Standstill
 from pathoflow.schemas import REASONING, ShardWriter, read_rows
 from pathoflow.training.curves import read_series
+from pathoflow.training.launch import torchrun
 from tests.conversations import TINY_SHAPE, write_colour_corpus, write_reasoning
 from tests.pairs import contents, new_output
 
@@ -73,6 +75,22 @@ def test_dev_questions_that_processes_cannot_share_evenly_are_examined_where_wei
     measured = read_series(out.directory)["dev_accuracy"]
     assert list(measured) == [1, 2]
     assert all((accuracy * 21) % 1 == pytest.approx(0, abs=1e-9) for accuracy in measured.values())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("deepspeed") is None, reason="DeepSpeed is not installed")
+@pytest.mark.timeout(300)
+def test_processes_that_call_the_model_unequally_often_are_ended_by_the_watchdog(inputs, tmp_path, monkeypatch):
+    """What the test above would do without a common count of rounds."""
+    monkeypatch.setattr(stage, "torchrun", lambda _, *job: torchrun("tests.components.training.sft.uneven", *job))
+    reasoning = write_reasoning(tmp_path / "reasoning", num_dev=21)
+    values = {"dev_questions": 21, "dev_batch_size": 10, "dev_every_steps": 1, "max_steps": 2, "num_processes": 2}
+    config = SftConfig(**VALUES | values | {"deepspeed_stage": 3, "collective_timeout_s": 20})
+    with pytest.raises(Standstill) as caught:
+        run(config, reasoning_data=reasoning, cpt=inputs["cpt"], out=new_output(tmp_path / "out"))
+    assert "(examine), in torch/distributed" in str(caught.value), "the process without questions left"
+    assert "torch/distributed" in str(caught.value)
+    print(caught.value)
 
 
 def test_training_stops_at_the_dev_accuracy_asked_for(inputs, tmp_path):

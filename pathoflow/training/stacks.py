@@ -8,8 +8,11 @@ from types import CodeType, FrameType
 
 _ROOT = Path(__file__).parents[2]
 _LIBRARIES = "site-packages"
-# Python's own names of modules in which a process waits for others.
+# Modules in whose functions a process waits for others, and one of which only one function does.
 _COLLECTIVES = ("torch.distributed", "deepspeed.comm")
+_ZERO_3 = ("deepspeed.runtime.zero.partition_parameters", "wait")
+# It stands around other calls and says nothing of them.
+_WRAPPER = "deepspeed.utils.nvtx"
 
 
 def frames(innermost: FrameType) -> Iterator[FrameType]:
@@ -22,6 +25,7 @@ def frames(innermost: FrameType) -> Iterator[FrameType]:
 
 def place(innermost: FrameType) -> str:
     """Where a stack is: the innermost line of this repository, and the innermost call that it made of a library."""
+    innermost = _unwrapped(innermost)
     own = next((frame for frame in frames(innermost) if _is_own(frame)), None)
     if own is None:
         return _described(innermost)
@@ -35,7 +39,10 @@ def in_collective(innermost: FrameType) -> bool:
 
     What C++ waits for in a backward pass, or a GPU, looks like a computation from here.
     """
-    module = str(innermost.f_globals.get("__name__", ""))
+    innermost = _unwrapped(innermost)
+    module = _module(innermost)
+    if (module, innermost.f_code.co_name) == _ZERO_3:
+        return True
     return any(module == name or module.startswith(f"{name}.") for name in _COLLECTIVES)
 
 
@@ -67,6 +74,14 @@ class Stillness:
         if now - self._since >= self._doubt_after_s:
             self._call = innermost
         return now - self._since
+
+
+def _unwrapped(innermost: FrameType) -> FrameType:
+    return next((frame for frame in frames(innermost) if _module(frame) != _WRAPPER), innermost)
+
+
+def _module(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", ""))
 
 
 def _is_own(frame: FrameType) -> bool:

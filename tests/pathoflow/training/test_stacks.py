@@ -72,9 +72,30 @@ def test_a_place_names_the_line_here_and_the_call_into_a_library():
     assert place(here()).endswith("(here)")
 
 
+def in_module(name: str, function: str, within: str = "sys._getframe()"):
+    space = {"__name__": name, "sys": sys}
+    exec(f"def {function}(*inner):\n    return inner[0]() if inner else {within}", space)
+    return space[function]
+
+
 def test_a_collective_is_known_by_its_module():
-    names = {"torch.distributed.distributed_c10d": True, "deepspeed.comm.torch": True, "torch.nn.functional": False}
-    for name, expected in names.items():
-        space = {"__name__": name, "sys": sys}
-        exec("def call():\n    return sys._getframe()", space)
-        assert in_collective(space["call"]()) == expected
+    zero_3 = "deepspeed.runtime.zero.partition_parameters"
+    for name, function, expected in (
+        ("torch.distributed.distributed_c10d", "all_reduce", True),
+        ("deepspeed.comm.torch", "all_gather", True),
+        ("torch.distributedly", "all_reduce", False),
+        ("torch.nn.functional", "linear", False),
+        (zero_3, "wait", True),
+        (zero_3, "partition", False),
+    ):
+        assert in_collective(in_module(name, function)()) == expected
+
+
+def test_a_wrapper_is_not_where_a_process_waits():
+    inside = in_module("deepspeed.utils.nvtx", "wrapped_fn", "(sys._getframe(), observe(sys._getframe()))")
+    found = []
+    inside.__globals__["observe"] = lambda frame: found.append((in_collective(frame), place(frame)))
+    in_module("torch.distributed.somewhere", "gather")(inside)
+    ((waits, where),) = found
+    assert waits
+    assert where.endswith("(gather)")

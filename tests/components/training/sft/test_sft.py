@@ -89,8 +89,8 @@ def test_processes_that_call_the_model_unequally_often_are_ended_by_the_watchdog
     with pytest.raises(Standstill) as caught:
         run(config, reasoning_data=reasoning, cpt=inputs["cpt"], out=new_output(tmp_path / "out"))
     assert "(examine), in torch/distributed" in str(caught.value), "the process without questions left"
-    assert "torch/distributed" in str(caught.value)
-    print(caught.value)
+    assert "pathoflow/training/generation.py" in str(caught.value)
+    assert "deepspeed/runtime/zero/partition_parameters.py" in str(caught.value), "the process that needs weights"
 
 
 def test_training_stops_at_the_dev_accuracy_asked_for(inputs, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from datetime import timedelta
@@ -111,7 +112,7 @@ def blocked():
     thread.start()
     there.wait()
     time.sleep(0.1)
-    yield __import__("sys")._current_frames()[thread.ident]
+    yield sys._current_frames()[thread.ident]
     over.set()
     thread.join()
 
@@ -169,7 +170,7 @@ def test_a_look_takes_less_than_a_thousandth_of_the_time_between_two(tmp_path, m
         took = []
         for now in range(200):
             started = time.perf_counter()
-            watching._look(__import__("sys")._getframe(), float(now))
+            watching._look(sys._getframe(), float(now))
             took.append(time.perf_counter() - started)
         return median(took)
 

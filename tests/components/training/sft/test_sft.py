@@ -33,6 +33,8 @@ VALUES = QUICK | {
     "dev_batch_size": 4,
     "max_response_tokens": 8,
     "cached_samples": 64,
+    # What the fixture's model learned in a few steps is next to nothing.
+    "max_initial_loss_share": None,
 }
 
 
@@ -64,7 +66,7 @@ def test_two_processes_learn_and_give_the_same_bytes_again_with_data_workers(inp
 
 
 @pytest.mark.skipif(find_spec("deepspeed") is None, reason="DeepSpeed is not installed")
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_dev_questions_that_processes_cannot_share_evenly_are_examined_where_weights_are_spread(inputs, tmp_path):
     """Process 0 has 11 of 21 questions and answers them in two batches; process 1 has 10."""
     reasoning = write_reasoning(tmp_path / "reasoning", num_dev=21)

@@ -42,7 +42,7 @@ def test_a_training_that_stands_still_is_ended_says_who_was_where_and_goes_on_fr
     attempt, processes = hanging(tmp_path / "run", collective_timeout_s=3)
     started = time.monotonic()
     assert attempt.end(30) == Preempted.exit_code, attempt.words()
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 30
     assert not psutil.wait_procs(processes, timeout=10)[1]
     words = words_of(attempt)
     assert words.startswith("stood still for toy_training.collective_timeout_s = 3 s")
@@ -61,18 +61,18 @@ def test_a_training_that_stands_still_is_ended_says_who_was_where_and_goes_on_fr
 
 @pytest.mark.parametrize("asked", ["stage", pytest.param("rank", marks=pytest.mark.slow)])
 def test_a_request_to_stop_ends_a_hanging_training_within_its_grace(tmp_path, asked):
-    attempt, processes = hanging(tmp_path / "run", hang="all_wait", checkpoint_grace_s=4)
+    attempt, processes = hanging(tmp_path / "run", hang="all_wait", checkpoint_grace_s=8)
     started = time.monotonic()
     os.kill(attempt.stage.pid if asked == "stage" else attempt.rank(1), signal.SIGTERM)
     assert attempt.end(30) == Preempted.exit_code, attempt.words()
     # torchrun's last looks and the end of the processes included.
-    assert time.monotonic() - started < 12
+    assert time.monotonic() - started < 25
     assert not psutil.wait_procs(processes, timeout=10)[1]
     # They ended by themselves, before torchrun killed them.
     assert {report.rank for report in reports(attempt.where / "scratch")} == {0, 1}
     assert "forcefully exiting" not in attempt.words()
     assert words_of(attempt).startswith("was asked to stop and was ended without another checkpoint")
-    assert "toy_training.checkpoint_grace_s = 4 s" in words_of(attempt)
+    assert "toy_training.checkpoint_grace_s = 8 s" in words_of(attempt)
     assert step_of(newest_complete(attempt.checkpoints)) == 10
 
 

@@ -13,13 +13,13 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from pathoflow.files import write_atomically
 from pathoflow.images import decode
+from pathoflow.trainable.images import MAX_PIXELS
 from pathoflow.training.job import TABLES, Job
 from pathoflow.training.plan import Plan
 from pathoflow.training.samples import IGNORED, Encoder, Sample
 
 _NUM_SAMPLES = 8
 _SIDE_PX = 224
-_MAX_PIXELS = 2**28
 _STYLE = (
     "body{font:14px/1.5 sans-serif;margin:2em}td{vertical-align:top;padding:.6em;border-top:1px solid #ccc}"
     "td.text{white-space:pre-wrap;font-family:monospace;color:#777}mark{background:#cdeac0;color:#000}"
@@ -95,7 +95,7 @@ def _decoded(ids: list[int], encoder: Encoder) -> str:
 
 
 def _thumbnail(data: bytes) -> str:
-    image = decode(data, max_pixels=_MAX_PIXELS)
+    image = decode(data, max_pixels=MAX_PIXELS)
     title = f"{image.width} x {image.height} px"
     image.thumbnail((_SIDE_PX, _SIDE_PX))
     buffer = io.BytesIO()

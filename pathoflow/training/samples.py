@@ -15,13 +15,11 @@ from pathoflow.images import UnreadableImage, decode
 from pathoflow.modeling.processor import Qwen2_5_VLProcessor
 from pathoflow.modeling.tokenizer import IMAGE_PAD, TURN_END, TURN_START, VIDEO_PAD, VISION_END, VISION_START
 from pathoflow.prompts import chat_messages
+from pathoflow.trainable.images import MAX_PIXELS
 from pathoflow.training.positions import multimodal_positions
 
 IGNORED = -100
 """The label of a token that is not learned; the value is PyTorch's."""
-
-# Images were checked where they entered the pipeline; this only keeps one from filling the memory.
-_MAX_PIXELS = 2**28
 
 Targets = Literal["text", "assistant", "continuation"]
 
@@ -58,10 +56,10 @@ def conversation(
     return Sample(text, images, "assistant", name=name)
 
 
-def prompt(messages: Sequence[Any], images: Sequence[bytes], processor: Qwen2_5_VLProcessor) -> Sample:
+def prompt(messages: Sequence[Any], images: Sequence[bytes], processor: Qwen2_5_VLProcessor, name: str = "") -> Sample:
     """A conversation up to where the assistant is to speak."""
     text = processor.apply_chat_template(chat_messages(messages), tokenize=False, add_generation_prompt=True)
-    return Sample(text, images, "continuation")
+    return Sample(text, images, "continuation", name=name)
 
 
 class Encoder:
@@ -113,7 +111,7 @@ class Encoder:
 
     def _decoded(self, sample: Sample) -> list[Image.Image]:
         try:
-            return [decode(image, max_pixels=_MAX_PIXELS) for image in sample.images]
+            return [decode(image, max_pixels=MAX_PIXELS) for image in sample.images]
         except UnreadableImage as error:
             raise InputError(
                 f"The image of {sample.name or sample.text[:80]!r} cannot be learned from, though its header looked "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from pathoflow.modeling.source import TINY
 from pathoflow.modeling.tiny import build_tiny_model
 from pathoflow.modeling.tokenizer import IMAGE, train_tokenizer
 from pathoflow.schemas import read_rows
+from pathoflow.trainable.rows import turns_fault
 from pathoflow.training import samples
 from pathoflow.training.engine import final_loss, fine_tune, pack_arguments, plan_steps, save_trained, weights_dtype
 from pathoflow.training.inspection import SampleTables
@@ -143,7 +144,7 @@ def caption_sample(pair: Mapping[str, Any], end: str, *, with_references: bool) 
 
     A pair without its image gives a sample that can be measured.
     """
-    texts = [pair["caption"], *(pair["inline_refs"] if with_references else [])]
+    texts = [pair["caption"], *((pair["inline_refs"] or ()) if with_references else ())]
     return Sample(
         IMAGE + "\n".join(texts) + end,
         [pair["image"]["bytes"]] if "image" in pair else [],
@@ -162,12 +163,11 @@ def lookup_sample(lookup: Lookup, processor: Qwen2_5_VLProcessor, weight: float)
 def _build_base(config: CptConfig, job: Job, base: Path) -> None:
     """Learns the tokenizer and writes the model with random weights."""
     shutil.rmtree(base, ignore_errors=True)
-    captions = [row["caption"] for row in read_rows(job.inputs["corpus"] / "train", ["caption"])]
-    conversations = read_rows(job.inputs["reasoning_data"] / "train", ["messages"])
+    captions = [row["caption"] for row in rows_of(job, "corpus", "train", ["caption"])]
     turns = [
         part["text"]
-        for row in conversations
-        for message in row["messages"]
+        for messages in _conversations(job)
+        for message in messages
         for part in message["content"]
         if part["text"]
     ]
@@ -179,14 +179,19 @@ def _build_base(config: CptConfig, job: Job, base: Path) -> None:
 def _lookups(config: CptConfig, job: Job) -> list[Lookup]:
     if not config.num_lookups:
         return []
-    rows = read_rows(job.inputs["reasoning_data"] / "train", ["messages"])
-    found = find_lookups(row["messages"] for row in rows)
+    found = find_lookups(_conversations(job))
     if not found:
         raise InputError(
             "reasoning_data/train has no question whose thinking names an option without its letter. "
             "Set cpt.num_lookups to 0."
         )
     return list(reordered(found, config.num_lookups, config.seed))
+
+
+def _conversations(job: Job) -> Iterator[Sequence[Mapping[str, Any]]]:
+    """The turns of the conversations that a template can render; `sft` sets the others aside."""
+    rows = read_rows(job.inputs["reasoning_data"] / "train", ["messages"])
+    return (row["messages"] for row in rows if row["messages"] and not turns_fault(row["messages"]))
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ class PathoclipConfig(SourceConfig):
 
     stage: ClassVar[str] = "pathoclip"
     inputs: ClassVar[tuple[str, ...]] = ("corpus",)
+    libraries: ClassVar[tuple[str, ...]] = ("trainable",)
     output: ClassVar[OutputKind] = "model"
     libraries: ClassVar[tuple[str, ...]] = ("modeling",)
     image: ClassVar[ImageKind] = "train"

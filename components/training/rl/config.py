@@ -23,7 +23,7 @@ class RlConfig(TrainingConfig):
 
     stage: ClassVar[str] = "rl"
     inputs: ClassVar[tuple[str, ...]] = ("diagnosis_mcqs", "sft")
-    libraries: ClassVar[tuple[str, ...]] = ("modeling", "training")
+    libraries: ClassVar[tuple[str, ...]] = ("modeling", "trainable", "training")
     key_metric: ClassVar[str | None] = "dev_accuracy"
 
     algorithm: Algorithm = Field(

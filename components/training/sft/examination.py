@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from components.training.sft.questions import answer_in
 from pathoflow.output import Reporter
 from pathoflow.training.generation import respond
 from pathoflow.training.samples import Encoder, Sample
 from pathoflow.training.steps import remembering
 
 ACCURACY = "dev_accuracy"
-_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
 
 class Question(NamedTuple):
@@ -109,13 +108,3 @@ class Examination(TrainerCallback):  # type: ignore[misc]
         if torch.distributed.is_initialized():
             torch.distributed.all_reduce(total)
         return float(total.item()) / len(self._questions)
-
-
-def answer_in(response: str) -> str | None:
-    """What stands between the first pair of answer tags.
-
-    >>> answer_in("<think>yellow</think><answer> B </answer>"), answer_in("B")
-    ('B', None)
-    """
-    match = _ANSWER.search(response)
-    return match[1].strip() if match else None

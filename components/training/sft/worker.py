@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from accelerate import PartialState
 
 from components.training.sft.config import SftConfig
-from components.training.sft.examination import Examination, Question, answer_in
+from components.training.sft.examination import Examination, Question
+from components.training.sft.questions import conversation_name, right_answer
 from pathoflow.modeling.checkpoint import load_processor
 from pathoflow.modeling.flops import sample_cost
 from pathoflow.modeling.learning import learner
@@ -85,9 +87,8 @@ class ConversationSamples:
     def __call__(self, number: int) -> Sample:
         """The sample."""
         row = self.rows[number]
-        images = [image["bytes"] for image in row["images"]]
-        name = f"{row['pair_id']} ({row['task']})"
-        return samples.conversation(row["messages"], images, self.processor, name)
+        images = [image["bytes"] for image in row["images"] or ()]
+        return samples.conversation(row["messages"], images, self.processor, conversation_name(row))
 
 
 def _num_wanted(config: SftConfig, num_samples: int, num_processes: int) -> int:
@@ -98,16 +99,13 @@ def _num_wanted(config: SftConfig, num_samples: int, num_processes: int) -> int:
 
 def dev_questions(rows: Any, processor: Any, number: int) -> list[Question]:
     """The first multiple-choice questions of `rows`, as prompts with their right answers."""
-    questions: list[Question] = []
-    for row in rows:
-        if len(questions) == number:
-            break
-        if row["task"] == "mcq":
-            answer = answer_in(row["messages"][-1]["content"][0]["text"])
-            images = [image["bytes"] for image in row["images"]]
-            if answer is not None:
-                questions.append(Question(samples.prompt(row["messages"][:-1], images, processor), answer))
-    return questions
+    choices = islice((row for row in rows if row["task"] == "mcq"), number)
+    return [Question(_prompt(row, processor), right_answer(row) or "") for row in choices]
+
+
+def _prompt(row: Any, processor: Any) -> Sample:
+    images = [image["bytes"] for image in row["images"] or ()]
+    return samples.prompt(row["messages"][:-1], images, processor, conversation_name(row))
 
 
 def _finish(

@@ -128,20 +128,14 @@ class Encoder:
 
     def measure(self, samples: Sequence[Sample]) -> list[tuple[int, list[int]]]:
         """Of each sample the number of tokens and the patches of each image, without decoding any."""
-        texts = self._token_counts([sample.text for sample in samples])
-        continuations = self._token_counts([sample.continuation for sample in samples])
-        measured = []
-        for sample, *counts in zip(samples, texts, continuations, strict=True):
-            patches = [self._num_patches(width, height) for width, height in _sizes(sample)]
-            # One placeholder of each image was counted.
-            measured.append((sum(counts) + sum(number // self._merge - 1 for number in patches), patches))
-        return measured
-
-    def _token_counts(self, texts: list[str]) -> list[int]:
-        return [len(ids) for ids in self.processor.tokenizer(texts)["input_ids"]]
-
-    def _num_patches(self, width: int, height: int) -> int:
-        return int(self.processor.image_processor.get_number_of_image_patches(height, width))
+        if not samples:
+            return []
+        texts = self.processor.measure([sample.text for sample in samples], [_sizes(sample) for sample in samples])
+        continuations = self.processor.measure([sample.continuation for sample in samples], [()] * len(samples))
+        return [
+            (num_tokens + num_following, patches)
+            for (num_tokens, patches), (num_following, _) in zip(texts, continuations, strict=True)
+        ]
 
     def labels(self, input_ids: torch.Tensor, targets: Targets) -> torch.Tensor:
         """`input_ids` `[L]` with everything that is not learned set to -100.
@@ -201,6 +195,7 @@ def _sizes(sample: Sample) -> Sequence[tuple[int, int]]:
         return sample.sizes
     sizes = []
     for data in sample.images:
+        # As it lies: upright it has as many patches.
         with Image.open(io.BytesIO(data)) as image:
             sizes.append(image.size)
     return sizes

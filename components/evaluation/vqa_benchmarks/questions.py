@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from components.evaluation.vqa_benchmarks.config import VqaBenchmarksConfig
-from pathoflow.images import decode
+from pathoflow.images import decode, examine
 from pathoflow.output import StageOutput
 from pathoflow.prompts import PromptStyle, chat_messages, prompt_messages
 from pathoflow.schemas import count_rows, read_rows
@@ -35,6 +35,11 @@ class Question:
     def messages(self, style: PromptStyle) -> list[dict[str, Any]]:
         """The conversation up to the model's turn."""
         return chat_messages(prompt_messages(self.prompt, style, num_images=len(self.images)))
+
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """Width and height of each image."""
+        return [examine(data, max_pixels=sys.maxsize) for data in self.images]
 
     def pixels(self, *, blank: bool) -> list[Image.Image]:
         """The decoded images, or uniform grey ones of the same sizes: what is right then was not seen."""

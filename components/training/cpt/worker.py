@@ -60,15 +60,20 @@ def main(job: Job, state: PartialState) -> None:
     found = _lookups(config, job)
     sample_of = CptSamples(found, pairs, processor, config)
     encoder = Encoder(processor)
+    outline_of = replace(sample_of, pairs=outlines)
     measures = measure(
         len(found) + len(pairs),
-        replace(sample_of, pairs=outlines),
+        outline_of,
         encoder,
         partial(sample_cost, model_config),
         job.scratch / "lengths.npz",
         state,
     )
     dropped = measures.longer_than(config.max_length_tokens)
+    overlong = [(outline_of(number).name, length) for number, length in dropped.items() if number >= len(found)]
+    if len(overlong) == len(pairs):
+        job.finish_without("corpus/train", overlong, state)
+        return
     order = training_order(len(found), pairs.groups(), config)
     plan = plan_steps(config, order[~np.isin(order, list(dropped))], measures, state.num_processes)
     arguments = pack_arguments(config, job.checkpoints, plan)
@@ -80,13 +85,17 @@ def main(job: Job, state: PartialState) -> None:
     trainer = fine_tune(config, job, arguments, learner(model, config), shares, [tables], is_pretrained=not tiny)
     save_trained(trainer, processor, job.output / "model")
     if state.is_main_process:
-        names = {number: sample_of(number).name for number in dropped}
         job.finish(
             {"final_loss": final_loss(trainer), "num_parameters": float(model.num_parameters())}
             | initial_loss(trainer.state.log_history),
-            report.notes(),
-            overlong={names[number]: length for number, length in dropped.items()},
+            report.notes() | _told_of_lookups(len(found), len(dropped) - len(overlong)),
+            overlong=overlong,
         )
+
+
+def _told_of_lookups(number: int, num_overlong: int) -> dict[str, str]:
+    """Look-ups are made here, not read: what is too long of them is told and not counted."""
+    return {"lookups": f"{num_overlong} of {number} left out as too long"} if num_overlong else {}
 
 
 @dataclass(frozen=True)

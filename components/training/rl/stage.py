@@ -52,6 +52,7 @@ def run(config: RlConfig, *, diagnosis_mcqs: Path, sft: Path, out: StageOutput) 
     skipped = {f"diagnosis_mcqs/{part}": _check(diagnosis_mcqs / part, config, out) for part in ("train", "dev")}
     job = Job.create(config, {"diagnosis_mcqs": diagnosis_mcqs, "sft": sft}, out, skipped)
     torchrun("components.training.rl.worker", job, config)
+    job.collect(out)
     history = json.loads((job.scratch / HISTORY_FILE).read_bytes())
     _export(job, sft, best(history)["step"], out)
     _report(config, history, out)

@@ -82,7 +82,7 @@ def test_held_out_captions_find_their_images_and_images_their_captions(trained):
         assert trained.metrics[f"{direction}_recall_at_20"] >= trained.metrics[f"{direction}_recall_at_5"]
     assert trained.metrics["recall_at_1_over_chance"] == trained.metrics["recall_at_1"] * 8
     assert {path.name for path in (trained.path / "plots").iterdir()} == {"loss.png", "retrieval.png"}
-    assert (trained.num_in, trained.num_out) == (96, 96)
+    assert (trained.num_in, trained.num_out) == (136, 136)
 
 
 def test_stock_transformers_load_the_model_and_score_the_same(trained, corpus, tmp_path):

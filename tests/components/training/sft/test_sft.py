@@ -56,7 +56,7 @@ def test_two_processes_learn_and_give_the_same_bytes_again_with_data_workers(inp
     assert "dev_accuracy" in curves
     assert list(curves["dev_accuracy"]) == [10, 20]
     assert first.notes["stop_rule"] == "trained to the end"
-    assert first.num_out == 24
+    assert (first.num_in, first.num_out) == (32, 32)
 
 
 def test_training_stops_at_the_dev_accuracy_asked_for(inputs, tmp_path):

@@ -61,6 +61,10 @@ SOUND: dict[str, bytes] = {
 }
 """Images that every stage takes, by what is odd about them."""
 
+_SPECKLED = encode_png(picture(1, 128))
+BROKEN_WITHIN = _SPECKLED[:3000] + bytes(2000) + _SPECKLED[5000:]
+"""An image whose header and end are sound."""
+
 BROKEN: dict[str, tuple[bytes | None, str]] = {
     "null": (None, "empty_file"),
     "empty": (b"", "empty_file"),

@@ -39,11 +39,12 @@ def caption_fault(caption: str | None, references: Sequence[str | None] = ()) ->
     return text_fault("\n".join(text for text in (caption, *references) if text))
 
 
-def conversation_fault(row: Mapping[str, Any]) -> Fault | None:
+def conversation_fault(row: Mapping[str, Any], *, whole: bool = False) -> Fault | None:
     """What keeps a conversation from being learned; None if nothing does.
 
     Args:
         row: A row of the REASONING schema: `messages` and `images`.
+        whole: Decode its images, instead of looking at their headers and ends alone.
 
     >>> conversation_fault({"messages": [{"role": "user", "content": [{"type": "text", "text": "Hm?"}]}], "images": []})
     ('no_response', 'the last turn is not a response')
@@ -59,7 +60,7 @@ def conversation_fault(row: Mapping[str, Any]) -> Fault | None:
     places = sum(part["type"] == "image" for message in messages for part in message["content"])
     if places != len(images):
         return "image_count", f"{places} places for {len(images)} images"
-    return next((fault for image in images if (fault := image_fault(image))), None)
+    return next((fault for image in images if (fault := image_fault(image, whole=whole))), None)
 
 
 def turns_fault(messages: Sequence[Mapping[str, Any] | None]) -> Fault | None:

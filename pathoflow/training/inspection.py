@@ -16,7 +16,7 @@ from pathoflow.images import decode
 from pathoflow.trainable.images import MAX_PIXELS
 from pathoflow.training.job import TABLES, Job
 from pathoflow.training.plan import Plan
-from pathoflow.training.samples import IGNORED, Encoder, Sample
+from pathoflow.training.samples import IGNORED, Encoder, Sample, UnlearnableImage
 
 _NUM_SAMPLES = 8
 _SIDE_PX = 224
@@ -69,7 +69,10 @@ def table(samples: Iterable[Sample], encoder: Encoder, title: str) -> str:
 
 
 def _row(sample: Sample, encoder: Encoder) -> str:
-    encoded = encoder.encode(sample)
+    try:
+        encoded = encoder.encode(sample)
+    except UnlearnableImage as error:
+        return f"<tr><td>{html.escape(sample.name)}<td>not learned<td class=text>{html.escape(error.fault[1])}</td>"
     ids = encoded["input_ids"].tolist()
     learned = (encoded["labels"] != IGNORED).tolist()
     kinds = [(is_learned, weight) for is_learned, weight in zip(learned, encoded["weights"].tolist(), strict=True)]

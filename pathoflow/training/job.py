@@ -24,6 +24,9 @@ RESULT_FILE = "result.json"
 Overlong = list[tuple[str, int]]
 """Names and lengths of samples that have more tokens than `max_length_tokens`."""
 
+Unlearned = list[tuple[str, str, str]]
+"""Name, reason and detail of samples that were set aside when they were to be learned."""
+
 TABLES = "samples"
 """The folder of the tables of sample inputs, below the report and below the stage's plots."""
 
@@ -122,6 +125,7 @@ class Job:
         notes: dict[str, str] | None = None,
         overlong: Overlong | None = None,
         nothing_left_of: str | None = None,
+        unseen: Unlearned | None = None,
     ) -> None:
         """Leaves what is to be said of the finished work for the process that supervises it.
 
@@ -130,12 +134,14 @@ class Job:
             notes: Words that belong beside them.
             overlong: Names and lengths of the samples that were set aside because of their lengths.
             nothing_left_of: The part of an input of which these are all, see `finish_without`.
+            unseen: Name, reason and detail of samples whose images turned out to be broken, see `training.unseen`.
         """
         result = {
             "metrics": metrics,
             "notes": self.notes | (notes or {}),
             "overlong": overlong or [],
             "nothing_left_of": nothing_left_of,
+            "unseen": unseen or [],
         }
         write_atomically(self.scratch / RESULT_FILE, json.dumps(result))
 
@@ -157,7 +163,9 @@ class Job:
             out.note(name, value)
         for item, num_tokens in result["overlong"]:
             out.quarantine(item, "too_long", f"{num_tokens} tokens; raise max_length_tokens to learn it")
-        out.num_out -= len(result["overlong"])
+        for item, reason, detail in result["unseen"]:
+            out.quarantine(item, reason, detail)
+        out.num_out -= len(result["overlong"]) + len(result["unseen"])
         if result["nothing_left_of"]:
             limit = self.config["max_length_tokens"]
             raise InputError(

@@ -37,6 +37,7 @@ from pathoflow.training.plan import shuffled_passes
 from pathoflow.training.rows import ShardRows
 from pathoflow.training.samples import Encoder, Sample
 from pathoflow.training.steps import StepShares
+from pathoflow.training.unseen import Unseen
 from pathoflow.training.worker import rows_of, run_worker
 
 PAIR = ("pair_id", "image", "width", "height", "caption", "inline_refs")
@@ -80,7 +81,8 @@ def main(job: Job, state: PartialState) -> None:
     model, report = load(Qwen2_5_VLForConditionalGeneration, reference, dtype=weights_dtype(config))
     if not tiny and state.is_main_process:
         copy_model(source, processor, base)
-    shares = StepShares(plan, sample_of, encoder, config.cached_samples)
+    unseen = Unseen(job.scratch / "unseen")
+    shares = StepShares(plan, sample_of, encoder, config.cached_samples, unseen)
     tables = SampleTables(plan, sample_of, encoder, job, config.samples_shown_every_steps)
     trainer = fine_tune(config, job, arguments, learner(model, config), shares, [tables], is_pretrained=not tiny)
     save_trained(trainer, processor, job.output / "model")
@@ -90,6 +92,7 @@ def main(job: Job, state: PartialState) -> None:
             | initial_loss(trainer.state.log_history),
             report.notes() | _told_of_lookups(len(found), len(dropped) - len(overlong)),
             overlong=overlong,
+            unseen=unseen.among(plan.samples_until(trainer.state.global_step)),
         )
 
 

@@ -29,7 +29,7 @@ def right_answer(row: Mapping[str, Any]) -> str | None:
 
 def dev_fault(row: Mapping[str, Any]) -> Fault | None:
     """What keeps a multiple-choice conversation from being asked; None if nothing does."""
-    if fault := conversation_fault(row):
+    if fault := conversation_fault(row, whole=True):
         return fault
     if not right_answer(row):
         return "no_answer", "the response holds nothing between answer tags"

@@ -24,13 +24,14 @@ from pathoflow.output import Reporter
 from pathoflow.training import samples
 from pathoflow.training.engine import final_loss, fine_tune, pack_arguments, plan_steps, save_trained, weights_dtype
 from pathoflow.training.inspection import SampleTables
-from pathoflow.training.job import Job, Overlong
+from pathoflow.training.job import Job, Overlong, Unlearned
 from pathoflow.training.knowledge import initial_loss
 from pathoflow.training.lengths import measure
 from pathoflow.training.plan import shuffled_passes
 from pathoflow.training.rows import ShardRows
 from pathoflow.training.samples import Encoder, Sample
 from pathoflow.training.steps import StepShares
+from pathoflow.training.unseen import Unseen
 from pathoflow.training.worker import rows_of, run_worker
 
 
@@ -68,7 +69,8 @@ def main(job: Job, state: PartialState) -> None:
         max_new_tokens=config.max_response_tokens,
         stop_at=config.stop_at_dev_accuracy,
     )
-    shares = StepShares(plan, sample_of, encoder, config.cached_samples)
+    unseen = Unseen(job.scratch / "unseen")
+    shares = StepShares(plan, sample_of, encoder, config.cached_samples, unseen)
     tables = SampleTables(plan, sample_of, encoder, job, config.samples_shown_every_steps)
     callbacks = [tables, examination] if questions else [tables]
     arguments = pack_arguments(config, job.checkpoints, plan)
@@ -76,7 +78,8 @@ def main(job: Job, state: PartialState) -> None:
     trainer = fine_tune(config, job, arguments, learner(model, config), shares, callbacks)
     save_trained(trainer, processor, job.output / "model")
     if state.is_main_process:
-        _finish(job, trainer, examination, config, report, overlong + unasked)
+        broken = unseen.among(plan.samples_until(trainer.state.global_step))
+        _finish(job, trainer, examination, config, report, overlong + unasked, broken)
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,7 @@ def _finish(
     config: SftConfig,
     report: LoadReport,
     overlong: Overlong,
+    broken: Unlearned,
 ) -> None:
     metrics = {"final_loss": final_loss(trainer), "num_steps": float(trainer.state.global_step)}
     metrics |= initial_loss(trainer.state.log_history)
@@ -147,7 +151,7 @@ def _finish(
         notes["stop_rule"] = (
             f"trained to the end: no examination reached a dev accuracy of {config.stop_at_dev_accuracy}"
         )
-    job.finish(metrics, notes, overlong)
+    job.finish(metrics, notes, overlong, unseen=broken)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pathoflow.prompts import text_message
 from pathoflow.schemas import REASONING, ShardWriter
 from tests.components.training.cpt.test_cpt_stage import VALUES
 from tests.conversations import conversation, write_colour_corpus, write_reasoning
-from tests.odd import BROKEN, SOUND, embedded, set_aside, size_of
+from tests.odd import BROKEN, BROKEN_WITHIN, SOUND, embedded, set_aside, size_of
 from tests.pairs import new_output, pair, picture
 
 QUICK = VALUES | {"epochs": 1.0, "num_lookups": 8, "max_pixels": 3136, "num_processes": 2, "batch_size_per_process": 2}
@@ -21,6 +21,7 @@ QUICK = VALUES | {"epochs": 1.0, "num_lookups": 8, "max_pixels": 3136, "num_proc
 LONG_IMAGE = picture(1).resize((840, 28))
 ODD = {
     **{name: ({"image": embedded(data, name)}, reason) for name, (data, reason) in BROKEN.items()},
+    "broken_within": ({"image": embedded(BROKEN_WITHIN, "within"), "width": 128, "height": 128}, "corrupt_image"),
     "no_image": ({"image": None}, "empty_file"),
     "other_size": ({"width": 63}, "wrong_size"),
     "no_size": ({"width": None, "height": 0}, "wrong_size"),

@@ -11,13 +11,12 @@ from components.training.pathoclip.stage import run
 from pathoflow.errors import InputError
 from pathoflow.images import encode_png
 from tests.components.training.pathoclip.test_pathoclip import CONFIG, spots
-from tests.odd import BROKEN, SOUND, embedded, set_aside, size_of
+from tests.odd import BROKEN, BROKEN_WITHIN, SOUND, embedded, set_aside, size_of
 from tests.pairs import new_output, pair, picture, write_corpus
 
-SPOTTED = encode_png(picture(1))
 ODD = {
     **{name: ({"image": embedded(data, name)}, reason) for name, (data, reason) in BROKEN.items()},
-    "broken_within": ({"image": embedded(SPOTTED[:300] + bytes(200) + SPOTTED[500:], "within")}, "corrupt_image"),
+    "broken_within": ({"image": embedded(BROKEN_WITHIN, "within"), "width": 128, "height": 128}, "corrupt_image"),
     "no_image": ({"image": None}, "empty_file"),
     "other_size": ({"width": 63}, "wrong_size"),
     "silent": ({"caption": None}, "no_caption"),

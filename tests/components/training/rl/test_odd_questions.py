@@ -10,7 +10,7 @@ from pathoflow.errors import InputError
 from pathoflow.images import encode_jpeg
 from pathoflow.prompts import mcq_text
 from tests.components.training.rl.test_rl import VALUES, question, sft, write_questions
-from tests.odd import BROKEN, SOUND, embedded, set_aside
+from tests.odd import BROKEN, BROKEN_WITHIN, SOUND, embedded, set_aside
 from tests.pairs import new_output, picture
 
 __all__ = ["sft"]
@@ -33,6 +33,7 @@ EMPTY = ["lipoma", " "]
 ENDLESS = ["word " * 300, "lipoma"]
 ODD = {
     **{name: ({"images": [embedded(data, name)]}, reason) for name, (data, reason) in BROKEN.items()},
+    "broken_within": ({"images": [embedded(BROKEN_WITHIN, "within")]}, "corrupt_image"),
     "no_image": ({"images": []}, "no_image"),
     "null_image": ({"images": [None]}, "empty_file"),
     "marked_text": ({"prompt": "<|im_end|>" + mcq_text(OPTIONS, "short"), "options": OPTIONS}, "special_token"),
@@ -73,15 +74,15 @@ def test_odd_questions_are_set_aside_and_counted(sft, tmp_path):
 
 @pytest.mark.parametrize("part", ["train", "dev"])
 def test_all_too_long_is_an_input_error_and_the_image_counts(sft, tmp_path, part):
-    # 30 tokens of 28 x 28 px; the text alone would fit.
+    # 30 tokens of 28 x 28 px: the same question about a smaller image has 34 tokens.
     wide = question(1, image=encode_jpeg(picture(1).resize((28 * 30, 28))))
     good, long = [question(2)], [wide | {"mcq_id": "wide"}]
     mcqs = write_questions(tmp_path / "mcqs", *((long, good) if part == "train" else (good, long)))
     config = RlConfig(
-        **QUICK | {"max_length_tokens": 70, "max_pixels": 28 * 28 * 40, "num_processes": 1, "prompts_per_step": 1}
+        **QUICK | {"max_length_tokens": 45, "max_pixels": 28 * 28 * 40, "num_processes": 1, "prompts_per_step": 1}
     )
     out = new_output(tmp_path)
-    with pytest.raises(InputError, match=f"All of diagnosis_mcqs/{part} is longer than 70 tokens"):
+    with pytest.raises(InputError, match=f"All of diagnosis_mcqs/{part} is longer than 45 tokens"):
         run(config, diagnosis_mcqs=mcqs, sft=sft, out=out)
     assert set_aside(out) == {"wide": "too_long"}
     assert (out.num_in, out.num_out) == (2, 1)

@@ -18,14 +18,22 @@ from pathoflow.prompts import mcq_text, prompt_messages, text_message
 from pathoflow.schemas import REASONING, ShardWriter
 from tests.components.training.sft.test_sft import VALUES
 from tests.conversations import COLOURS, TINY_SHAPE, conversation
-from tests.odd import BROKEN, SOUND, embedded, set_aside
+from tests.odd import BROKEN, BROKEN_WITHIN, SOUND, embedded, set_aside
 from tests.pairs import new_output
 
-QUICK = VALUES | {"max_steps": 2, "dev_every_steps": 1, "max_length_tokens": 120, "num_processes": 2}
+# Every conversation is learned once.
+QUICK = VALUES | {
+    "max_steps": 3,
+    "batch_size_per_process": 16,
+    "dev_every_steps": 1,
+    "max_length_tokens": 120,
+    "num_processes": 2,
+}
 ASKED = prompt_messages(mcq_text(sorted(COLOURS), "short"), "short")
 SAID = text_message("assistant", "<think>black</think><answer>B</answer>")
 ODD = {
     **{name: ({"images": [embedded(data, name)]}, reason) for name, (data, reason) in BROKEN.items()},
+    "broken_within": ({"images": [embedded(BROKEN_WITHIN, "within")]}, "corrupt_image"),
     "no_image": ({"images": None}, "image_count"),
     "null_image": ({"images": [None]}, "empty_file"),
     "no_turn": ({"messages": None}, "no_response"),
@@ -41,6 +49,7 @@ ODD = {
 """What is odd about a conversation, and the reason for which it is set aside."""
 DEV = {
     "dev: cut (mcq)": ({"images": [embedded(*BROKEN["cut"])]}, "corrupt_image"),
+    "dev: within (mcq)": ({"images": [embedded(BROKEN_WITHIN, "within")]}, "corrupt_image"),
     "dev: tagless (mcq)": ({"messages": [*ASKED, text_message("assistant", "B")]}, "no_answer"),
     "dev: endless (mcq)": ({"messages": [*prompt_messages("word " * 300, "short"), SAID]}, "too_long"),
 }

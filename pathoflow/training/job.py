@@ -170,7 +170,7 @@ class Job:
             limit = self.config["max_length_tokens"]
             raise InputError(
                 f"All of {result['nothing_left_of']} is longer than {limit} tokens, images included; the lengths stand "
-                "in quarantine.jsonl. Raise max_length_tokens, or lower cpt.max_pixels: smaller images are shorter."
+                "in quarantine.jsonl. Raise max_length_tokens, or lower max_pixels: smaller images are shorter."
             )
         if (self.report / TABLES).is_dir():
             shutil.copytree(self.report / TABLES, out.path / "plots" / TABLES)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from transformers import Qwen2_5_VLConfig
-
 from components.evaluation.vqa_benchmarks.config import VqaBenchmarksConfig
 from components.evaluation.vqa_benchmarks.questions import Question
 from pathoflow.modeling.checkpoint import load_processor
+from pathoflow.modeling.loading import configuration
+from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
 from pathoflow.output import StageOutput
 
 
@@ -28,7 +28,8 @@ def answerable(
     """
     kept = list(questions)
     for model, source in sources.items():
-        positions: int = Qwen2_5_VLConfig.from_pretrained(source).text_config.max_position_embeddings
+        text = configuration(Qwen2_5_VLForConditionalGeneration, Path(source)).text_config
+        positions: int = text.max_position_embeddings
         measured = zip(kept, prompt_lengths(kept, source, config), strict=True)
         kept = []
         for question, num_tokens in measured:

@@ -44,9 +44,8 @@ class PathoclipConfig(SourceConfig):
 
     stage: ClassVar[str] = "pathoclip"
     inputs: ClassVar[tuple[str, ...]] = ("corpus",)
-    libraries: ClassVar[tuple[str, ...]] = ("trainable",)
     output: ClassVar[OutputKind] = "model"
-    libraries: ClassVar[tuple[str, ...]] = ("modeling",)
+    libraries: ClassVar[tuple[str, ...]] = ("modeling", "trainable")
     image: ClassVar[ImageKind] = "train"
     key_metric: ClassVar[str | None] = "recall_at_1"
 

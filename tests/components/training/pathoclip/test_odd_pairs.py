@@ -53,7 +53,7 @@ def test_odd_pairs_are_set_aside_and_counted(tmp_path):
 
 
 def test_captions_stay_with_their_images(tmp_path):
-    _, processor = load(CONFIG, ["A lesion."] * 4)
+    processor = load(CONFIG, ["A lesion."] * 4)[1]
     colours = [(20 * number, 7, 9) for number in range(8)]
     rows = [pair(str(number), f"Number {number}.", picture(1).resize((28, 28))) for number in range(8)]
     for row, colour in zip(rows, colours, strict=True):

@@ -23,6 +23,8 @@ QUICK = {
     "log_every_steps": 5,
 }
 VALUES = QUICK | {
+    # A model of six steps on captions knows no conversations.
+    "max_initial_loss_share": None,
     "answer_weight": 5.0,
     "dev_questions": 8,
     "dev_every_steps": 10,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import textwrap
 from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
-from PIL import Image
 
-from pathoflow.images import language_of
+from pathoflow.images import decode, language_of
+from pathoflow.trainable.images import MAX_PIXELS
 
 _IMAGE_INCHES = 1.7
 _LINE_INCHES = 0.115
@@ -40,8 +39,8 @@ def image_grid(
         left, bottom = column * cell / total[0], 1 - (row * step + _IMAGE_INCHES) / total[1]
         axes = figure.add_axes((left, bottom, _IMAGE_INCHES / total[0], _IMAGE_INCHES / total[1]))
         axes.axis("off")
-        with Image.open(io.BytesIO(data)) as image:
-            axes.imshow(image.convert("RGB").resize((_SHOWN_PX, _SHOWN_PX)))
+        # As the models see it.
+        axes.imshow(decode(data, max_pixels=MAX_PIXELS).resize((_SHOWN_PX, _SHOWN_PX)))
         below = bottom - _GAP_INCHES / 2 / total[1]
         figure.text(left, below, _wrapped(text, width, lines), fontsize=6, va="top", parse_math=False)
     return figure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -53,6 +54,21 @@ class Qwen2_5_VLProcessor(stock.Qwen2_5_VLProcessor):  # type: ignore[misc]  # n
             self._processed = {}
         processed = {name: torch.cat([part[name] for part in parts]) for name in ("pixel_values", "image_grid_thw")}
         return processed, [self.replace_image_token(processed, number, **options) for number in range(len(flat))]
+
+    def measure(self, texts: Sequence[str], sizes: Sequence[Sequence[tuple[int, int]]]) -> list[tuple[int, list[int]]]:
+        """Of each text the number of tokens, images included, and the patches of each image, without any image.
+
+        Args:
+            texts: Rendered texts, in which each image stands as `modeling.tokenizer.IMAGE`.
+            sizes: Of each text the width and height of its images; which is which makes no difference.
+        """
+        processor, measured = self.image_processor, []
+        for ids, images in zip(self.tokenizer(list(texts))["input_ids"], sizes, strict=True):
+            patches = [int(processor.get_number_of_image_patches(height, width)) for width, height in images]
+            # One placeholder of each image was counted.
+            num_more = sum(number // processor.merge_size**2 - 1 for number in patches)
+            measured.append((len(ids) + num_more, patches))
+        return measured
 
     def to_dict(self) -> dict[str, Any]:
         """The processor as JSON values, with the video part that the stock class looks for."""

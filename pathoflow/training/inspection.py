@@ -13,13 +13,13 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from pathoflow.files import write_atomically
 from pathoflow.images import decode
+from pathoflow.trainable.images import MAX_PIXELS
 from pathoflow.training.job import TABLES, Job
 from pathoflow.training.plan import Plan
-from pathoflow.training.samples import IGNORED, Encoder, Sample
+from pathoflow.training.samples import IGNORED, Encoder, Sample, UnlearnableImage
 
 _NUM_SAMPLES = 8
 _SIDE_PX = 224
-_MAX_PIXELS = 2**28
 _STYLE = (
     "body{font:14px/1.5 sans-serif;margin:2em}td{vertical-align:top;padding:.6em;border-top:1px solid #ccc}"
     "td.text{white-space:pre-wrap;font-family:monospace;color:#777}mark{background:#cdeac0;color:#000}"
@@ -69,7 +69,10 @@ def table(samples: Iterable[Sample], encoder: Encoder, title: str) -> str:
 
 
 def _row(sample: Sample, encoder: Encoder) -> str:
-    encoded = encoder.encode(sample)
+    try:
+        encoded = encoder.encode(sample)
+    except UnlearnableImage as error:
+        return f"<tr><td>{html.escape(sample.name)}<td>not learned<td class=text>{html.escape(error.fault[1])}</td>"
     ids = encoded["input_ids"].tolist()
     learned = (encoded["labels"] != IGNORED).tolist()
     kinds = [(is_learned, weight) for is_learned, weight in zip(learned, encoded["weights"].tolist(), strict=True)]
@@ -95,7 +98,7 @@ def _decoded(ids: list[int], encoder: Encoder) -> str:
 
 
 def _thumbnail(data: bytes) -> str:
-    image = decode(data, max_pixels=_MAX_PIXELS)
+    image = decode(data, max_pixels=MAX_PIXELS)
     title = f"{image.width} x {image.height} px"
     image.thumbnail((_SIDE_PX, _SIDE_PX))
     buffer = io.BytesIO()

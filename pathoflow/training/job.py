@@ -6,17 +6,27 @@ import json
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pathoflow.config import StageConfig
+from pathoflow.errors import InputError
 from pathoflow.files import write_atomically
 from pathoflow.output import StageOutput
 from pathoflow.sealing import MANIFEST_FILE, read_manifest
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
 
 Config = TypeVar("Config", bound=StageConfig)
 
 JOB_FILE = "job.json"
 RESULT_FILE = "result.json"
+Overlong = list[tuple[str, int]]
+"""Names and lengths of samples that have more tokens than `max_length_tokens`."""
+
+Unlearned = list[tuple[str, str, str]]
+"""Name, reason and detail of samples that were set aside when they were to be learned."""
+
 TABLES = "samples"
 """The folder of the tables of sample inputs, below the report and below the stage's plots."""
 
@@ -113,27 +123,54 @@ class Job:
         self,
         metrics: dict[str, float],
         notes: dict[str, str] | None = None,
-        overlong: dict[str, int] | None = None,
+        overlong: Overlong | None = None,
+        nothing_left_of: str | None = None,
+        unseen: Unlearned | None = None,
     ) -> None:
         """Leaves what is to be said of the finished work for the process that supervises it.
 
         Args:
             metrics: Final figures.
             notes: Words that belong beside them.
-            overlong: Lengths of the samples that were not learned because of it, by the samples' names.
+            overlong: Names and lengths of the samples that were set aside because of their lengths.
+            nothing_left_of: The part of an input of which these are all, see `finish_without`.
+            unseen: Name, reason and detail of samples whose images turned out to be broken, see `training.unseen`.
         """
-        result = {"metrics": metrics, "notes": self.notes | (notes or {}), "overlong": overlong or {}}
+        result = {
+            "metrics": metrics,
+            "notes": self.notes | (notes or {}),
+            "overlong": overlong or [],
+            "nothing_left_of": nothing_left_of,
+            "unseen": unseen or [],
+        }
         write_atomically(self.scratch / RESULT_FILE, json.dumps(result))
 
+    def finish_without(self, part: str, overlong: Overlong, state: PartialState) -> None:
+        """Ends the work before its training: all samples of one part of an input are too long. `collect` raises."""
+        if state.is_main_process:
+            self.finish({}, overlong=overlong, nothing_left_of=part)
+
     def collect(self, out: StageOutput) -> None:
-        """Hands what the workers left to the stage's output."""
+        """Hands what the workers left to the stage's output.
+
+        Raises:
+            InputError: All samples are too long.
+        """
         result = json.loads((self.scratch / RESULT_FILE).read_bytes())
         for name, value in result["metrics"].items():
             out.metric(name, value)
         for name, value in result["notes"].items():
             out.note(name, value)
-        for item, num_tokens in result["overlong"].items():
+        for item, num_tokens in result["overlong"]:
             out.quarantine(item, "too_long", f"{num_tokens} tokens; raise max_length_tokens to learn it")
-        out.num_out -= len(result["overlong"])
+        for item, reason, detail in result["unseen"]:
+            out.quarantine(item, reason, detail)
+        out.num_out -= len(result["overlong"]) + len(result["unseen"])
+        if result["nothing_left_of"]:
+            limit = self.config["max_length_tokens"]
+            raise InputError(
+                f"All of {result['nothing_left_of']} is longer than {limit} tokens, images included; the lengths stand "
+                "in quarantine.jsonl. Raise max_length_tokens, or lower max_pixels: smaller images are shorter."
+            )
         if (self.report / TABLES).is_dir():
             shutil.copytree(self.report / TABLES, out.path / "plots" / TABLES)

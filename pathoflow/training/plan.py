@@ -46,6 +46,10 @@ class Plan:
             positions = positions[positions < len(self.order)]
         return self.order[positions % len(self.order)]
 
+    def samples_until(self, step: int) -> list[int]:
+        """The numbers of the samples that are learned before a step, in order."""
+        return sorted({int(number) for earlier in range(step) for number in self.samples(earlier)})
+
     def packs(self, step: int) -> list[list[list[int]]]:
         """The numbers of the samples of one step: for each process its packs."""
         numbers = self.samples(step)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Collection, Iterator, Sequence
+from copy import copy
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
@@ -73,6 +74,12 @@ class ShardRows:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return (self[number] for number in range(len(self)))
+
+    def without(self, numbers: Collection[int]) -> ShardRows:
+        """The same rows without some, the others numbered anew."""
+        others = copy(self)
+        others._numbers = np.delete(self._numbers, np.asarray(list(numbers), dtype=np.int64))
+        return others
 
     def groups(self) -> npt.NDArray[np.int64]:
         """The row group of each row."""

@@ -15,13 +15,12 @@ from pathoflow.images import UnreadableImage, decode
 from pathoflow.modeling.processor import Qwen2_5_VLProcessor
 from pathoflow.modeling.tokenizer import IMAGE_PAD, TURN_END, TURN_START, VIDEO_PAD, VISION_END, VISION_START
 from pathoflow.prompts import chat_messages
+from pathoflow.trainable.images import MAX_PIXELS
+from pathoflow.trainable.texts import Fault
 from pathoflow.training.positions import multimodal_positions
 
 IGNORED = -100
 """The label of a token that is not learned; the value is PyTorch's."""
-
-# Images were checked where they entered the pipeline; this only keeps one from filling the memory.
-_MAX_PIXELS = 2**28
 
 Targets = Literal["text", "assistant", "continuation"]
 
@@ -58,10 +57,22 @@ def conversation(
     return Sample(text, images, "assistant", name=name)
 
 
-def prompt(messages: Sequence[Any], images: Sequence[bytes], processor: Qwen2_5_VLProcessor) -> Sample:
+def prompt(messages: Sequence[Any], images: Sequence[bytes], processor: Qwen2_5_VLProcessor, name: str = "") -> Sample:
     """A conversation up to where the assistant is to speak."""
     text = processor.apply_chat_template(chat_messages(messages), tokenize=False, add_generation_prompt=True)
-    return Sample(text, images, "continuation")
+    return Sample(text, images, "continuation", name=name)
+
+
+class UnlearnableImage(InputError):
+    """An image cannot be decoded, though its header and its end looked sound.
+
+    Attributes:
+        fault: A reason to count by, and what was found.
+    """
+
+    def __init__(self, message: str, fault: Fault) -> None:
+        super().__init__(message)
+        self.fault = fault
 
 
 class Encoder:
@@ -83,7 +94,7 @@ class Encoder:
         self._merge_size: int = processor.image_processor.merge_size
         self._merge = self._merge_size**2
         self._turn_end: int = tokenizer.convert_tokens_to_ids(TURN_END)
-        self._assistant: list[int] = tokenizer(f"{TURN_START}assistant\n")["input_ids"]
+        self._assistant: list[int] = tokenizer(f"{TURN_START}assistant")["input_ids"]
         vision = (IMAGE_PAD, VIDEO_PAD, VISION_START, VISION_END)
         self._vision_ids = torch.tensor(tokenizer.convert_tokens_to_ids(vision))
 
@@ -91,7 +102,7 @@ class Encoder:
         """One sample's `input_ids`, `labels`, `weights` `[L]`, `positions` `[3, L]` and, with images, pixels and grid.
 
         Raises:
-            InputError: An image cannot be decoded.
+            UnlearnableImage: An image cannot be decoded.
         """
         text, pixels = sample.text, {}
         if sample.images:
@@ -113,11 +124,12 @@ class Encoder:
 
     def _decoded(self, sample: Sample) -> list[Image.Image]:
         try:
-            return [decode(image, max_pixels=_MAX_PIXELS) for image in sample.images]
+            return [decode(image, max_pixels=MAX_PIXELS) for image in sample.images]
         except UnreadableImage as error:
-            raise InputError(
+            raise UnlearnableImage(
                 f"The image of {sample.name or sample.text[:80]!r} cannot be learned from, though its header looked "
-                f"sound: {error}. Make the data set anew from whole images."
+                f"sound: {error}. Make the data set anew from whole images.",
+                (error.reason, error.detail),
             ) from error
 
     def _with_image_tokens(self, text: str, grid: torch.Tensor) -> str:
@@ -130,20 +142,14 @@ class Encoder:
 
     def measure(self, samples: Sequence[Sample]) -> list[tuple[int, list[int]]]:
         """Of each sample the number of tokens and the patches of each image, without decoding any."""
-        texts = self._token_counts([sample.text for sample in samples])
-        continuations = self._token_counts([sample.continuation for sample in samples])
-        measured = []
-        for sample, *counts in zip(samples, texts, continuations, strict=True):
-            patches = [self._num_patches(width, height) for width, height in _sizes(sample)]
-            # One placeholder of each image was counted.
-            measured.append((sum(counts) + sum(number // self._merge - 1 for number in patches), patches))
-        return measured
-
-    def _token_counts(self, texts: list[str]) -> list[int]:
-        return [len(ids) for ids in self.processor.tokenizer(texts)["input_ids"]]
-
-    def _num_patches(self, width: int, height: int) -> int:
-        return int(self.processor.image_processor.get_number_of_image_patches(height, width))
+        if not samples:
+            return []
+        texts = self.processor.measure([sample.text for sample in samples], [sizes_of(sample) for sample in samples])
+        continuations = self.processor.measure([sample.continuation for sample in samples], [()] * len(samples))
+        return [
+            (num_tokens + num_following, patches)
+            for (num_tokens, patches), (num_following, _) in zip(texts, continuations, strict=True)
+        ]
 
     def labels(self, input_ids: torch.Tensor, targets: Targets) -> torch.Tensor:
         """`input_ids` `[L]` with everything that is not learned set to -100.
@@ -168,7 +174,8 @@ class Encoder:
 
     def _assistant_turns(self, ids: list[int]) -> list[tuple[int, int]]:
         opening = self._assistant
-        starts = [start + len(opening) for start in _occurrences(ids, opening)]
+        # One more token holds the end of the line, and those with which the turn begins, if it does with some.
+        starts = [start + len(opening) + 1 for start in _occurrences(ids, opening)]
         ends = (next((i for i in range(start, len(ids)) if ids[i] == self._turn_end), len(ids)) for start in starts)
         return [(start, end + 1) for start, end in zip(starts, ends, strict=True)]
 
@@ -198,11 +205,13 @@ class Encoder:
         return batch
 
 
-def _sizes(sample: Sample) -> Sequence[tuple[int, int]]:
+def sizes_of(sample: Sample) -> Sequence[tuple[int, int]]:
+    """Width and height of each image of a sample."""
     if sample.sizes is not None:
         return sample.sizes
     sizes = []
     for data in sample.images:
+        # As it lies: upright it has as many patches.
         with Image.open(io.BytesIO(data)) as image:
             sizes.append(image.size)
     return sizes

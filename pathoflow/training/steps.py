@@ -13,7 +13,8 @@ from torch.utils.data import Dataset
 from pathoflow.images import encode_png
 from pathoflow.modeling.tokenizer import IMAGE
 from pathoflow.training.plan import Plan
-from pathoflow.training.samples import IGNORED, Encoder, Sample
+from pathoflow.training.samples import IGNORED, Encoder, Sample, UnlearnableImage
+from pathoflow.training.unseen import Unseen, stand_in
 
 Encoded = dict[str, torch.Tensor]
 
@@ -43,11 +44,19 @@ class StepShares(Dataset[Share]):  # type: ignore[misc]
         encoder: Encodes it.
         num_cached: Encoded samples that are kept in memory, the least recently used ones being dropped. For data
             workers none can be.
+        unseen: Notes samples whose images cannot be decoded, which are not learned; without it, one ends the run.
     """
 
-    def __init__(self, plan: Plan, sample_of: Callable[[int], Sample], encoder: Encoder, num_cached: int = 0) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        sample_of: Callable[[int], Sample],
+        encoder: Encoder,
+        num_cached: int = 0,
+        unseen: Unseen | None = None,
+    ) -> None:
         self.plan = plan
-        self._sample_of, self._encoder = sample_of, encoder
+        self._sample_of, self._encoder, self._unseen = sample_of, encoder, unseen
         self._filler = filler(encoder)
         self.encoded = remembering(self._encode, num_cached)
 
@@ -66,7 +75,14 @@ class StepShares(Dataset[Share]):  # type: ignore[misc]
         )
 
     def _encode(self, number: int) -> Encoded:
-        return self._encoder.encode(self._sample_of(number))
+        sample = self._sample_of(number)
+        try:
+            return self._encoder.encode(sample)
+        except UnlearnableImage as error:
+            if self._unseen is None:
+                raise
+            self._unseen.note(number, sample.name, error.fault)
+            return self._encoder.encode(stand_in(sample))
 
 
 def remembering(encoded: Callable[[int], Encoded], number: int) -> Callable[[int], Encoded]:

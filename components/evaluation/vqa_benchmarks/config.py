@@ -33,7 +33,7 @@ class VqaBenchmarksConfig(StageConfig):
 
     stage: ClassVar[str] = "vqa_benchmarks"
     inputs: ClassVar[tuple[str, ...]] = ("diagnosis_mcqs", "cpt", "sft", "rl")
-    libraries: ClassVar[tuple[str, ...]] = ("modeling",)
+    libraries: ClassVar[tuple[str, ...]] = ("modeling", "trainable")
     image: ClassVar[ImageKind] = "train"
     key_metric: ClassVar[str | None] = "accuracy_rl"
 

@@ -12,10 +12,11 @@ from typing import Any
 from PIL import Image
 
 from components.evaluation.vqa_benchmarks.config import VqaBenchmarksConfig
-from pathoflow.images import UnreadableImage, decode
+from pathoflow.images import decode, examine
 from pathoflow.output import StageOutput
-from pathoflow.prompts import LETTERS, PromptStyle, chat_messages, prompt_messages
+from pathoflow.prompts import PromptStyle, chat_messages, prompt_messages
 from pathoflow.schemas import count_rows, read_rows
+from pathoflow.trainable.rows import question_fault
 
 GREY = (127, 127, 127)
 
@@ -35,6 +36,11 @@ class Question:
         """The conversation up to the model's turn."""
         return chat_messages(prompt_messages(self.prompt, style, num_images=len(self.images)))
 
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """Width and height of each image."""
+        return [examine(data, max_pixels=sys.maxsize) for data in self.images]
+
     def pixels(self, *, blank: bool) -> list[Image.Image]:
         """The decoded images, or uniform grey ones of the same sizes: what is right then was not seen."""
         # Their sizes were checked when the questions were read.
@@ -45,7 +51,7 @@ class Question:
 def read_questions(directory: Path, config: VqaBenchmarksConfig, out: StageOutput) -> list[Question]:
     """The held-out questions, or an evenly drawn part of them, in their order.
 
-    A question that cannot be asked is quarantined: `no_image`, `bad_answer`, or why its image cannot be read.
+    A question that cannot be asked is quarantined, see `question_fault`.
     """
     num = count_rows(directory)
     chosen = set(random.Random(config.seed).sample(range(num), k=min(num, config.max_items)))
@@ -56,18 +62,8 @@ def read_questions(directory: Path, config: VqaBenchmarksConfig, out: StageOutpu
 
 def _askable(rows: Iterator[dict[str, Any]], config: VqaBenchmarksConfig, out: StageOutput) -> Iterator[Question]:
     for row in rows:
-        images = tuple(image["bytes"] or b"" for image in row["images"] or ())
-        if not images:
-            out.quarantine(row["mcq_id"], "no_image", "The question has no image to answer from.")
+        if fault := question_fault(row, max_pixels=config.max_image_pixels):
+            out.quarantine(row["mcq_id"], *fault)
             continue
-        if row["answer"] not in list(LETTERS[: len(row["options"])]):
-            detail = f"The answer is {row['answer']!r}; the question has {len(row['options'])} options."
-            out.quarantine(row["mcq_id"], "bad_answer", detail)
-            continue
-        try:
-            for data in images:
-                decode(data, max_pixels=config.max_image_pixels)
-        except UnreadableImage as error:
-            out.quarantine(row["mcq_id"], error.reason, error.detail)
-            continue
+        images = tuple(image["bytes"] for image in row["images"])
         yield Question(row["mcq_id"], row["prompt"], images, tuple(row["options"]), row["answer"], row["subfield"])

@@ -8,6 +8,7 @@ from pathlib import Path
 from components.evaluation.vqa_benchmarks.answering import FRAME
 from components.evaluation.vqa_benchmarks.config import VqaBenchmarksConfig
 from components.evaluation.vqa_benchmarks.evaluations import Evaluation, answers, evaluations
+from components.evaluation.vqa_benchmarks.lengths import answerable
 from components.evaluation.vqa_benchmarks.plots import accuracy_bars, examples, subfield_bars
 from components.evaluation.vqa_benchmarks.questions import GREY, Question, read_questions
 from components.evaluation.vqa_benchmarks.scoring import (
@@ -53,9 +54,11 @@ def run(config: VqaBenchmarksConfig, *, diagnosis_mcqs: Path, cpt: Path, sft: Pa
             raise InputError(f"There is no model in {directory}: run the {stage} stage again.")
     sources = {model: str(directory) for model, directory in directories.items()}
     questions = read_questions(diagnosis_mcqs / "heldout", config, out)
+    questions = answerable(questions, sources, config, out)
     if not questions:
         raise InputError(
-            "diagnosis_mcqs/heldout holds no question that can be asked: raise diagnosis_mcqs.num_heldout."
+            "diagnosis_mcqs/heldout holds no question that can be asked: raise diagnosis_mcqs.num_heldout, and look "
+            "at quarantine.jsonl for what was wrong with those that there are."
         )
     responses = answers(evaluations(config, sources), questions, config, out)
     judged = {evaluation: judge(questions, texts) for evaluation, texts in responses.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from pathoflow.modeling.source import TINY
 from pathoflow.modeling.tiny import build_tiny_model
 from pathoflow.modeling.tokenizer import IMAGE, train_tokenizer
 from pathoflow.schemas import read_rows
+from pathoflow.trainable.rows import turns_fault
 from pathoflow.training import samples
 from pathoflow.training.engine import final_loss, fine_tune, pack_arguments, plan_steps, save_trained, weights_dtype
 from pathoflow.training.inspection import SampleTables
@@ -36,6 +37,7 @@ from pathoflow.training.plan import shuffled_passes
 from pathoflow.training.rows import ShardRows
 from pathoflow.training.samples import Encoder, Sample
 from pathoflow.training.steps import StepShares
+from pathoflow.training.unseen import Unseen
 from pathoflow.training.worker import rows_of, run_worker
 
 PAIR = ("pair_id", "image", "width", "height", "caption", "inline_refs")
@@ -59,33 +61,44 @@ def main(job: Job, state: PartialState) -> None:
     found = _lookups(config, job)
     sample_of = CptSamples(found, pairs, processor, config)
     encoder = Encoder(processor)
+    outline_of = replace(sample_of, pairs=outlines)
     measures = measure(
         len(found) + len(pairs),
-        replace(sample_of, pairs=outlines),
+        outline_of,
         encoder,
         partial(sample_cost, model_config),
         job.scratch / "lengths.npz",
         state,
     )
     dropped = measures.longer_than(config.max_length_tokens)
+    overlong = [(outline_of(number).name, length) for number, length in dropped.items() if number >= len(found)]
+    if len(overlong) == len(pairs):
+        job.finish_without("corpus/train", overlong, state)
+        return
     order = training_order(len(found), pairs.groups(), config)
     plan = plan_steps(config, order[~np.isin(order, list(dropped))], measures, state.num_processes)
     arguments = pack_arguments(config, job.checkpoints, plan)
     model, report = load(Qwen2_5_VLForConditionalGeneration, reference, dtype=weights_dtype(config))
     if not tiny and state.is_main_process:
         copy_model(source, processor, base)
-    shares = StepShares(plan, sample_of, encoder, config.cached_samples)
+    unseen = Unseen(job.scratch / "unseen")
+    shares = StepShares(plan, sample_of, encoder, config.cached_samples, unseen)
     tables = SampleTables(plan, sample_of, encoder, job, config.samples_shown_every_steps)
     trainer = fine_tune(config, job, arguments, learner(model, config), shares, [tables], is_pretrained=not tiny)
     save_trained(trainer, processor, job.output / "model")
     if state.is_main_process:
-        names = {number: sample_of(number).name for number in dropped}
         job.finish(
             {"final_loss": final_loss(trainer), "num_parameters": float(model.num_parameters())}
             | initial_loss(trainer.state.log_history),
-            report.notes(),
-            overlong={names[number]: length for number, length in dropped.items()},
+            report.notes() | _told_of_lookups(len(found), len(dropped) - len(overlong)),
+            overlong=overlong,
+            unseen=unseen.among(plan.samples_until(trainer.state.global_step)),
         )
+
+
+def _told_of_lookups(number: int, num_overlong: int) -> dict[str, str]:
+    """Look-ups are made here, not read: what is too long of them is told and not counted."""
+    return {"lookups": f"{num_overlong} of {number} left out as too long"} if num_overlong else {}
 
 
 @dataclass(frozen=True)
@@ -143,7 +156,7 @@ def caption_sample(pair: Mapping[str, Any], end: str, *, with_references: bool) 
 
     A pair without its image gives a sample that can be measured.
     """
-    texts = [pair["caption"], *(pair["inline_refs"] if with_references else [])]
+    texts = [pair["caption"], *((pair["inline_refs"] or ()) if with_references else ())]
     return Sample(
         IMAGE + "\n".join(texts) + end,
         [pair["image"]["bytes"]] if "image" in pair else [],
@@ -162,12 +175,11 @@ def lookup_sample(lookup: Lookup, processor: Qwen2_5_VLProcessor, weight: float)
 def _build_base(config: CptConfig, job: Job, base: Path) -> None:
     """Learns the tokenizer and writes the model with random weights."""
     shutil.rmtree(base, ignore_errors=True)
-    captions = [row["caption"] for row in read_rows(job.inputs["corpus"] / "train", ["caption"])]
-    conversations = read_rows(job.inputs["reasoning_data"] / "train", ["messages"])
+    captions = [row["caption"] for row in rows_of(job, "corpus", "train", ["caption"])]
     turns = [
         part["text"]
-        for row in conversations
-        for message in row["messages"]
+        for messages in _conversations(job)
+        for message in messages
         for part in message["content"]
         if part["text"]
     ]
@@ -179,14 +191,19 @@ def _build_base(config: CptConfig, job: Job, base: Path) -> None:
 def _lookups(config: CptConfig, job: Job) -> list[Lookup]:
     if not config.num_lookups:
         return []
-    rows = read_rows(job.inputs["reasoning_data"] / "train", ["messages"])
-    found = find_lookups(row["messages"] for row in rows)
+    found = find_lookups(_conversations(job))
     if not found:
         raise InputError(
             "reasoning_data/train has no question whose thinking names an option without its letter. "
             "Set cpt.num_lookups to 0."
         )
     return list(reordered(found, config.num_lookups, config.seed))
+
+
+def _conversations(job: Job) -> Iterator[Sequence[Mapping[str, Any]]]:
+    """The turns of the conversations that a template can render; `sft` sets the others aside."""
+    rows = read_rows(job.inputs["reasoning_data"] / "train", ["messages"])
+    return (row["messages"] for row in rows if row["messages"] and not turns_fault(row["messages"]))
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ class PathoclipConfig(SourceConfig):
     stage: ClassVar[str] = "pathoclip"
     inputs: ClassVar[tuple[str, ...]] = ("corpus",)
     output: ClassVar[OutputKind] = "model"
-    libraries: ClassVar[tuple[str, ...]] = ("modeling",)
+    libraries: ClassVar[tuple[str, ...]] = ("modeling", "trainable")
     image: ClassVar[ImageKind] = "train"
     key_metric: ClassVar[str | None] = "recall_at_1"
 

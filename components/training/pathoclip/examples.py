@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 from transformers import CLIPProcessor
 
+from pathoflow.images import UnreadableImage, decode
+from pathoflow.output import StageOutput
 from pathoflow.schemas import count_rows, read_rows
+from pathoflow.trainable.images import MAX_PIXELS
+from pathoflow.trainable.rows import caption_fault, pair_fault
+from pathoflow.trainable.texts import Fault
 
 CHUNK = 256
+COLUMNS = ["pair_id", "image", "width", "height", "caption"]
 
 
 @dataclass(frozen=True)
@@ -38,30 +43,49 @@ class Examples:
 
 
 def load_captions(directory: Path) -> list[str]:
-    """The captions of a split."""
-    return [row["caption"] for row in read_rows(directory, ["caption"])]
+    """The captions of a split that can be learned."""
+    return [row["caption"] for row in read_rows(directory, ["caption"]) if not caption_fault(row["caption"])]
 
 
-def load_examples(directory: Path, processor: CLIPProcessor, done: Callable[[int], None]) -> Examples:
-    """Decodes a whole split into memory (150 kB an image at 224 px).
+def load_examples(
+    directory: Path, processor: CLIPProcessor, out: StageOutput, done: Callable[[int], None] = lambda num_rows: None
+) -> Examples:
+    """Decodes a whole split into memory (150 kB an image at 224 px). Pairs that cannot be learned are quarantined.
 
     Args:
         directory: A split of the corpus.
         processor: Resizes and crops.
-        done: Called with the number of images decoded so far.
+        out: Where pairs are counted and set aside.
+        done: Called with the number of pairs looked at so far.
     """
     size = processor.image_processor.crop_size
     pixels = torch.empty((count_rows(directory), 3, size["height"], size["width"]), dtype=torch.uint8)
     captions: list[str] = []
-    for place, row in enumerate(read_rows(directory, ["image", "caption"])):
-        with Image.open(io.BytesIO(row["image"]["bytes"])) as image:
-            resized = processor.image_processor(image.convert("RGB"), do_rescale=False, do_normalize=False)
-        pixels[place] = torch.from_numpy(np.array(resized["pixel_values"][0]))
-        captions.append(row["caption"])
-        done(len(captions))
+    for num_rows, row in enumerate(read_rows(directory, COLUMNS), start=1):
+        seen = seen_by(processor, row)
+        if isinstance(seen, Tensor):
+            pixels[len(captions)] = seen
+            captions.append(row["caption"])
+        else:
+            out.quarantine(row["pair_id"], *seen)
+        out.num_in += 1
+        done(num_rows)
+    out.num_out += len(captions)
     numbers = {caption: number for number, caption in enumerate(dict.fromkeys(captions))}
     caption_ids = torch.tensor([numbers[caption] for caption in captions], dtype=torch.long)
-    return Examples(pixels, captions, caption_ids)
+    return Examples(pixels[: len(captions)], captions, caption_ids)
+
+
+def seen_by(processor: CLIPProcessor, row: Mapping[str, Any]) -> Tensor | Fault:
+    """What CLIP sees of a pair's image, `[3, S, S]`, uint8, or why the pair cannot be learned."""
+    if fault := pair_fault(row, with_references=False):
+        return fault
+    try:
+        image = decode(row["image"]["bytes"], max_pixels=MAX_PIXELS)
+    except UnreadableImage as error:
+        return error.reason, error.detail
+    resized = processor.image_processor(image, do_rescale=False, do_normalize=False)
+    return torch.from_numpy(np.array(resized["pixel_values"][0]))
 
 
 def normalised(pixels: Tensor, processor: CLIPProcessor) -> Tensor:

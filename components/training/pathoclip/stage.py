@@ -21,6 +21,7 @@ from pathoflow.errors import InputError
 from pathoflow.images import encode_png
 from pathoflow.output import StageOutput
 from pathoflow.plots import image_grid
+from pathoflow.schemas import count_rows
 from pathoflow.training.metrics import Training, exposed, kind_and_size
 
 NUM_QUERIES = 6
@@ -42,20 +43,20 @@ def run(config: PathoclipConfig, *, corpus: Path, out: StageOutput) -> None:
         torch.set_num_threads(config.num_threads)
     torch.use_deterministic_algorithms(True)
     captions = load_captions(corpus / "train")
-    if len(captions) < 2:
-        raise InputError(f"corpus/train holds {len(captions)} pairs; contrastive training needs at least two.")
+    _check_number(len(captions))
     model, processor, report = load(config, captions)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
+    num_pairs = count_rows(corpus / "train")
     examples = load_examples(
-        corpus / "train", processor, lambda num: out.progress(num, len(captions), "images decoded")
+        corpus / "train", processor, out, lambda num: out.progress(num, num_pairs, "images decoded")
     )
+    _check_number(len(examples))
     initial = initial_figures(model, processor, examples)
     refuse_ignorance(initial["initial_rank"], config)
     with exposed(_described(model, config, len(examples), out.scratch)):
         losses = train(model, processor, examples, config, out.scratch, out)
     model.save_pretrained(out.path / "model")
     processor.save_pretrained(out.path / "model")
-    out.num_in = out.num_out = len(examples)
     out.metric("loss", sum(losses[-20:]) / len(losses[-20:]))
     for name, value in initial.items():
         out.metric(name, value)
@@ -63,9 +64,17 @@ def run(config: PathoclipConfig, *, corpus: Path, out: StageOutput) -> None:
         out.note(name, words)
     out.metric("num_parameters", sum(parameter.numel() for parameter in model.parameters()))
     out.plot("loss", _loss_curve(losses))
-    heldout = load_examples(corpus / "heldout", processor, lambda num: None)
+    heldout = load_examples(corpus / "heldout", processor, out)
     if len(heldout):
         _evaluate(model, processor, heldout, out)
+
+
+def _check_number(num_pairs: int) -> None:
+    if num_pairs < 2:
+        raise InputError(
+            f"corpus/train holds {num_pairs} pairs that can be used; contrastive training needs at least two. "
+            "quarantine.jsonl says what was wrong with others."
+        )
 
 
 def _described(model: CLIPModel, config: PathoclipConfig, num_examples: int, scratch: Path) -> Training:

@@ -23,7 +23,7 @@ class RlConfig(TrainingConfig):
 
     stage: ClassVar[str] = "rl"
     inputs: ClassVar[tuple[str, ...]] = ("diagnosis_mcqs", "sft")
-    libraries: ClassVar[tuple[str, ...]] = ("modeling", "training")
+    libraries: ClassVar[tuple[str, ...]] = ("modeling", "trainable", "training")
     key_metric: ClassVar[str | None] = "dev_accuracy"
 
     algorithm: Algorithm = Field(
@@ -78,6 +78,12 @@ class RlConfig(TrainingConfig):
     )
     overlong_cache_tokens: int = Field(
         default=512, ge=1, le=65_536, description="The length penalty grows over the last so many tokens (L_cache)."
+    )
+    max_length_tokens: int = Field(
+        default=4096,
+        ge=16,
+        description="Questions whose prompts are longer, system prompt and images included, are quarantined, of the "
+        "dev questions, too.",
     )
     max_pixels: int = Field(
         default=262_144, ge=28 * 28, le=16_777_216, description="Larger images are scaled down to this many pixels."

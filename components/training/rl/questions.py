@@ -9,11 +9,9 @@ from typing import Any
 
 from PIL import Image
 
-from pathoflow.images import UnreadableImage, decode
+from pathoflow.images import decode
 from pathoflow.prompts import LETTERS, PromptStyle, chat_messages, prompt_messages, with_options_reordered
-
-# Images were checked where they entered the pipeline; this only keeps one from filling the memory.
-_MAX_PIXELS = 2**28
+from pathoflow.trainable.images import MAX_PIXELS
 
 
 @dataclass(frozen=True)
@@ -38,8 +36,8 @@ class Question:
 
     @classmethod
     def of_row(cls, row: Mapping[str, Any], style: PromptStyle) -> Question:
-        """The question in a row of the MCQ schema."""
-        images = tuple(image["bytes"] or b"" for image in row["images"] or ())
+        """The question in a row of the MCQ schema that has no fault."""
+        images = tuple(image["bytes"] for image in row["images"])
         return cls(row["mcq_id"], row["prompt"], images, tuple(row["options"]), row["answer"], style)
 
     def reordered(self, order: Sequence[int]) -> Question:
@@ -65,20 +63,4 @@ class Question:
         Raises:
             UnreadableImage: One of them cannot be decoded.
         """
-        return [decode(image, max_pixels=_MAX_PIXELS) for image in self.images]
-
-    def fault(self) -> tuple[str, str] | None:
-        """Why the question cannot be trained on, as a word to count by and a sentence; None if it can.
-
-        >>> Question("q1", "A lipoma", (), ("lipoma",), "B", "short").fault()
-        ('bad_answer', "the answer 'B' is no letter of its 1 options")
-        """
-        if self.answer not in LETTERS[: len(self.options)]:
-            return "bad_answer", f"the answer {self.answer!r} is no letter of its {len(self.options)} options"
-        if not self.images:
-            return "no_image", "a question about nothing to see would teach guessing"
-        try:
-            self.pictures()
-        except UnreadableImage as error:
-            return error.reason, error.detail
-        return None
+        return [decode(image, max_pixels=MAX_PIXELS) for image in self.images]

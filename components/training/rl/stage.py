@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
+from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -21,10 +23,11 @@ from components.training.rl.history import (
     measurements,
     model_of,
 )
-from components.training.rl.questions import Question
 from pathoflow.errors import InputError
 from pathoflow.output import StageOutput
 from pathoflow.schemas import read_rows
+from pathoflow.trainable.rows import question_fault
+from pathoflow.trainable.selection import set_aside
 from pathoflow.training.job import Job
 from pathoflow.training.launch import torchrun
 
@@ -49,6 +52,7 @@ def run(config: RlConfig, *, diagnosis_mcqs: Path, sft: Path, out: StageOutput) 
     skipped = {f"diagnosis_mcqs/{part}": _check(diagnosis_mcqs / part, config, out) for part in ("train", "dev")}
     job = Job.create(config, {"diagnosis_mcqs": diagnosis_mcqs, "sft": sft}, out, skipped)
     torchrun("components.training.rl.worker", job, config)
+    job.collect(out)
     history = json.loads((job.scratch / HISTORY_FILE).read_bytes())
     _export(job, sft, best(history)["step"], out)
     _report(config, history, out)
@@ -56,15 +60,10 @@ def run(config: RlConfig, *, diagnosis_mcqs: Path, sft: Path, out: StageOutput) 
 
 def _check(directory: Path, config: RlConfig, out: StageOutput) -> list[int]:
     """Quarantines the questions of one part that cannot be used; numbers of their rows."""
-    num_rows, skipped = 0, []
-    for number, row in enumerate(read_rows(directory)):
-        question = Question.of_row(row, config.prompt_style)
-        if fault := question.fault():
-            out.quarantine(question.name, *fault)
-            skipped.append(number)
-        num_rows += 1
-    out.num_in += num_rows
-    out.num_out += num_rows - len(skipped)
+    num_before = out.num_in
+    fault_of = partial(question_fault, reordered=config.shuffle_options and directory.name == "train")
+    skipped = set_aside(read_rows(directory), fault_of, itemgetter("mcq_id"), out)
+    num_rows = out.num_in - num_before
     if len(skipped) == num_rows:
         raise InputError(
             f"None of the {num_rows} questions in diagnosis_mcqs/{directory.name} can be used. Look at the counts of "

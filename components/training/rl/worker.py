@@ -20,6 +20,7 @@ from trl.trainer import utils as trl_utilities
 
 from components.training.rl.config import RlConfig
 from components.training.rl.dev import DevSelection
+from components.training.rl.fitting import fitting
 from components.training.rl.history import HISTORY_FILE, KEPT_MODELS
 from components.training.rl.questions import Question
 from components.training.rl.rewards import rewards_of, think_answer_consistent
@@ -36,7 +37,7 @@ from pathoflow.training.restart import train_safely
 from pathoflow.training.rows import ShardRows
 from pathoflow.training.samples import Encoder
 from pathoflow.training.snapshots import RestartableTrainer
-from pathoflow.training.worker import rows_of, run_worker
+from pathoflow.training.worker import run_worker
 
 CURVES = {
     "loss": "loss",
@@ -64,14 +65,19 @@ def main(job: Job, state: PartialState) -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
     # It would fill the buffers of 32768 columns in which TRL computes probabilities; a tiny model uses 640 of them.
     torch.utils.deterministic.fill_uninitialized_memory = False
-    # Each process keeps what it has read: questions come in any order, again and again.
-    train_rows, dev_rows = (rows_of(job, "diagnosis_mcqs", part, groups_kept=None) for part in ("train", "dev"))
-    # Before the model is loaded, because DeepSpeed's ZeRO-3 has a say in that.
-    arguments = grpo_arguments(config, job.checkpoints, num_steps(config, len(train_rows)))
     start = ModelReference(job.inputs["sft"] / "model")
     processor = load_processor(start.directory(), max_pixels=config.max_pixels)
     # Generation continues from the last token, which must therefore stand at the end of every row.
     processor.tokenizer.padding_side = "left"
+    encoder = Encoder(processor)
+    train_rows, overlong = fitting(job, "train", config, encoder, state)
+    dev_rows, overlong_dev = fitting(job, "dev", config, encoder, state)
+    for part, rows in (("train", train_rows), ("dev", dev_rows)):
+        if not len(rows):
+            job.finish_without(f"diagnosis_mcqs/{part}", overlong + overlong_dev, state)
+            return
+    # Before the model is loaded, because DeepSpeed's ZeRO-3 has a say in that.
+    arguments = grpo_arguments(config, job.checkpoints, num_steps(config, len(train_rows)))
     model, _ = load(Qwen2_5_VLForConditionalGeneration, start, dtype=weights_dtype(config))
     freeze(model, config)
     SeenOnce(model.model.visual)
@@ -79,7 +85,7 @@ def main(job: Job, state: PartialState) -> None:
     dev = DevSelection(
         [Question.of_row(row, config.prompt_style) for row in dev_rows],
         every_steps=config.eval_every_steps,
-        encoder=Encoder(processor),
+        encoder=encoder,
         batch_size=config.eval_batch_size,
         num_cached=config.cached_samples,
         max_tokens=config.max_completion_tokens,
@@ -99,6 +105,7 @@ def main(job: Job, state: PartialState) -> None:
     train_safely(trainer, config, job, CURVES, stop_every_steps=config.steps_per_generation)
     if trainer.is_world_process_zero():
         write_atomically(job.scratch / HISTORY_FILE, json.dumps(trainer.state.log_history))
+        job.finish({}, overlong=overlong + overlong_dev)
 
 
 def score_completions_alone(vocabulary_size: int) -> None:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from components.training.sft.questions import answer_in
 from pathoflow.output import Reporter
 from pathoflow.training.generation import answer_all
 from pathoflow.training.samples import Encoder, Sample
 from pathoflow.training.steps import remembering
 
 ACCURACY = "dev_accuracy"
-_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
 
 class Question(NamedTuple):
@@ -107,13 +106,3 @@ class Examination(TrainerCallback):  # type: ignore[misc]
         return fmean(
             answer_in(text) == question.answer for text, question in zip(responses, self._questions, strict=True)
         )
-
-
-def answer_in(response: str) -> str | None:
-    """What stands between the first pair of answer tags.
-
-    >>> answer_in("<think>yellow</think><answer> B </answer>"), answer_in("B")
-    ('B', None)
-    """
-    match = _ANSWER.search(response)
-    return match[1].strip() if match else None

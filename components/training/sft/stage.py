@@ -5,13 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from components.training.sft.config import SftConfig
+from components.training.sft.questions import conversation_name, dev_fault
 from pathoflow.errors import InputError
 from pathoflow.output import StageOutput
 from pathoflow.schemas import read_rows
-from pathoflow.training.checks import conversation_fault
+from pathoflow.trainable.rows import conversation_fault
+from pathoflow.trainable.selection import set_aside
 from pathoflow.training.curves import plot_curves
 from pathoflow.training.job import Job
 from pathoflow.training.launch import torchrun
+
+COLUMNS = ["pair_id", "task", "messages", "images"]
 
 
 def run(config: SftConfig, *, reasoning_data: Path, cpt: Path, out: StageOutput) -> None:
@@ -26,16 +30,30 @@ def run(config: SftConfig, *, reasoning_data: Path, cpt: Path, out: StageOutput)
     Raises:
         InputError: No conversation can be used.
     """
-    skipped = []
-    for number, row in enumerate(read_rows(reasoning_data / "train", ["pair_id", "task", "messages", "images"])):
-        out.num_in += 1
-        if fault := conversation_fault(row["messages"], row["images"]):
-            out.quarantine(f"{row['pair_id']} ({row['task']})", *fault)
-            skipped.append(number)
-    out.num_out = out.num_in - len(skipped)
+    rows = read_rows(reasoning_data / "train", COLUMNS)
+    skipped = {"reasoning_data/train": set_aside(rows, conversation_fault, conversation_name, out)}
     if not out.num_out:
         raise InputError("reasoning_data/train has no conversation that can be used; quarantine.jsonl says why.")
-    job = Job.create(config, {"reasoning_data": reasoning_data, "cpt": cpt}, out, {"reasoning_data/train": skipped})
+    skipped["reasoning_data/dev"] = _unasked(reasoning_data / "dev", config, out)
+    job = Job.create(config, {"reasoning_data": reasoning_data, "cpt": cpt}, out, skipped)
     torchrun("components.training.sft.worker", job, config)
     job.collect(out)
     out.plot("curves", plot_curves(out.directory))
+
+
+def _unasked(directory: Path, config: SftConfig, out: StageOutput) -> list[int]:
+    """Quarantines the dev questions that cannot be asked, up to the last that is; numbers of their rows."""
+    skipped, num_asked = [], 0
+    for number, row in enumerate(read_rows(directory, COLUMNS)):
+        if num_asked == config.dev_questions:
+            break
+        if row["task"] != "mcq":
+            continue
+        out.num_in += 1
+        if fault := dev_fault(row):
+            out.quarantine(f"dev: {conversation_name(row)}", *fault)
+            skipped.append(number)
+        else:
+            num_asked += 1
+    out.num_out += num_asked
+    return skipped

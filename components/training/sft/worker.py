@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from accelerate import PartialState
 
 from components.training.sft.config import SftConfig
-from components.training.sft.examination import Examination, Question, answer_in
+from components.training.sft.examination import Examination, Question
+from components.training.sft.questions import conversation_name, right_answer
 from pathoflow.modeling.checkpoint import load_processor
 from pathoflow.modeling.flops import sample_cost
 from pathoflow.modeling.learning import learner
@@ -21,13 +24,14 @@ from pathoflow.output import Reporter
 from pathoflow.training import samples
 from pathoflow.training.engine import final_loss, fine_tune, pack_arguments, plan_steps, save_trained, weights_dtype
 from pathoflow.training.inspection import SampleTables
-from pathoflow.training.job import Job
+from pathoflow.training.job import Job, Overlong, Unlearned
 from pathoflow.training.knowledge import initial_loss
 from pathoflow.training.lengths import measure
 from pathoflow.training.plan import shuffled_passes
 from pathoflow.training.rows import ShardRows
 from pathoflow.training.samples import Encoder, Sample
 from pathoflow.training.steps import StepShares
+from pathoflow.training.unseen import Unseen
 from pathoflow.training.worker import rows_of, run_worker
 
 
@@ -43,11 +47,18 @@ def main(job: Job, state: PartialState) -> None:
     cost_of = partial(sample_cost, model_config)
     measures = measure(len(rows), sample_of, encoder, cost_of, job.scratch / "lengths.npz", state)
     dropped = measures.longer_than(config.max_length_tokens)
+    overlong = [(sample_of(number).name, length) for number, length in dropped.items()]
+    if len(overlong) == len(rows):
+        job.finish_without("reasoning_data/train", overlong, state)
+        return
     kept = np.setdiff1d(np.arange(len(rows)), list(dropped))
     num_wanted = _num_wanted(config, len(kept), state.num_processes)
     order = shuffled_passes(kept, num_wanted, config.seed, rows.groups()[kept], config.shuffled_row_groups)
     plan = plan_steps(config, order, measures, state.num_processes)
-    questions = dev_questions(rows_of(job, "reasoning_data", "dev"), processor, config.dev_questions)
+    questions, unasked = dev_questions(rows_of(job, "reasoning_data", "dev"), encoder, config)
+    if unasked and not questions:
+        job.finish_without("the dev questions of reasoning_data/dev", overlong + unasked, state)
+        return
     examination = Examination(
         questions,
         encoder,
@@ -58,7 +69,8 @@ def main(job: Job, state: PartialState) -> None:
         max_new_tokens=config.max_response_tokens,
         stop_at=config.stop_at_dev_accuracy,
     )
-    shares = StepShares(plan, sample_of, encoder, config.cached_samples)
+    unseen = Unseen(job.scratch / "unseen")
+    shares = StepShares(plan, sample_of, encoder, config.cached_samples, unseen)
     tables = SampleTables(plan, sample_of, encoder, job, config.samples_shown_every_steps)
     callbacks = [tables, examination] if questions else [tables]
     arguments = pack_arguments(config, job.checkpoints, plan)
@@ -66,8 +78,8 @@ def main(job: Job, state: PartialState) -> None:
     trainer = fine_tune(config, job, arguments, learner(model, config), shares, callbacks)
     save_trained(trainer, processor, job.output / "model")
     if state.is_main_process:
-        names = {sample_of(number).name: length for number, length in dropped.items()}
-        _finish(job, trainer, examination, config, report, names)
+        broken = unseen.among(plan.samples_until(trainer.state.global_step))
+        _finish(job, trainer, examination, config, report, overlong + unasked, broken)
 
 
 @dataclass(frozen=True)
@@ -85,9 +97,8 @@ class ConversationSamples:
     def __call__(self, number: int) -> Sample:
         """The sample."""
         row = self.rows[number]
-        images = [image["bytes"] for image in row["images"]]
-        name = f"{row['pair_id']} ({row['task']})"
-        return samples.conversation(row["messages"], images, self.processor, name)
+        images = [image["bytes"] for image in row["images"] or ()]
+        return samples.conversation(row["messages"], images, self.processor, conversation_name(row))
 
 
 def _num_wanted(config: SftConfig, num_samples: int, num_processes: int) -> int:
@@ -96,18 +107,25 @@ def _num_wanted(config: SftConfig, num_samples: int, num_processes: int) -> int:
     return max(1, round(config.epochs * num_samples))
 
 
-def dev_questions(rows: Any, processor: Any, number: int) -> list[Question]:
-    """The first multiple-choice questions of `rows`, as prompts with their right answers."""
-    questions: list[Question] = []
-    for row in rows:
-        if len(questions) == number:
-            break
-        if row["task"] == "mcq":
-            answer = answer_in(row["messages"][-1]["content"][0]["text"])
-            images = [image["bytes"] for image in row["images"]]
-            if answer is not None:
-                questions.append(Question(samples.prompt(row["messages"][:-1], images, processor), answer))
-    return questions
+def dev_questions(rows: ShardRows, encoder: Encoder, config: SftConfig) -> tuple[list[Question], Overlong]:
+    """The first multiple-choice questions of `rows`, as prompts with their right answers.
+
+    Returns:
+        The questions, and names and lengths of those whose prompts are too long to be asked.
+    """
+    choices = islice((row for row in rows if row["task"] == "mcq"), config.dev_questions)
+    questions = [Question(_prompt(row, encoder.processor), right_answer(row) or "") for row in choices]
+    lengths = [length for length, _ in encoder.measure([question.prompt for question in questions])]
+    measured = list(zip(questions, lengths, strict=True))
+    return (
+        [question for question, length in measured if length <= config.max_length_tokens],
+        [(question.prompt.name, length) for question, length in measured if length > config.max_length_tokens],
+    )
+
+
+def _prompt(row: Mapping[str, Any], processor: Qwen2_5_VLProcessor) -> Sample:
+    images = [image["bytes"] for image in row["images"] or ()]
+    return samples.prompt(row["messages"][:-1], images, processor, f"dev: {conversation_name(row)}")
 
 
 def _finish(
@@ -116,7 +134,8 @@ def _finish(
     examination: Examination,
     config: SftConfig,
     report: LoadReport,
-    dropped: dict[str, int],
+    overlong: Overlong,
+    broken: Unlearned,
 ) -> None:
     metrics = {"final_loss": final_loss(trainer), "num_steps": float(trainer.state.global_step)}
     metrics |= initial_loss(trainer.state.log_history)
@@ -132,7 +151,7 @@ def _finish(
         notes["stop_rule"] = (
             f"trained to the end: no examination reached a dev accuracy of {config.stop_at_dev_accuracy}"
         )
-    job.finish(metrics, notes, dropped)
+    job.finish(metrics, notes, overlong, unseen=broken)
 
 
 if __name__ == "__main__":

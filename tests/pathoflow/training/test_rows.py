@@ -81,3 +81,12 @@ def test_other_processes_get_rows_by_pickle_and_read_at_the_same_time(shards):
     expected = captions(rows)
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
         assert list(pool.map(captions, [rows] * 6)) == [expected] * 6
+
+
+def test_rows_can_be_taken_out_and_others_are_numbered_anew(shards):
+    rows = ShardRows(shards, skipped=[0, 5])
+    fewer = rows.without([0, 3])
+    assert len(rows) == NUM_ROWS - 2
+    assert [row["caption"] for row in fewer] == [
+        row["caption"] for place, row in enumerate(rows) if place not in (0, 3)
+    ]

@@ -53,6 +53,15 @@ def test_only_the_assistants_turns_are_learned(encoder, processor):
     assert learned(encoder, encoded) == "<think>yellow</think><answer>A</answer><|im_end|>no<|im_end|>"
 
 
+def test_a_turn_that_begins_with_an_empty_line_is_learned():
+    tokenizer = train_tokenizer(["A\n\nB\n\nC\n\nlipoma"] * 9, 340)
+    assert len(tokenizer("\n\n")["input_ids"]) == 1, "its first newline and the template's are one token"
+    encoder = Encoder(new_processor(tokenizer, max_pixels=784))
+    messages = [text_message("user", "A"), text_message("assistant", "\nlipoma")]
+    encoded = encoder.encode(conversation(messages, [], encoder.processor))
+    assert learned(encoder, encoded) == "lipoma<|im_end|>"
+
+
 def test_a_prompt_ends_where_the_assistant_speaks_and_a_continuation_alone_is_learned(encoder, processor):
     sample = prompt(prompt_messages("A lipoma", "short"), IMAGES, processor)
     assert sample.text.endswith("<|im_start|>assistant\n")

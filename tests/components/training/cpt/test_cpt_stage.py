@@ -120,7 +120,7 @@ def test_base_and_trained_model_are_written_and_learned(finished):
 
 def test_unusable_pairs_are_quarantined(finished):
     assert (finished.num_in, finished.num_out) == (28, 24)
-    assert finished.quarantined == {"unreadable_image": 1, "special_token": 1, "no_caption": 1, "too_long": 1}
+    assert finished.quarantined == {"not_an_image": 1, "special_token": 1, "no_caption": 1, "too_long": 1}
     assert "max_length_tokens" in (finished.path / "quarantine.jsonl").read_text()
 
 

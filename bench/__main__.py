@@ -26,6 +26,7 @@ BENCHMARKS = (
     "curation_quality",
     "dedup",
     "train_throughput",
+    "rl_vision",
     "checkpoint",
     "metrics",
     "launcher",

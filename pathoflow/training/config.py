@@ -23,10 +23,12 @@ class TrainingConfig(StageConfig):
             "cached_samples",
             "checkpoint_grace_s",
             "data_workers",
+            "fewer_gpus",
             "kept_checkpoints",
             "log_every_steps",
             "max_initial_loss_share",
             "max_quarantine_share",
+            "needs_gpus",
             "peak_tflops",
             "resume_from",
             "save_every_steps",
@@ -179,6 +181,14 @@ class TrainingConfig(StageConfig):
                 "counts the processes on all nodes: set it to a multiple of compute.nodes."
             )
         return self.num_processes // nodes
+
+    def bound_to_processes(self) -> str | None:
+        """Why other processes, with as many samples in a step, cannot go on from a checkpoint; None if they can."""
+        if self.deepspeed_stage:
+            return "ZeRO spreads the optimiser's states over as many processes as there were"
+        if self.lora_rank is not None and self.lora_dropout:
+            return "each process drops out with random numbers of its own"
+        return None
 
     def external_files(self) -> list[Path]:
         """The list of the files, with their hashes, of the checkpoint to go on from."""

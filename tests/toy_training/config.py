@@ -22,3 +22,6 @@ class ToyTrainingConfig(TrainingConfig):
     poison_at: int = 0
     aborts_at_exit: bool = False
     num_extra: int = 0
+
+    def bound_to_processes(self) -> str | None:
+        return super().bound_to_processes() or "each process drops out with random numbers of its own"

@@ -1,0 +1,97 @@
+"""Trains tiny models for a step in each of some modes and exports each twice, halfway and at the end.
+
+`python -m tests.exporting <directory> <cases as JSON>`, under torchrun for several processes. A case is a name with the
+configuration's values and whether the model's output layer is its embeddings (`tied`). Beside each export lies what
+stock transformers and PEFT make of the same weights.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from accelerate.state import AcceleratorState
+from transformers import Qwen2_5_VLForConditionalGeneration as Stock
+from transformers import TrainerCallback
+
+from components.training.sft.config import SftConfig
+from pathoflow.modeling.learning import learner
+from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
+from pathoflow.modeling.processor import new_processor
+from pathoflow.modeling.shape import TinyShape
+from pathoflow.modeling.tiny import build_tiny_model
+from pathoflow.modeling.tokenizer import train_tokenizer
+from pathoflow.training.engine import pack_trainer, plan_steps, save_trained
+from pathoflow.training.lengths import Measures
+from pathoflow.training.samples import Encoder
+from pathoflow.training.steps import StepShares
+from tests.conversations import TINY_SHAPE
+from tests.invariant.trajectory import WORDS, make_samples
+
+NUM_STEPS = 2
+
+
+class Exporting(TrainerCallback):
+    """Exports the model after each step, as RL does with its best one."""
+
+    def __init__(self, folder: Path, processor: Any) -> None:
+        self.trainer: Any = None
+        self._folder, self._processor = folder, processor
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        save_trained(self.trainer, self._processor, self._folder / f"ours-{state.global_step}")
+        write_as_stock(self.trainer, self._folder / f"stock-{state.global_step}")
+
+
+def write_as_stock(trainer: Any, folder: Path) -> None:
+    """What stock classes write of the weights in training."""
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if not trainer.is_world_process_zero():
+        return
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if hasattr(model, "peft_config"):
+        state = copy.deepcopy(model).merge_and_unload().state_dict()
+    stock = Stock(Stock.config_class.from_dict(model.config.to_dict()))
+    stock.load_state_dict({name: tensor.clone() for name, tensor in state.items()})
+    stock.save_pretrained(folder)
+
+
+def tiny_model(tokenizer: Any, *, tied: bool) -> Qwen2_5_VLForConditionalGeneration:
+    model = build_tiny_model(TinyShape(**TINY_SHAPE), tokenizer, seed=0)
+    if tied:
+        return model
+    model.config.tie_word_embeddings = model.config.text_config.tie_word_embeddings = False
+    torch.manual_seed(0)
+    return Qwen2_5_VLForConditionalGeneration(model.config)
+
+
+def export(folder: Path, *, tied: bool, **values: Any) -> None:
+    """Trains one model for some steps."""
+    processor = new_processor(train_tokenizer([" ".join(WORDS)] * 4, 340), max_pixels=28 * 28 * 4)
+    encoder, samples = Encoder(processor), make_samples()
+    lengths = np.array([length for length, _ in encoder.measure(samples)])
+    defaults = {"bf16": False, "max_length_tokens": 64, "gradient_checkpointing": False, "learning_rate": 1e-2}
+    defaults |= {"batch_size_per_process": 2, "max_steps": NUM_STEPS, "freeze_vision_tower": True}
+    config = SftConfig(**defaults | values)
+    plan = plan_steps(config, np.arange(len(samples)), Measures(lengths, lengths * 1.0), PartialState().num_processes)
+    exporting = Exporting(folder, processor)
+    model = learner(tiny_model(processor.tokenizer, tied=tied), config)
+    shares = StepShares(plan, samples.__getitem__, encoder)
+    exporting.trainer = pack_trainer(config, folder / "checkpoints", model, shares, [exporting])
+    exporting.trainer.args.save_strategy = "no"
+    exporting.trainer.train()
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    process = PartialState(cpu=True)
+    for name, case in json.loads(sys.argv[2]).items():
+        AcceleratorState._reset_state()
+        export(Path(sys.argv[1]) / name, **case)
+    process.destroy_process_group()

@@ -1,8 +1,8 @@
 """Trains tiny models for a step in each of some modes and exports each twice, halfway and at the end.
 
 `python -m tests.exporting <directory> <cases as JSON>`, under torchrun for several processes. A case is a name with the
-configuration's values and whether the model's output layer is its embeddings (`tied`). Beside each export lies what
-stock transformers and PEFT make of the same weights.
+configuration's values and whether the model's output layer is its embeddings (`tied`). Beside each export lie the whole
+weights in training.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.state import AcceleratorState
-from transformers import Qwen2_5_VLForConditionalGeneration as Stock
+from safetensors.torch import save_file
 from transformers import TrainerCallback
 
 from components.training.sft.config import SftConfig
@@ -46,20 +46,18 @@ class Exporting(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         save_trained(self.trainer, self._processor, self._folder / f"ours-{state.global_step}")
-        write_as_stock(self.trainer, self._folder / f"stock-{state.global_step}")
+        write_whole(self.trainer, self._folder / f"whole-{state.global_step}.safetensors")
 
 
-def write_as_stock(trainer: Any, folder: Path) -> None:
-    """What stock classes write of the weights in training."""
+def write_whole(trainer: Any, file: Path) -> None:
+    """The weights in training by their names in memory, adapters merged by PEFT's own means."""
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if not trainer.is_world_process_zero():
         return
     model = trainer.accelerator.unwrap_model(trainer.model)
     if hasattr(model, "peft_config"):
         state = copy.deepcopy(model).merge_and_unload().state_dict()
-    stock = Stock(Stock.config_class.from_dict(model.config.to_dict()))
-    stock.load_state_dict({name: tensor.clone() for name, tensor in state.items()})
-    stock.save_pretrained(folder)
+    save_file({name: tensor.clone() for name, tensor in state.items()}, file)
 
 
 def tiny_model(tokenizer: Any, *, tied: bool) -> Qwen2_5_VLForConditionalGeneration:

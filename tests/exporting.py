@@ -19,6 +19,7 @@ from accelerate import PartialState
 from accelerate.state import AcceleratorState
 from safetensors.torch import save_file
 from transformers import TrainerCallback
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from components.training.sft.config import SftConfig
 from pathoflow.modeling.learning import learner
@@ -91,5 +92,7 @@ if __name__ == "__main__":
     process = PartialState(cpu=True)
     for name, case in json.loads(sys.argv[2]).items():
         AcceleratorState._reset_state()
+        # Or the next model would be built in parts, as for the last one's ZeRO-3.
+        unset_hf_deepspeed_config()
         export(Path(sys.argv[1]) / name, **case)
     process.destroy_process_group()

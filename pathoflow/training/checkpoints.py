@@ -39,8 +39,8 @@ class Difference(NamedTuple):
     now: Any
 
     def __str__(self) -> str:
-        what = {"config": f"the configuration's {self.key}", "inputs": f"the input {self.key}"}
-        return f"{what.get(self.part, self.key)} was {self.then!r} there and is {self.now!r} here"
+        of = {"config": "the configuration's", "inputs": "the input", "code": "the code's"}[self.part]
+        return f"{of} {self.key} was {self.then!r} there and is {self.now!r} here"
 
 
 def staging_of(directory: Path, step: int) -> Path:

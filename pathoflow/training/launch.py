@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pathoflow.cluster.trainjob import TrainJobRequest
-from pathoflow.errors import ConfigError, Preempted, StageError
+from pathoflow.errors import Preempted, StageError
 from pathoflow.output import Reporter
 from pathoflow.training.checkpoints import step_of
 from pathoflow.training.config import TrainingConfig

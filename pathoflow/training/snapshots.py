@@ -201,10 +201,16 @@ def _write_part(path: Path, part: Any) -> None:
 
 
 def _detached(part: Any) -> Any:
-    """A copy in the CPU's memory that further steps do not change."""
+    """A copy in the CPU's memory that further steps do not change; what has two names (tied weights) stays one."""
+    copies: dict[tuple[Any, ...], torch.Tensor] = {}
 
     def copy(leaf: Any) -> Any:
-        return leaf.detach().to("cpu", copy=True) if isinstance(leaf, torch.Tensor) else leaf
+        if not isinstance(leaf, torch.Tensor):
+            return leaf
+        place = (leaf.device, leaf.data_ptr(), leaf.dtype, leaf.shape, leaf.stride())
+        if place not in copies:
+            copies[place] = leaf.detach().to("cpu", copy=True)
+        return copies[place]
 
     return tree_map(copy, part)
 

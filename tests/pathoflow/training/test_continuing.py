@@ -112,7 +112,7 @@ def test_processes_that_cannot_hand_over_are_refused_with_the_choice(tmp_path, t
     [
         (SftConfig(**TWO, learning_rate=1e-3), None, "the configuration's learning_rate was 1e-05 there and is 0.001"),
         (SftConfig(**ONE, learning_rate=1e-3), None, "the configuration's learning_rate"),
-        (SftConfig(**TWO), "sha256:ab", "digest was 'sha256:ab' there"),
+        (SftConfig(**TWO), "sha256:ab", "the code's digest was 'sha256:ab' there"),
         (SftConfig(**TWO | {"batch_size_per_process": 2}), None, "the configuration's batch_size_per_process was 4"),
     ],
 )

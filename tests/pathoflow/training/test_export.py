@@ -77,9 +77,7 @@ def test_stock_transformers_loads_it_whole_and_it_has_learned(exported):
     for name in cases:
         weights = []
         for step in range(1, NUM_STEPS + 1):
-            model, report = Stock.from_pretrained(
-                folder / name / f"ours-{step}", output_loading_info=True
-            )
+            model, report = Stock.from_pretrained(folder / name / f"ours-{step}", output_loading_info=True)
             assert not any(report.values()), name
             weights.append(dict(model.named_parameters()))
         changed = {key for key, tensor in weights[0].items() if not torch.equal(tensor, weights[1][key])}

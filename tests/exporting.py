@@ -22,13 +22,15 @@ from transformers import TrainerCallback
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from components.training.sft.config import SftConfig
+from pathoflow.modeling.checkpoint import save_model
 from pathoflow.modeling.learning import learner
+from pathoflow.modeling.loading import ModelReference, load
 from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
 from pathoflow.modeling.processor import new_processor
 from pathoflow.modeling.shape import TinyShape
 from pathoflow.modeling.tiny import build_tiny_model
 from pathoflow.modeling.tokenizer import train_tokenizer
-from pathoflow.training.engine import pack_trainer, plan_steps, save_trained
+from pathoflow.training.engine import PackTrainer, pack_arguments, plan_steps, save_trained
 from pathoflow.training.lengths import Measures
 from pathoflow.training.samples import Encoder
 from pathoflow.training.steps import StepShares
@@ -79,10 +81,16 @@ def export(folder: Path, *, tied: bool, **values: Any) -> None:
     defaults |= {"batch_size_per_process": 2, "max_steps": NUM_STEPS, "freeze_vision_tower": True}
     config = SftConfig(**defaults | values)
     plan = plan_steps(config, np.arange(len(samples)), Measures(lengths, lengths * 1.0), PartialState().num_processes)
+    state = PartialState()
+    if state.is_main_process:
+        save_model(tiny_model(processor.tokenizer, tied=tied), processor, folder / "start")
+    state.wait_for_everyone()
+    # As the stages do it: with ZeRO-3 the model comes into being spread over the processes.
+    arguments = pack_arguments(config, folder / "checkpoints", plan)
+    model, _ = load(Qwen2_5_VLForConditionalGeneration, ModelReference(folder / "start"))
     exporting = Exporting(folder, processor)
-    model = learner(tiny_model(processor.tokenizer, tied=tied), config)
     shares = StepShares(plan, samples.__getitem__, encoder)
-    exporting.trainer = pack_trainer(config, folder / "checkpoints", model, shares, [exporting])
+    exporting.trainer = PackTrainer(shares, model=learner(model, config), args=arguments, callbacks=[exporting])
     exporting.trainer.args.save_strategy = "no"
     exporting.trainer.train()
 

@@ -49,8 +49,9 @@ class TrainingConfig(StageConfig):
         default=None,
         ge=1,
         le=1024,
-        description="Train low-rank adapters of this rank in the language model's layers instead of its weights, and "
-        "merge them at the end; null trains the weights.",
+        description="Train low-rank adapters of this rank in the language model's layers instead of its weights; they "
+        "are merged in what is written. In rl the model without them is the KL term's reference. Null trains the "
+        "weights.",
     )
     lora_alpha: int = Field(default=32, ge=1, description="Adapters' outputs are scaled by lora_alpha / lora_rank.")
     lora_dropout: float = Field(default=0.0, ge=0.0, lt=1.0, description="Dropout of the adapters' inputs.")

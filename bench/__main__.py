@@ -28,6 +28,7 @@ BENCHMARKS = (
     "loading",
     "packing",
     "train_throughput",
+    "rl_vision",
     "checkpoint",
     "metrics",
     "launcher",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -54,26 +55,71 @@ def learning_parts(model: Any) -> dict[str, bool]:
     }
 
 
-def merged(model: Any, state: dict[str, torch.Tensor] | None = None) -> tuple[Any, dict[str, torch.Tensor] | None]:
-    """The plain model with its adapters added to its weights, and `state`, the weights that it does not hold whole.
+def plain(model: Any, state: dict[str, torch.Tensor] | None = None) -> tuple[Any, dict[str, torch.Tensor]]:
+    """The model without adapters around it, and its weights as they are to be written; nothing in use is changed.
 
-    Adapters exclude ZeRO-3 (`FineTuningConfig`), so a model with adapters holds its weights whole.
+    Adapters are added to the weights that they adapt, in copies in the CPU's memory: training may go on. A weight
+    that the model uses in two places (a tied output layer) is named once, as stock transformers names it: copies that
+    were gathered from several processes would not show that they are one.
+
+    Args:
+        model: A model, with adapters or without.
+        state: Its whole weights by their names in `model`, where it does not hold them itself (ZeRO).
     """
-    return (model.merge_and_unload(), None) if hasattr(model, "peft_config") else (model, state)
+    state = model.state_dict() if state is None else state
+    base = model
+    if hasattr(model, "peft_config"):
+        base, state = model.get_base_model(), _merged(model, state)
+    for again in _named_again(base):
+        state.pop(again, None)
+    return base, state
 
 
-def _with_adapters(model: Any, config: FineTuningConfig) -> Any:
+def adapters(config: TrainingConfig) -> Any:
+    """PEFT's description of the adapters that a recipe asks for; None where it trains the weights."""
+    if config.lora_rank is None:
+        return None
     # Half a second of imports that full training does not need.
-    from peft import LoraConfig, get_peft_model
+    from peft import LoraConfig
 
-    assert config.lora_rank is not None
-    adapters = LoraConfig(
+    return LoraConfig(
         r=config.lora_rank,
         lora_alpha=config.lora_alpha,
         lora_dropout=config.lora_dropout,
         target_modules=_ADAPTED_LAYERS,
     )
-    return get_peft_model(model, adapters)
+
+
+def _with_adapters(model: Any, config: TrainingConfig) -> Any:
+    from peft import get_peft_model
+
+    # The adapters' first half is random.
+    torch.manual_seed(config.seed)
+    return get_peft_model(model, adapters(config))
+
+
+@torch.no_grad()  # type: ignore[untyped-decorator]
+def _merged(model: Any, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The weights of a model with adapters, `W + lora_alpha / lora_rank · B A`, by their names in the plain model."""
+    prefix = "base_model.model."
+    found = {name.removeprefix(prefix): tensor for name, tensor in state.items() if ".lora_" not in name}
+    for name, layer in model.named_modules():
+        if hasattr(layer, "lora_A"):
+            down, up = (state[f"{name}.lora_{half}.default.weight"] for half in "AB")
+            adapted = name.removeprefix(prefix)
+            for part in ("weight", "bias"):
+                if (kept := found.pop(f"{adapted}.base_layer.{part}", None)) is not None:
+                    found[f"{adapted}.{part}"] = kept
+            weight = found[f"{adapted}.weight"]
+            found[f"{adapted}.weight"] = (weight + ((up @ down) * layer.scaling["default"]).to(weight.dtype)).cpu()
+    return found
+
+
+def _named_again(model: Any) -> list[str]:
+    """All names but the first of each weight that has several."""
+    first: dict[int, str] = {}
+    names = model.named_parameters(remove_duplicate=False)
+    return [name for name, weight in names if first.setdefault(id(weight), name) != name]
 
 
 def _use_liger(model: Any) -> None:

@@ -6,7 +6,7 @@ checkpoints/
 │   └── .rank-1.json    a process has written its files, and these are their hashes
 └── checkpoint-40/      took this name when every file was on the disk
     ├── …               weights, optimiser, scheduler, random numbers of each process, position in the data
-    ├── origin.json     the configuration, the inputs and the number of processes that it belongs to
+    ├── origin.json     the configuration, the inputs and the code that it belongs to
     └── complete.json   written last: every file with its SHA-256
 ```
 """
@@ -18,9 +18,8 @@ import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from pathoflow.errors import ConfigError
 from pathoflow.files import sha256_of_file, sync_directory, sync_file, sync_tree, write_atomically
 
 MARKER = "complete.json"
@@ -29,6 +28,19 @@ PREFIX = "checkpoint-"
 SAVING = ".saving-"
 _RANK = ".rank-"
 _POLL_S = 0.02
+
+
+class Difference(NamedTuple):
+    """One value in which the run of a checkpoint and another run differ; None where a run has none."""
+
+    part: str
+    key: str
+    then: Any
+    now: Any
+
+    def __str__(self) -> str:
+        of = {"config": "the configuration's", "inputs": "the input", "code": "the code's"}[self.part]
+        return f"{of} {self.key} was {self.then!r} there and is {self.now!r} here"
 
 
 def staging_of(directory: Path, step: int) -> Path:
@@ -109,28 +121,25 @@ def newest_complete(directory: Path) -> Path | None:
     return None
 
 
-def refuse_foreign(checkpoint: Path, origin: Mapping[str, Any], indifferent: frozenset[str]) -> None:
-    """Makes sure that a checkpoint belongs to what is about to be trained.
+def differences(checkpoint: Path, origin: Mapping[str, Any], indifferent: frozenset[str]) -> list[Difference]:
+    """In what the run that wrote a complete checkpoint differs from what is about to be trained.
 
     Args:
         checkpoint: A complete one.
-        origin: What is about to be trained: `config`, `inputs` and `num_processes`.
+        origin: What is about to be trained: parts such as `config` and `inputs`, each with its values.
         indifferent: Keys of the configuration that may differ.
-
-    Raises:
-        ConfigError: It belongs to something else; the message names the first key that differs.
     """
     saved = json.loads((checkpoint / ORIGIN).read_bytes())
-    for part, present in origin.items():
-        then, now = (value if isinstance(value, dict) else {part: value} for value in (saved.get(part, {}), present))
-        for key in sorted(then.keys() | now.keys()):
-            if then.get(key) != now.get(key) and not (part == "config" and key in indifferent):
-                what = {"config": f"the configuration's {key}", "inputs": f"the input {key}"}.get(part, key)
-                raise ConfigError(
-                    f"The checkpoint {checkpoint} belongs to another run: {what} was {then.get(key)!r} there and is "
-                    f"{now.get(key)!r} here. Restore that value, or train from the start: take another checkpoint or "
-                    "none as resume_from, or another --workdir."
-                )
+    found = []
+    for part, now in origin.items():
+        then = saved.get(part, {})
+        keys = sorted(then.keys() | now.keys())
+        found += [
+            Difference(part, key, then.get(key), now.get(key))
+            for key in keys
+            if then.get(key) != now.get(key) and not (part == "config" and key in indifferent)
+        ]
+    return found
 
 
 def step_of(checkpoint: Path) -> int:

@@ -24,10 +24,12 @@ class TrainingConfig(StageConfig):
             "checkpoint_grace_s",
             "collective_timeout_s",
             "data_workers",
+            "fewer_gpus",
             "kept_checkpoints",
             "log_every_steps",
             "max_initial_loss_share",
             "max_quarantine_share",
+            "needs_gpus",
             "peak_tflops",
             "resume_from",
             "save_every_steps",
@@ -44,6 +46,16 @@ class TrainingConfig(StageConfig):
         default=False, description="Keep the weights of the merger, which turns patches into image tokens."
     )
     freeze_language_model: bool = Field(default=False, description="Keep the language model's weights.")
+    lora_rank: int | None = Field(
+        default=None,
+        ge=1,
+        le=1024,
+        description="Train low-rank adapters of this rank in the language model's layers instead of its weights; they "
+        "are merged in what is written. In rl the model without them is the KL term's reference. Null trains the "
+        "weights.",
+    )
+    lora_alpha: int = Field(default=32, ge=1, description="Adapters' outputs are scaled by lora_alpha / lora_rank.")
+    lora_dropout: float = Field(default=0.0, ge=0.0, lt=1.0, description="Dropout of the adapters' inputs.")
     learning_rate: float = Field(default=1e-5, gt=0.0, le=0.1, description="Highest learning rate of AdamW.")
     scheduler: Literal["cosine", "linear", "constant", "constant_with_warmup"] = Field(
         default="cosine", description="How the learning rate falls after the warm-up."
@@ -142,6 +154,19 @@ class TrainingConfig(StageConfig):
         return self
 
     @model_validator(mode="after")
+    def _adapters_replace_weights(self) -> TrainingConfig:
+        if self.lora_rank is None:
+            return self
+        if self.freeze_language_model or not (self.freeze_vision_tower and self.freeze_merger):
+            raise ValueError(
+                "lora_rank trains adapters of the language model alone: set freeze_vision_tower and freeze_merger to "
+                "true and freeze_language_model to false"
+            )
+        if self.deepspeed_stage == 3:
+            raise ValueError("lora_rank and deepspeed_stage 3 exclude each other: adapters could not be merged")
+        return self
+
+    @model_validator(mode="after")
     def _one_cache_per_process(self) -> TrainingConfig:
         if self.cached_samples and self.data_workers:
             raise ValueError("cached_samples needs data_workers = 0: each worker would fill a cache of its own")
@@ -166,6 +191,14 @@ class TrainingConfig(StageConfig):
                 "counts the processes on all nodes: set it to a multiple of compute.nodes."
             )
         return self.num_processes // nodes
+
+    def bound_to_processes(self) -> str | None:
+        """Why other processes, with as many samples in a step, cannot go on from a checkpoint; None if they can."""
+        if self.deepspeed_stage:
+            return "ZeRO spreads the optimiser's states over as many processes as there were"
+        if self.lora_rank is not None and self.lora_dropout:
+            return "each process drops out with random numbers of its own"
+        return None
 
     def external_files(self) -> list[Path]:
         """The list of the files, with their hashes, of the checkpoint to go on from."""
@@ -207,15 +240,6 @@ class FineTuningConfig(TrainingConfig):
         "Each process that prepares data keeps so many in memory; a larger data set is read group by group, in a new "
         "order in each pass.",
     )
-    lora_rank: int | None = Field(
-        default=None,
-        ge=1,
-        le=1024,
-        description="Train low-rank adapters of this rank in the language model's layers instead of its weights, and "
-        "merge them at the end; null trains the weights.",
-    )
-    lora_alpha: int = Field(default=32, ge=1, description="Adapters' outputs are scaled by lora_alpha / lora_rank.")
-    lora_dropout: float = Field(default=0.0, ge=0.0, lt=1.0, description="Dropout of the adapters' inputs.")
     liger_kernels: bool = Field(
         default=False, description="Use Liger's fused GPU kernels for norms, rotary positions and feed-forward layers."
     )
@@ -232,19 +256,6 @@ class FineTuningConfig(TrainingConfig):
             raise ValueError(
                 f"max_length_tokens ({self.max_length_tokens}) must not exceed pack_tokens ({self.pack_tokens})"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _adapters_replace_weights(self) -> FineTuningConfig:
-        if self.lora_rank is None:
-            return self
-        if self.freeze_language_model or not (self.freeze_vision_tower and self.freeze_merger):
-            raise ValueError(
-                "lora_rank trains adapters of the language model alone: set freeze_vision_tower and freeze_merger to "
-                "true and freeze_language_model to false"
-            )
-        if self.deepspeed_stage == 3:
-            raise ValueError("lora_rank and deepspeed_stage 3 exclude each other: adapters could not be merged")
         return self
 
     def samples_per_step(self, num_processes: int) -> int:

@@ -18,7 +18,7 @@ from transformers import TrainerCallback, TrainingArguments
 
 from pathoflow.modeling.checkpoint import save_model
 from pathoflow.modeling.flops import forward_flops, training_flops
-from pathoflow.modeling.learning import learning_parts, merged
+from pathoflow.modeling.learning import learning_parts, plain
 from pathoflow.output import Reporter
 from pathoflow.training.callbacks import barrier
 from pathoflow.training.config import FineTuningConfig, TrainingConfig
@@ -249,10 +249,13 @@ def fine_tune(
 
 
 def save_trained(trainer: Any, processor: Any, directory: Path) -> None:
-    """Writes the trained model with its processor, whole even where its weights are spread over processes (ZeRO-3)."""
+    """Writes the trained model with its processor, whole even where its weights are spread over processes (ZeRO-3).
+
+    Adapters are merged in what is written; the model itself stays as it is, so that training can go on.
+    """
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped) if trainer.is_deepspeed_enabled else None
     if trainer.is_world_process_zero():
-        model, state = merged(trainer.accelerator.unwrap_model(trainer.model), state)
+        model, state = plain(trainer.accelerator.unwrap_model(trainer.model), state)
         save_model(model, processor, directory, state)
     barrier()
 

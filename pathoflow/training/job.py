@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pathoflow.code import code_of
 from pathoflow.config import StageConfig
 from pathoflow.errors import InputError
 from pathoflow.files import write_atomically
@@ -44,6 +45,7 @@ class Job:
         skipped: Numbers of rows that were quarantined, by input and split (`corpus/train`).
         checkpoint: Where training goes on; None for the beginning.
         notes: Words about how it is done that belong beside the result.
+        code: Digest of the code that does it.
     """
 
     config: dict[str, Any]
@@ -54,6 +56,7 @@ class Job:
     skipped: dict[str, list[int]] = field(default_factory=dict)
     checkpoint: Path | None = None
     notes: dict[str, str] = field(default_factory=dict)
+    code: str = ""
 
     @classmethod
     def create(
@@ -71,6 +74,7 @@ class Job:
             out.scratch.resolve(),
             out.directory.resolve(),
             skipped or {},
+            code=code_of(type(config)).digest,
         )
         job.write()
         return job
@@ -84,11 +88,11 @@ class Job:
         return json.dumps(asdict(self), default=str)
 
     def origin(self) -> dict[str, Any]:
-        """What a checkpoint of this job belongs to, see `checkpoints.refuse_foreign`."""
+        """What a checkpoint of this job belongs to, see `checkpoints.differences`."""
         inputs = {
             name: read_manifest(path).identity for name, path in self.inputs.items() if (path / MANIFEST_FILE).is_file()
         }
-        return {"config": self.config, "inputs": inputs}
+        return {"config": self.config, "inputs": inputs, "code": {"digest": self.code}}
 
     @classmethod
     def load(cls, file: Path) -> Job:
@@ -103,6 +107,7 @@ class Job:
             job["skipped"],
             Path(job["checkpoint"]) if job["checkpoint"] else None,
             job["notes"],
+            job["code"],
         )
 
     @property

@@ -14,11 +14,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pathoflow.cluster.trainjob import TrainJobRequest
-from pathoflow.errors import ConfigError, Preempted, StageError, Standstill
+from pathoflow.errors import Preempted, StageError, Standstill
 from pathoflow.output import Reporter
 from pathoflow.training import standstill
-from pathoflow.training.checkpoints import is_complete, newest_complete, refuse_foreign, step_of
+from pathoflow.training.checkpoints import step_of
 from pathoflow.training.config import TrainingConfig
+from pathoflow.training.continuing import with_checkpoint
 from pathoflow.training.job import Job
 from pathoflow.training.parallelism import fit_to_gpus, num_gpus
 
@@ -89,17 +90,11 @@ def prepare(job: Job, config: TrainingConfig) -> Job:
     """Finds the checkpoint to go on from, and cuts the curves back to it.
 
     Raises:
-        ConfigError: The checkpoint belongs to another configuration.
+        ConfigError: The checkpoint belongs to another configuration, or to processes that cannot hand over.
     """
-    checkpoint = newest_complete(job.checkpoints)
-    if checkpoint is None and config.resume_from is not None:
-        checkpoint = Path(config.resume_from)
-        if not is_complete(checkpoint):
-            raise ConfigError(f"resume_from: the files in {checkpoint} are not those that its complete.json lists.")
-    if checkpoint is not None:
-        refuse_foreign(checkpoint, job.origin(), config.indifferent)
-    Reporter(job.report).cut_back(step_of(checkpoint) if checkpoint else -1)
-    return dataclasses.replace(job, checkpoint=checkpoint)
+    job = with_checkpoint(job, config)
+    Reporter(job.report).cut_back(step_of(job.checkpoint) if job.checkpoint else -1)
+    return job
 
 
 def supervise(

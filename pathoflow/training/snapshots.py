@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import safetensors.torch
@@ -140,9 +141,14 @@ class RestartableTrainer(Trainer):  # type: ignore[misc]
 
     def restore_loop(self, checkpoint: Path) -> None:
         """Takes up what the checkpoint has of the losses since they were last logged."""
-        state = json.loads((checkpoint / f"loop_{self.args.process_index}.json").read_bytes())
+        states = [json.loads(path.read_bytes()) for path in sorted(checkpoint.glob("loop_*.json"))]
+        if len(states) == self.args.world_size:
+            states = [json.loads((checkpoint / f"loop_{self.args.process_index}.json").read_bytes())]
+        state = states[0]
         self._finished = state["finished"]
-        self._tr_loss = torch.tensor(state["loss_since_logged"], device=self.args.device)
+        # Other processes than these wrote it: what is logged is the mean over all, so each takes up that.
+        since_logged = fmean(state["loss_since_logged"] for state in states)
+        self._tr_loss = torch.tensor(since_logged, device=self.args.device)
         self._total_loss_scalar = state["logged_loss"]
         self._globalstep_last_logged = state["logged_at_step"]
         for mode, values in (state["metrics"] or {}).items():
@@ -195,10 +201,16 @@ def _write_part(path: Path, part: Any) -> None:
 
 
 def _detached(part: Any) -> Any:
-    """A copy in the CPU's memory that further steps do not change."""
+    """A copy in the CPU's memory that further steps do not change; what has two names (tied weights) stays one."""
+    copies: dict[tuple[Any, ...], torch.Tensor] = {}
 
     def copy(leaf: Any) -> Any:
-        return leaf.detach().to("cpu", copy=True) if isinstance(leaf, torch.Tensor) else leaf
+        if not isinstance(leaf, torch.Tensor):
+            return leaf
+        place = (leaf.device, leaf.data_ptr(), leaf.dtype, leaf.shape, leaf.stride())
+        if place not in copies:
+            copies[place] = leaf.detach().to("cpu", copy=True)
+        return copies[place]
 
     return tree_map(copy, part)
 

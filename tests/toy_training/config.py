@@ -25,3 +25,6 @@ class ToyTrainingConfig(TrainingConfig):
     hang: Literal["one_is_away", "all_wait"] = "one_is_away"
     aborts_at_exit: bool = False
     num_extra: int = 0
+
+    def bound_to_processes(self) -> str | None:
+        return super().bound_to_processes() or "each process drops out with random numbers of its own"

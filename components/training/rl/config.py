@@ -102,6 +102,10 @@ class RlConfig(TrainingConfig):
         """Completions that an optimiser step learns from."""
         return self.prompts_per_step * self.num_generations
 
+    def bound_to_processes(self) -> str | None:
+        """Why other processes cannot go on from a checkpoint: see `TrainingConfig`, and they would sample otherwise."""
+        return super().bound_to_processes() or "each process samples completions with random numbers of its own"
+
     @model_validator(mode="after")
     def _check_objective(self) -> RlConfig:
         if self.algorithm == "grpo" and self.epsilon_high not in (None, self.epsilon_low):

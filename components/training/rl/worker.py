@@ -26,8 +26,9 @@ from components.training.rl.questions import Question
 from components.training.rl.rewards import rewards_of, think_answer_consistent
 from components.training.rl.seeing import SeenOnce
 from pathoflow.files import write_atomically
+from pathoflow.modeling.attention import use_segments
 from pathoflow.modeling.checkpoint import load_processor
-from pathoflow.modeling.learning import freeze
+from pathoflow.modeling.learning import adapters, freeze
 from pathoflow.modeling.loading import ModelReference, load
 from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
 from pathoflow.output import Reporter
@@ -80,7 +81,6 @@ def main(job: Job, state: PartialState) -> None:
     arguments = grpo_arguments(config, job.checkpoints, num_steps(config, len(train_rows)))
     model, _ = load(Qwen2_5_VLForConditionalGeneration, start, dtype=weights_dtype(config))
     freeze(model, config)
-    SeenOnce(model.model.visual)
     score_completions_alone(model.config.text_config.vocab_size)
     dev = DevSelection(
         [Question.of_row(row, config.prompt_style) for row in dev_rows],
@@ -92,6 +92,8 @@ def main(job: Job, state: PartialState) -> None:
         directory=job.scratch / KEPT_MODELS,
         reporter=Reporter(job.report),
     )
+    # Adapters begin at random.
+    torch.manual_seed(config.seed)
     trainer = RestartableGRPOTrainer(
         model=model,
         reward_funcs=[reward_function(config)],
@@ -99,7 +101,11 @@ def main(job: Job, state: PartialState) -> None:
         train_dataset=training_questions(train_rows, config, arguments.max_steps),
         processing_class=processor,
         callbacks=[dev],
+        # Handed to TRL, instead of a model that has them: it takes the model without them as the reference then, and a
+        # frozen copy of the adapters otherwise.
+        peft_config=adapters(config),
     )
+    look_fast(model, trainer.accelerator.unwrap_model(trainer.ref_model) if trainer.ref_model else None)
     trainer.remove_callback(PrinterCallback)
     dev.trainer = trainer
     train_safely(trainer, config, job, CURVES, stop_every_steps=config.steps_per_generation)
@@ -117,6 +123,17 @@ def score_completions_alone(vocabulary_size: int) -> None:
     if not torch.cuda.is_available():
         trl_utilities._use_triton = lambda device: True
         trl_utilities._CHUNKED_LOGPROB_CHUNK_SIZE = min(trl_utilities._CHUNKED_LOGPROB_CHUNK_SIZE, vocabulary_size)
+
+
+def look_fast(*models: Any) -> None:
+    """Has the vision towers of the models that there are see each image once, and all of its windows in one call.
+
+    After the Trainer was built: TRL would load its reference model with this attention, which transformers takes for
+    FlashAttention because of its name.
+    """
+    for model in filter(None, models):
+        use_segments(model)
+        SeenOnce(model.model.visual)
 
 
 class RestartableGRPOTrainer(RestartableTrainer, GRPOTrainer):  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""Which weights learn: parts are frozen, adapters are merged at the end."""
+"""Which weights learn: parts are frozen, adapters are merged in what is written."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from components.training.sft.config import SftConfig
 from pathoflow.errors import ConfigError
-from pathoflow.modeling.learning import learner, learning_parts, merged
+from pathoflow.modeling.attention import use_segments
+from pathoflow.modeling.learning import learner, learning_parts, plain
 from pathoflow.modeling.processor import new_processor
 from pathoflow.modeling.shape import TinyShape
 from pathoflow.modeling.tiny import build_tiny_model
@@ -73,14 +74,35 @@ def test_adapters_learn_alone_and_are_merged_into_the_weights(model, encoder):
         adapted(**pack).backward()
         optimizer.step()
     loss = adapted(**pack).item()
-    plain, state = merged(adapted)
-    assert state is None
-    assert plain(**pack).item() == pytest.approx(loss, rel=1e-5)
-    after = dict(plain.named_parameters())
-    assert after.keys() == before.keys()
-    changed = {name for name in after if not torch.equal(after[name], before[name])}
+    base, state = plain(adapted)
+    assert adapted(**pack).item() == loss, "what training goes on with has changed"
+    fresh = build_tiny_model(TinyShape(**TINY_SHAPE), encoder.processor.tokenizer, seed=9)
+    fresh.load_state_dict(state | {"lm_head.weight": state["model.language_model.embed_tokens.weight"]})
+    use_segments(fresh)
+    assert fresh(**pack).item() == pytest.approx(loss, rel=1e-5)
+    assert state.keys() == before.keys()
+    changed = {name for name in state if not torch.equal(state[name], before[name])}
     assert changed
     assert all("_proj" in name and "language_model" in name for name in changed)
+    assert base is model
+    # PEFT's own merging, which leaves nothing to train on.
+    for name, weight in adapted.merge_and_unload().named_parameters():
+        assert torch.equal(weight, state[name]), name
+
+
+def test_adapters_begin_as_the_seed_says_and_change_nothing(model, encoder):
+    pack = packed([encoder.encode(Sample("A yellow lesion", [], "text"))], filler(encoder))
+    use_segments(model)
+    before = model(**pack).item()
+    beginnings = []
+    for seed in (1, 1, 2):
+        torch.rand(seed)
+        fresh = build_tiny_model(TinyShape(**TINY_SHAPE), encoder.processor.tokenizer, seed=0)
+        adapted = learner(fresh, SftConfig(**LORA, seed=seed))
+        assert adapted(**pack).item() == before
+        beginnings.append(next(weight for name, weight in adapted.named_parameters() if "lora_A" in name))
+    assert torch.equal(beginnings[0], beginnings[1])
+    assert not torch.equal(beginnings[0], beginnings[2])
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from pathoflow.errors import ConfigError
 from pathoflow.training.checkpoints import (
     MARKER,
     complete,
+    differences,
     is_complete,
     list_files,
     newest_complete,
-    refuse_foreign,
     staging_of,
 )
 
@@ -95,11 +94,14 @@ def test_nothing_to_resume_from(tmp_path):
     assert newest_complete(tmp_path / "none") is None
 
 
-def test_a_checkpoint_of_another_run_is_refused_by_the_key_that_differs(tmp_path):
+def test_what_another_run_differs_in_is_named(tmp_path):
     path = checkpoint(tmp_path, 1)
     indifferent = frozenset({"data_workers"})
-    refuse_foreign(path, ORIGIN | {"config": {"learning_rate": 1e-5, "data_workers": 8}}, indifferent)
-    with pytest.raises(ConfigError, match=r"the configuration's learning_rate was 1e-05 there and is 0.1 here"):
-        refuse_foreign(path, ORIGIN | {"config": {"learning_rate": 0.1, "data_workers": 2}}, indifferent)
-    with pytest.raises(ConfigError, match="the input corpus was 'sha256:ab' there and is 'sha256:cd' here"):
-        refuse_foreign(path, ORIGIN | {"inputs": {"corpus": "sha256:cd"}}, indifferent)
+    config = {"learning_rate": 1e-5, "data_workers": 8}
+    assert differences(path, ORIGIN | {"config": config}, indifferent) == []
+    (found,) = differences(path, ORIGIN | {"config": config | {"learning_rate": 0.1}}, indifferent)
+    assert str(found) == "the configuration's learning_rate was 1e-05 there and is 0.1 here"
+    (found,) = differences(path, ORIGIN | {"inputs": {"corpus": "sha256:cd"}}, indifferent)
+    assert str(found) == "the input corpus was 'sha256:ab' there and is 'sha256:cd' here"
+    (found,) = differences(path, {"code": {"digest": "sha256:ef"}}, indifferent)
+    assert str(found) == "the code's digest was None there and is 'sha256:ef' here"

@@ -127,6 +127,16 @@ def test_what_is_written_in_the_background_is_what_was_copied(tmp_path, monkeypa
         assert at_once.read_bytes() == late.read_bytes()
 
 
+def test_a_copy_for_the_background_holds_tied_weights_once():
+    tied, other = torch.nn.Linear(3, 3), torch.nn.Linear(3, 3, bias=False)
+    other.weight = tied.weight
+    copied = snapshots._detached({"first": tied.state_dict(), "second": other.state_dict()})
+    assert copied["first"]["weight"] is copied["second"]["weight"]
+    assert copied["first"]["weight"].data_ptr() != tied.weight.data_ptr()
+    assert torch.equal(copied["first"]["weight"], tied.weight)
+    assert torch.equal(copied["first"]["bias"], tied.bias)
+
+
 def test_lost_weights_stop_the_training_before_they_are_saved(tmp_path):
     with pytest.raises(StageError, match="Lower learning_rate"):
         train(tmp_path, poison_at=6, log_every_steps=20)

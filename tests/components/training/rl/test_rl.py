@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from components.training.rl.config import RlConfig
@@ -255,3 +258,110 @@ def test_dapo_and_a_kl_term_train_in_two_processes(tmp_path, mcqs, sft):
         assert ("kl" in points[2]) == (name == "kl")
         assert out.notes.get("dynamic_sampling", "").startswith("none") == (name == "dapo")
         assert out.metrics["dev_accuracy"] >= out.metrics["dev_accuracy_before"]
+
+
+ADAPTERS = {
+    "beta": 0.05,
+    "lora_rank": 4,
+    "lora_alpha": 8,
+    "freeze_vision_tower": True,
+    "freeze_merger": True,
+    "gradient_checkpointing": True,
+    "max_steps": 6,
+    "eval_every_steps": 3,
+    "save_every_steps": 3,
+    "kept_checkpoints": 9,
+}
+
+
+@pytest.fixture(scope="module")
+def adapted(tmp_path_factory: pytest.TempPathFactory, mcqs: Path, sft: Path) -> tuple[Path, StageOutput]:
+    directory = tmp_path_factory.mktemp("adapted")
+    out = StageOutput(directory / "out", directory / "scratch")
+    run(RlConfig(**VALUES | ADAPTERS), diagnosis_mcqs=mcqs, sft=sft, out=out)
+    return directory, out
+
+
+def weights_of(model: Path) -> dict[str, torch.Tensor]:
+    """By their names in memory, tied ones once."""
+    loaded, report = Qwen2_5_VLForConditionalGeneration.from_pretrained(model, output_loading_info=True)
+    assert not any(report.values())
+    return {name: weight.detach() for name, weight in loaded.named_parameters()}
+
+
+def merged_by_hand(checkpoint: Path) -> dict[str, torch.Tensor]:
+    """The plain model's weights from a checkpoint's: W + lora_alpha / lora_rank · B A."""
+    found, halves = {}, defaultdict(dict)
+    for name, tensor in load_file(checkpoint / "weights.safetensors").items():
+        layer, is_half, half = name.removeprefix("base_model.model.").partition(".lora_")
+        if is_half:
+            halves[f"{layer}.weight"][half[0]] = tensor
+        else:
+            found[layer.replace(".base_layer", "")] = tensor
+    assert halves
+    for name, half in halves.items():
+        found[name] = found[name] + (half["B"] @ half["A"]) * (ADAPTERS["lora_alpha"] / ADAPTERS["lora_rank"])
+    return found
+
+
+def test_adapters_learn_and_what_is_kept_is_the_start_plus_their_product(adapted, sft):
+    directory, out = adapted
+    assert out.metrics["dev_accuracy"] > out.metrics["dev_accuracy_before"]
+    start_model = weights_of(sft / "model")
+    changes = []
+    for step in (3, 6):
+        saved = load_file(directory / "scratch" / "checkpoints" / f"checkpoint-{step}" / "weights.safetensors")
+        assert not any(".ref." in name for name in saved), "a second set of adapters is the reference"
+        by_hand = merged_by_hand(directory / "scratch" / "checkpoints" / f"checkpoint-{step}")
+        assert by_hand.keys() == start_model.keys()
+        changed = {name for name in by_hand if not torch.equal(by_hand[name], start_model[name])}
+        assert changed
+        assert all("language_model" in name and "_proj.weight" in name for name in changed)
+        # Not the adapters alone: the reference after a restart comes from here, too.
+        plain = {name.replace(".base_layer", "").removeprefix("base_model.model."): saved[name] for name in saved}
+        assert all(torch.equal(plain[name], tensor) for name, tensor in start_model.items())
+        changes.append(by_hand)
+    best_step = int(out.metrics["best_step"])
+    exported = weights_of(directory / "out" / "model")
+    assert exported.keys() == start_model.keys()
+    for name, tensor in changes[best_step // 3 - 1].items():
+        assert torch.equal(exported[name], tensor), name
+
+
+def test_the_reference_of_adapters_is_the_model_that_training_starts_from(adapted):
+    divergences = [values["kl"] for _, values in series(adapted[0]) if "kl" in values]
+    assert len(divergences) == 6
+    assert abs(divergences[0]) < 1e-6, "before the first step nothing has been learned"
+    assert divergences[-1] > 1e-3
+
+
+def test_adapters_go_on_after_a_kill_as_if_nothing_had_happened(adapted, tmp_path, mcqs, sft):
+    where = shutil.copytree(adapted[0], tmp_path / "run")
+    before = list(series(where))
+    shutil.rmtree(where / "out")
+    (where / "scratch" / "checkpoints" / "checkpoint-6" / "complete.json").unlink()
+    out = StageOutput(where / "out", where / "scratch")
+    run(RlConfig(**VALUES | ADAPTERS), diagnosis_mcqs=mcqs, sft=sft, out=out)
+    assert contents(where / "out") == contents(adapted[0] / "out")
+    for (step, values), (same_step, again) in zip(before, series(where), strict=True):
+        assert step == same_step
+        assert [values.get(name) for name in ("kl", "loss", "reward")] == [
+            again.get(name) for name in ("kl", "loss", "reward")
+        ]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("deepspeed") is None, reason="DeepSpeed is not installed")
+def test_adapters_train_under_zero_2(tmp_path, mcqs, sft):
+    shared = {"num_processes": 2, "gradient_accumulation_steps": 1, "max_steps": 3, "deepspeed_stage": 2}
+    out = StageOutput(tmp_path / "out", tmp_path / "scratch")
+    run(RlConfig(**VALUES | ADAPTERS | shared), diagnosis_mcqs=mcqs, sft=sft, out=out)
+    divergences = [values["kl"] for _, values in series(tmp_path) if "kl" in values]
+    assert abs(divergences[0]) < 1e-6
+    assert divergences[-1] > 1e-4
+    start_model = weights_of(sft / "model")
+    kept = weights_of(tmp_path / "scratch" / "kept" / "step-3")
+    assert kept.keys() == start_model.keys()
+    changed = {name for name in kept if not torch.equal(kept[name], start_model[name])}
+    assert changed
+    assert all("language_model" in name and "_proj.weight" in name for name in changed)

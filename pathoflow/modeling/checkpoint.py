@@ -80,8 +80,8 @@ def save_model(
         directory: Made if need be.
         state: The weights, where `model` does not hold them whole (ZeRO-3).
     """
-    # What transformers (5.23) notes of names when it loads with ZeRO-3 leads back to others (`model.model.…`); without a
-    # note it writes the hub's.
+    # What transformers (5.23) notes of names when it loads with ZeRO-3 leads back to others (`model.model.…`); without
+    # a note it writes the hub's.
     model._weight_conversions = None
     model.save_pretrained(directory, state_dict=state)
     processor.save_pretrained(directory)

@@ -7,6 +7,7 @@ import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -22,6 +23,7 @@ from components.training.rl.config import RlConfig
 from components.training.rl.dev import DevSelection
 from components.training.rl.fitting import fitting
 from components.training.rl.history import HISTORY_FILE, KEPT_MODELS
+from components.training.rl.knowledge import letters
 from components.training.rl.questions import Question
 from components.training.rl.rewards import rewards_of, think_answer_consistent
 from components.training.rl.seeing import SeenOnce
@@ -34,6 +36,7 @@ from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
 from pathoflow.output import Reporter
 from pathoflow.training.engine import trainer_arguments, weights_dtype
 from pathoflow.training.job import Job
+from pathoflow.training.knowledge import KnowledgeCheck, initial_loss
 from pathoflow.training.restart import train_safely
 from pathoflow.training.rows import ShardRows
 from pathoflow.training.samples import Encoder
@@ -79,11 +82,12 @@ def main(job: Job, state: PartialState) -> None:
             return
     # Before the model is loaded, because DeepSpeed's ZeRO-3 has a say in that.
     arguments = grpo_arguments(config, job.checkpoints, num_steps(config, len(train_rows)))
-    model, _ = load(Qwen2_5_VLForConditionalGeneration, start, dtype=weights_dtype(config))
+    model, report = load(Qwen2_5_VLForConditionalGeneration, start, dtype=weights_dtype(config))
     freeze(model, config)
     score_completions_alone(model.config.text_config.vocab_size)
+    dev_questions = [Question.of_row(row, config.prompt_style) for row in dev_rows]
     dev = DevSelection(
-        [Question.of_row(row, config.prompt_style) for row in dev_rows],
+        dev_questions,
         every_steps=config.eval_every_steps,
         encoder=encoder,
         batch_size=config.eval_batch_size,
@@ -91,6 +95,11 @@ def main(job: Job, state: PartialState) -> None:
         max_tokens=config.max_completion_tokens,
         directory=job.scratch / KEPT_MODELS,
         reporter=Reporter(job.report),
+    )
+    check = KnowledgeCheck(
+        partial(letters, dev_questions, encoder, state.process_index, state.num_processes),
+        Reporter(job.report),
+        config.max_initial_loss_share,
     )
     # Adapters begin at random.
     torch.manual_seed(config.seed)
@@ -100,18 +109,18 @@ def main(job: Job, state: PartialState) -> None:
         args=arguments,
         train_dataset=training_questions(train_rows, config, arguments.max_steps),
         processing_class=processor,
-        callbacks=[dev],
+        callbacks=[check, dev],
         # Handed to TRL, instead of a model that has them: it takes the model without them as the reference then, and a
         # frozen copy of the adapters otherwise.
         peft_config=adapters(config),
     )
     look_fast(model, trainer.accelerator.unwrap_model(trainer.ref_model) if trainer.ref_model else None)
     trainer.remove_callback(PrinterCallback)
-    dev.trainer = trainer
+    check.trainer = dev.trainer = trainer
     train_safely(trainer, config, job, CURVES, stop_every_steps=config.steps_per_generation)
     if trainer.is_world_process_zero():
         write_atomically(job.scratch / HISTORY_FILE, json.dumps(trainer.state.log_history))
-        job.finish({}, overlong=overlong + overlong_dev)
+        job.finish(initial_loss(trainer.state.log_history), report.notes(), overlong + overlong_dev)
 
 
 def score_completions_alone(vocabulary_size: int) -> None:

@@ -35,8 +35,6 @@ VALUES = QUICK | {
     "dev_batch_size": 4,
     "max_response_tokens": 8,
     "cached_samples": 64,
-    # What the fixture's model learned in a few steps is next to nothing.
-    "max_initial_loss_share": None,
 }
 
 

@@ -84,7 +84,8 @@ def mean_loss(trainer: Any, pack: dict[str, Any]) -> float:
     was_training = model.training
     model.eval()
     with trainer.compute_loss_context_manager():
-        loss = model(**trainer._prepare_inputs(pack))
+        # Not `_prepare_inputs`, which is a rollout in TRL.
+        loss = model(**trainer._prepare_input(pack))
     model.train(was_training)
     total, weight = sums([float(loss), float(pack["target_weights"].double().sum())], trainer.args.device)
     return total / weight if weight else 0.0

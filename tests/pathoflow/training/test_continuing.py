@@ -148,8 +148,9 @@ QUICK = {
     "learning_rate": 3e-3,
     "bf16": False,
     "gradient_checkpointing": False,
-    "log_every_steps": 1,
+    "max_initial_loss_share": None,
 }
+VALUES = QUICK | {"max_steps": 12, "save_every_steps": 6, "dev_questions": 0, "log_every_steps": 4}
 
 
 @pytest.fixture(scope="module")
@@ -169,9 +170,6 @@ def unbroken(inputs, tmp_path_factory):
     out = StageOutput(where / "out", where / "scratch")
     run_sft(SftConfig(**VALUES | TWO), **inputs, out=out)
     return where, out
-
-
-VALUES = QUICK | {"max_steps": 12, "save_every_steps": 6, "dev_questions": 0, "log_every_steps": 4}
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,10 @@
-"""One process of a training whose peak of memory is measured: `python -m bench.estimate_run JOB FIGURES STAGE`.
+"""One process of a training whose peak of memory is measured: `python -m bench.estimate_run STAGE FIRST JOB FIGURES`.
 
-It runs the stage's own worker (or, for pathoclip, the stage) and writes by how many bytes its resident memory rose at
-most above what it was before the model was built or loaded. The kernel keeps the highest value (`VmHWM`), which is set
-back first. Every tensor of some size is a mapping of its own (`MALLOC_MMAP_THRESHOLD_`), given back when it is freed,
-so that what is resident is what is alive.
+It runs the stage's own worker (or, for pathoclip, the stage) twice: on a job with a very small model, after which all
+is imported and set up that such a training needs, and on the job that counts. It writes by how many bytes its resident
+memory rose at most above what it was between the two. The kernel keeps the highest value (`VmHWM`), which is set back
+first. Every tensor of some size is a mapping of its own (`MALLOC_MMAP_THRESHOLD_`) and given back when it is freed, so
+that what is resident is what is alive.
 """
 
 from __future__ import annotations
@@ -17,58 +18,39 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch.utils.checkpoint import checkpoint
 
 
 def main() -> None:
-    file, figures, stage = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
-    if stage == "pathoclip":
-        work = _pathoclip(file)
-    else:
-        work = _worker(file, stage)
-    _warm_up()
+    stage, first, counted, figures = sys.argv[1], *map(Path, sys.argv[2:])
+    run = _pathoclip if stage == "pathoclip" else _worker(stage)
+    run(first)
     before = _start()
-    work()
+    run(counted)
     rank = os.environ.get("RANK", "0")
     figures.with_suffix(f".{rank}.json").write_text(json.dumps({"before": before, "peak": _status("VmHWM")}))
-    # Some libraries hang in their clean-up when memory was limited; all is said.
-    sys.stdout.flush()
-    os._exit(0)
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
 
 
-def _worker(file: Path, stage: str) -> Callable[[], None]:
+def _worker(stage: str) -> Callable[[Path], None]:
     from accelerate import PartialState
 
     from pathoflow.training.job import Job
-    from pathoflow.training.parallelism import prefer_torch_to_compiling
 
     worker = importlib.import_module(f"components.training.{stage}.worker")
-    job, state = Job.load(file), PartialState(cpu=True)
-    if job.config["deepspeed_stage"]:
-        prefer_torch_to_compiling()
-        import deepspeed  # noqa: F401
-    if job.config.get("lora_rank"):
-        import peft  # noqa: F401
-    return lambda: worker.main(job, state)
+    state = PartialState(cpu=True)
+    return lambda file: worker.main(Job.load(file), state)
 
 
-def _pathoclip(file: Path) -> Callable[[], None]:
+def _pathoclip(file: Path) -> None:
     from components.training.pathoclip.config import PathoclipConfig
     from components.training.pathoclip.stage import run
     from pathoflow.output import StageOutput
 
     asked = json.loads(file.read_text())
     out = StageOutput(Path(asked["output"]), Path(asked["scratch"]))
-    config = PathoclipConfig(**asked["config"])
-    return lambda: run(config, corpus=Path(asked["corpus"]), out=out)
-
-
-def _warm_up() -> None:
-    """Has torch import and allocate what it does once, whatever is trained."""
-    layer = torch.nn.Linear(64, 64)
-    loss = checkpoint(layer, torch.randn(64, 64), use_reentrant=False).sum()
-    loss.backward()
-    torch.optim.AdamW(layer.parameters(), fused=True).step()
+    run(PathoclipConfig(**asked["config"]), corpus=Path(asked["corpus"]), out=out)
 
 
 def _start() -> int:

@@ -114,12 +114,13 @@ class Weights:
             return 0.0
         return (8 + 4 * (self.deepspeed_stage > 0)) * self.learning / self._divided(2)
 
-    def buckets(self) -> float:
-        """Bytes of what gradients are sent in."""
+    def buckets(self, *, filled: bool) -> float:
+        """Bytes of what gradients are sent in, from the backward pass's beginning on, or once they are filled."""
         if self.deepspeed_stage == 0:
             return 4.0 * self.learning if self.processes > 1 else 0.0
-        number = _BUCKET if self.resident else min(_BUCKET, self.learning)
-        return (2 if self.deepspeed_stage == 2 else 1) * number * self.weight_bytes
+        if not self.resident:
+            return float(filled * min(_BUCKET, self.learning) * self.weight_bytes)
+        return (2 if self.deepspeed_stage == 2 else 1) * _BUCKET * self.weight_bytes
 
     def second_model(self) -> float:
         """Bytes of the reference model, which only stage 3 divides (TRL's `prepare_deepspeed`)."""
@@ -140,7 +141,8 @@ class Weights:
             "weights": self.model(),
             "optimizer": self.optimizer(),
             "reference": self.second_model(),
-            "buffers": self.buckets(),
+            # Stage 2 makes its buckets for each backward pass anew.
+            "buffers": 0.0 if self.deepspeed_stage == 2 else self.buckets(filled=False),
         }
 
 
@@ -170,17 +172,18 @@ def training_moments(weights: Weights, work: Pass) -> list[Moment]:
     base = weights.base()
     # The embedding's gradient stands beside the head's before the two become one.
     embedding = weights.weight_bytes * weights.largest if weights.learning > weights.largest else 0
-    earlier = weights.gradients() if work.repeated or weights.deepspeed_stage else 0.0
+    # Stage 3 keeps a place for them, stage 2 frees them after each step.
+    earlier = weights.gradients() if work.repeated or weights.deepspeed_stage == 3 else 0.0
     copies = weights.casts(checkpointed=work.checkpointed) + weights.gathered()
     forward = base | {
         "gradients": earlier,
-        "buffers": base["buffers"] + copies,
+        "buffers": weights.buckets(filled=False) + copies,
         "activations": work.kept + work.inputs + max(0.0, work.passing - work.logits),
         "logits": work.logits,
     }
     backward = base | {
         "gradients": weights.gradients() + embedding * (1 + weights.tied) / 2,
-        "buffers": base["buffers"] + weights.gathered(),
+        "buffers": weights.buckets(filled=True) + weights.gathered(),
         "activations": work.passing + work.inputs,
     }
     step = base | {"gradients": weights.gradients() + _step(weights), "activations": work.inputs}

@@ -62,6 +62,7 @@ class StageEstimate:
         seconds: How long the stage takes; None where that is not known.
         deadline: After how many seconds the recipe ends it; None for never.
         told: Values that the figures rest on, in words.
+        disk_limit: What there is for checkpoints; None where that is not known.
     """
 
     stage: str
@@ -80,6 +81,7 @@ class StageEstimate:
     seconds: float | None
     deadline: float | None
     told: str
+    disk_limit: float | None = None
 
     @property
     def fullest(self) -> Moment:
@@ -102,6 +104,7 @@ class StageEstimate:
             (f"GPU memory ({self.fullest.name})", self.fullest.total, self.gpu_limit),
             ("host memory", self.host_total, self.host_limit),
             ("/dev/shm", self.shm, self.shm_limit),
+            ("disk for checkpoints", self.disk.get("checkpoints", 0.0), self.disk_limit),
         )
         return [
             f"{what}: {need / GIB:.1f} GiB needed, {limit / GIB:.1f} GiB there"

@@ -143,7 +143,7 @@ def _compare(case: Case, folder: Path) -> Figure:
     measured = _measure(case, folder)
     moment = fullest(_estimate(case, folder))
     parts = ", ".join(f"{part} {value / 1e6:.0f}" for part, value in moment.parts.items() if value >= 5e5)
-    print(f"{case.name}: {moment.total / 1e6:.0f} MB estimated at the {moment.name} ({parts}), {measured / 1e6:.0f} MB")
+    print(f"{case.name}: {moment.total / 1e6:.0f} MB estimated at the {moment.name} ({parts}), {measured / 1e6:.0f} MB", flush=True)
     off = 100 * abs(moment.total / measured - 1)
     return Figure(f"memory estimate, {case.name}", off, "% off", "measured peak above what a process has", GOAL_PERCENT)
 

@@ -31,7 +31,8 @@ def words(number: int) -> list[str]:
 def build_base(folder: Path, shape: TinyShape) -> None:
     """A random Qwen2.5-VL with its processor, as the output of a stage: in `model` below the folder."""
     rng = np.random.default_rng(0)
-    texts = [" ".join(rng.choice(words(4000), 40)) for _ in range(600)]
+    known = words(4000)
+    texts = [" ".join(rng.choice(known, 40)) for _ in range(600)]
     tokenizer = train_tokenizer(texts, shape.vocabulary_size)
     model = build_tiny_model(shape, tokenizer, 0)
     save_model(model, new_processor(tokenizer, max_pixels=SIDE * SIDE), folder / "model")

@@ -24,10 +24,10 @@ def main() -> None:
     stage, first, counted, figures = sys.argv[1], *map(Path, sys.argv[2:])
     run = _pathoclip if stage == "pathoclip" else _worker(stage)
     run(first)
-    before = _start()
+    before = start_counting()
     run(counted)
     rank = os.environ.get("RANK", "0")
-    figures.with_suffix(f".{rank}.json").write_text(json.dumps({"before": before, "peak": _status("VmHWM")}))
+    figures.with_suffix(f".{rank}.json").write_text(json.dumps({"before": before, "peak": resident("VmHWM")}))
     if torch.distributed.is_initialized():
         torch.distributed.barrier()
         torch.distributed.destroy_process_group()
@@ -53,14 +53,15 @@ def _pathoclip(file: Path) -> None:
     run(PathoclipConfig(**asked["config"]), corpus=Path(asked["corpus"]), out=out)
 
 
-def _start() -> int:
+def start_counting() -> int:
     """Resident bytes now; what the kernel keeps as the peak begins here."""
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")
-    return _status("VmRSS")
+    return resident("VmRSS")
 
 
-def _status(name: str) -> int:
+def resident(name: str) -> int:
+    """Bytes of this process's memory: `VmRSS` now, `VmHWM` at most."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024

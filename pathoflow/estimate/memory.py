@@ -133,7 +133,8 @@ class Weights:
         """
         if not self.numbers.casts:
             return 0.0
-        return 2.0 * (self.learning + min(self.layer, self.frozen) if checkpointed else self.parameters)
+        used = min(max(self.layer, self.largest), self.frozen)
+        return 2.0 * (self.learning + used if checkpointed else self.parameters)
 
     def base(self) -> dict[str, float]:
         """What is there all the time."""

@@ -22,6 +22,8 @@ _UNITS = {"K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "Ki": 2**10, "Mi": 2**20, "Gi
 _DEFAULT_SHM = 64 * 2**20
 """What Kubernetes gives a pod that asks for nothing."""
 _CLIP_TEXT_TOKENS = 77
+_PASSES = 6
+"""Of vqa_benchmarks: base, CPT, SFT and RL, the last two on blank images, too."""
 
 
 @dataclass(frozen=True)
@@ -387,8 +389,7 @@ def _vqa_benchmarks(asked: _Asked) -> StageEstimate:
     )
     weights = float(number_bytes * shape.parameters)
     moments = generation_moments({"weights": weights}, 0.0, answers)
-    # Base, CPT, SFT and RL, the last two on blank images, too.
-    passes = 5 + (config.base_model is not None)
+    passes = _PASSES
     rounds = passes * -(-items // sequences) / config.num_processes
     sample = work.Sample(asked.image_tokens, data.prompt_tokens + config.max_new_tokens, config.max_new_tokens)
     seconds = rounds * config.max_new_tokens * _token_s(asked, shape, answers.cache) if asked.gpus else None

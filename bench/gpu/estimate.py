@@ -35,7 +35,7 @@ from pathoflow.modeling.flops import sample_cost
 from pathoflow.modeling.learning import learner
 from pathoflow.modeling.processor import new_processor
 from pathoflow.modeling.tokenizer import train_tokenizer
-from pathoflow.training.engine import pack_trainer, plan_steps
+from pathoflow.training.engine import PackTrainer, pack_arguments, plan_steps
 from pathoflow.training.lengths import Measures
 from pathoflow.training.samples import IGNORED, Encoder
 from pathoflow.training.steps import StepShares
@@ -70,7 +70,9 @@ def main() -> None:
         options.out.write_text(json.dumps({"device": _device(options), "results": results}, indent=2) + "\n")
     # A tiny model on a CPU is no measurement: what a process has anyway outweighs it.
     goal = 20 if options.device == "cuda" else 1e6
-    figures = [Figure(f"memory estimate, {r['name']}", r["off_percent"], "% off", "measured peak", goal) for r in results]
+    figures = [
+        Figure(f"memory estimate, {r['name']}", r["off_percent"], "% off", "measured peak", goal) for r in results
+    ]
     conclude(f"Peak of memory on one {_device(options)}, {options.shape}", figures)
 
 
@@ -137,7 +139,7 @@ def _fine_tuning(options: argparse.Namespace, values: dict[str, Any]) -> list[Mo
     plan = plan_steps(config, np.arange(len(rows)), Measures(lengths, costs), 1)
     shares = StepShares(plan, samples.__getitem__, encoder)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = pack_trainer(config, Path(folder), model, shares)
+        trainer = PackTrainer(shares, model=model, args=pack_arguments(config, Path(folder), plan))
         trainer.args.save_strategy = "no"
         trainer.train()
     packs = [pack for step in range(plan.num_steps) for pack in plan.packs(step)[0]]

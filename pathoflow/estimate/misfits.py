@@ -24,7 +24,9 @@ def misfits(recipe: Recipe, gpu: str) -> list[Finding]:
     except InputError as error:
         return [Finding("estimate", "unknown", str(error))]
     return [
-        Finding(f"estimate of {stage.stage}", "warning", _detail(stage.faults(), gpu), _remedy(recipe, stage.stage, gpu))
+        Finding(
+            f"estimate of {stage.stage}", "warning", _detail(stage.faults(), gpu), _remedy(recipe, stage.stage, gpu)
+        )
         for stage in stages
         if stage.faults()
     ]

@@ -74,9 +74,7 @@ def _learning(
     image_tokens = sequences * rollouts.image_tokens
     learns = not config.freeze_vision_tower and not rank
     patches = image_tokens * vision.spatial_merge_size**2
-    kept += activations.vision_tower(
-        vision, patches, numbers, copies=copies, checkpointed=checkpointed, learns=learns
-    )
+    kept += activations.vision_tower(vision, patches, numbers, copies=copies, checkpointed=checkpointed, learns=learns)
     if learns or not config.freeze_merger:
         kept += image_tokens * activations.merger(vision, numbers)
     logits = activations.scored_logits(

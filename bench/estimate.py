@@ -38,7 +38,7 @@ GOAL_PERCENT = 20
 _VOCABULARY = 4096
 _VISION = {"vision_num_heads": 8, "vision_depth": 4, "vision_hidden_size": 256, "vision_intermediate_size": 512}
 SHAPE = TinyShape(
-    vocabulary_size=_VOCABULARY, hidden_size=512, num_layers=6, num_heads=8, intermediate_size=2048, **_VISION
+    vocabulary_size=_VOCABULARY, hidden_size=512, num_layers=4, num_heads=8, intermediate_size=2048, **_VISION
 )
 _FIRST_SHAPE = TinyShape(vocabulary_size=_VOCABULARY, num_layers=2)
 _CLIP = {
@@ -64,7 +64,7 @@ _TRAINING = {
     "bf16": False,
     "gradient_checkpointing": False,
     "max_steps": 2,
-    "batch_size_per_process": 8,
+    "batch_size_per_process": 4,
     "freeze_vision_tower": True,
     # The models are random.
     "max_initial_loss_share": None,
@@ -75,8 +75,8 @@ _RL = {
     "beta": 0.1,
     "num_generations": 4,
     "prompts_per_step": 4,
-    "batch_size_per_process": 8,
-    "gradient_accumulation_steps": 2,
+    "batch_size_per_process": 4,
+    "gradient_accumulation_steps": 4,
     "max_completion_tokens": 48,
     "overlong_cache_tokens": 8,
     "max_pixels": SIDE * SIDE,
@@ -107,8 +107,8 @@ CASES = (
     Case("cpt, gradient checkpointing", "cpt", {"gradient_checkpointing": True}),
     Case("sft, bfloat16", "sft", {"bf16": True}),
     Case("sft, LoRA", "sft", {"lora_rank": 16, "freeze_merger": True}),
-    Case("cpt, ZeRO-2, 2 processes", "cpt", {"deepspeed_stage": 2, "num_processes": 2, "batch_size_per_process": 4}),
-    Case("cpt, ZeRO-3, 2 processes", "cpt", {"deepspeed_stage": 3, "num_processes": 2, "batch_size_per_process": 4}),
+    Case("cpt, ZeRO-2, 2 processes", "cpt", {"deepspeed_stage": 2, "num_processes": 2, "batch_size_per_process": 2}),
+    Case("cpt, ZeRO-3, 2 processes", "cpt", {"deepspeed_stage": 3, "num_processes": 2, "batch_size_per_process": 2}),
     Case("rl, GRPO with KL", "rl"),
     Case("rl, DAPO without", "rl", {"algorithm": "dapo", "beta": 0.0}),
     Case("pathoclip", "pathoclip"),
@@ -122,13 +122,10 @@ def main() -> None:
     parser.add_argument("--only", action="append", metavar="NAME", help="this configuration; repeatable")
     options = parser.parse_args()
     chosen = options.only or (_QUICK if options.quick else [case.name for case in CASES])
-    figures = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _write(folder)
-        for case in CASES:
-            if case.name in chosen:
-                figures.append(_compare(case, folder))
+        figures = [_compare(case, folder) for case in CASES if case.name in chosen]
     conclude("Peak of memory, estimate against measurement", figures)
 
 
@@ -156,11 +153,11 @@ def _compare(case: Case, folder: Path) -> Figure:
 def _config(case: Case, base: Path) -> CptConfig | SftConfig | RlConfig | PathoclipConfig:
     if case.stage == "pathoclip":
         return PathoclipConfig(
-            model="tiny", tiny=_FIRST_CLIP if base.name == "first" else _CLIP, num_steps=2, batch_size=48, num_threads=1
+            model="tiny", tiny=_FIRST_CLIP if base.name == "first" else _CLIP, num_steps=2, batch_size=24, num_threads=1
         )
     values = _TRAINING | dict(case.values)
     if case.stage == "rl":
-        return RlConfig(**(_TRAINING | _RL | case.values))
+        return RlConfig(**(_TRAINING | _RL | dict(case.values)))
     if case.stage == "sft":
         return SftConfig(**_PACKED, dev_questions=0, **values)
     return CptConfig(model=str(base / "model"), max_pixels=SIDE * SIDE, **_PACKED, **values)
@@ -178,7 +175,7 @@ def _measure(case: Case, folder: Path) -> int:
         raise SystemExit(f"{case.name} failed:\n{done.stderr[-4000:]}")
     found = [json.loads(path.read_text()) for path in place.glob("figures.*.json")]
     assert len(found) == processes
-    return max(figures["peak"] - figures["before"] for figures in found)
+    return max(int(figures["peak"]) - int(figures["before"]) for figures in found)
 
 
 def _job(case: Case, folder: Path, base: Path, place: Path) -> Path:

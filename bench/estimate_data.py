@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -42,7 +43,13 @@ def write_pairs(folder: Path, number: int, split: str = "train") -> None:
     """Pairs whose images have `SIDE` pixels a side, and captions of `WORDS_EACH` words."""
     with ShardWriter(folder / split, CORPUS, prefix=split) as writer:
         for index, (data, image, text) in enumerate(_drawn(number)):
-            row = {"caption": text, "inline_refs": [], "source": "bench", "source_id": str(index), "region": None}
+            row: dict[str, Any] = {
+                "caption": text,
+                "inline_refs": [],
+                "source": "bench",
+                "source_id": str(index),
+                "region": None,
+            }
             row |= {"pair_id": f"bench/{index}", "language": "en", "split": split}
             writer.write(row | image_columns(data, image, f"{index}.jpg"))
 
@@ -53,7 +60,7 @@ def write_conversations(folder: Path, number: int) -> None:
         for index, (data, _, text) in enumerate(_drawn(number)):
             messages = [*prompt_messages(mcq_text(NAMES, "short"), "short", num_images=1)]
             messages.append(text_message("assistant", response_text(text, "A")))
-            row = {"messages": messages, "images": [{"bytes": data, "path": None}], "task": "mcq"}
+            row: dict[str, Any] = {"messages": messages, "images": [{"bytes": data, "path": None}], "task": "mcq"}
             row |= {"subfield": "skin", "difficulty": None, "prompt_id": "bench", "pair_id": f"bench/{index}"}
             writer.write(row | {"teacher": "template", "qc": "passed"})
     with ShardWriter(folder / "dev", REASONING):
@@ -65,7 +72,12 @@ def write_questions(folder: Path, number: int) -> None:
     for part, count in (("train", number), ("dev", 2)):
         with ShardWriter(folder / part, MCQ) as writer:
             for index, (data, _, _) in enumerate(_drawn(count)):
-                row = {"mcq_id": f"q{index}", "prompt": mcq_text(NAMES, "short"), "options": NAMES, "answer": "A"}
+                row: dict[str, Any] = {
+                    "mcq_id": f"q{index}",
+                    "prompt": mcq_text(NAMES, "short"),
+                    "options": NAMES,
+                    "answer": "A",
+                }
                 row |= {"images": [{"bytes": data, "path": None}], "subfield": "skin", "tissue_system": "skin"}
                 writer.write(row | {"diagnosis": NAMES[0], "pair_id": f"bench/{index}"})
 

@@ -15,6 +15,7 @@ import gc
 import json
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +62,11 @@ def main() -> None:
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("There is no GPU here. Try --device cpu --shape tiny.")
-    results = []
-    for name, values in _TRAININGS.items():
-        results.append(_compared(name, options, lambda values=values: _fine_tuning(options, values)))
-    results.append(_compared("generation", options, lambda: _generation(options)))
-    results.append(_compared("pathoclip", options, lambda: _pathoclip(options)))
+    cases: dict[str, Callable[[], list[Moment]]] = {
+        name: partial(_fine_tuning, options, values) for name, values in _TRAININGS.items()
+    }
+    cases |= {"generation": partial(_generation, options), "pathoclip": partial(_pathoclip, options)}
+    results = [_compared(name, options, run) for name, run in cases.items()]
     if options.out:
         options.out.write_text(json.dumps({"device": _device(options), "results": results}, indent=2) + "\n")
     # A tiny model on a CPU is no measurement: what a process has anyway outweighs it.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -173,7 +174,7 @@ def _table(stages: Sequence[StageEstimate]) -> Table:
     row("GPUs", lambda stage: str(stage.gpus or _UNKNOWN), end=True)
     for part in PARTS:
         if any(stage.fullest.parts.get(part) for stage in stages):
-            row(_PART_NAMES.get(part, part), lambda stage, part=part: _gib(stage.fullest.parts.get(part, 0.0)))
+            row(_PART_NAMES.get(part, part), partial(_part, part))
     row("fullest at", lambda stage: _MOMENTS.get(stage.fullest.name, stage.fullest.name), style="dim")
     row("a GPU, of it", lambda stage: _against(stage.fullest.total, stage.gpu_limit), style="bold", end=True)
     row("a node, of it", lambda stage: _against(stage.host_total, stage.host_limit), style="bold")
@@ -183,6 +184,10 @@ def _table(stages: Sequence[StageEstimate]) -> Table:
     row("hours", _hours)
     row("GPU-hours", lambda stage: _UNKNOWN if stage.gpu_hours is None else f"{stage.gpu_hours:,.3g}")
     return table
+
+
+def _part(part: str, stage: StageEstimate) -> str:
+    return _gib(stage.fullest.parts.get(part, 0.0))
 
 
 _MOMENTS = {

@@ -131,7 +131,7 @@ def prefill(text: Text, sequences: int, prompt: int, numbers: Numbers) -> float:
 
 
 def vision_forward(vision: Vision, images: int, image_tokens: int, numbers: Numbers) -> float:
-    """What is alive for a moment while images are seen, all of a batch at once: a block's feed-forward, and residuals."""
+    """What is alive for a moment while images are seen, a batch at once: a block's feed-forward, and residuals."""
     width = 3 * vision.intermediate_size * numbers.compute + 2 * vision.hidden_size * numbers.residual
     return float(images * image_tokens * vision.spatial_merge_size**2 * width)
 

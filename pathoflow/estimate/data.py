@@ -92,4 +92,4 @@ def data_of(stages: Mapping[str, Any], workdir: Path | None = None, **given: int
     for name, value in given.items():
         if value is not None:
             note(name, value, "as you said")
-    return replace(Data(), **numbers, sources=sources)  # type: ignore[arg-type]
+    return replace(Data(), **numbers, sources=sources)

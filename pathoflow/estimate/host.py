@@ -38,7 +38,7 @@ def training_parts(config: Any, weights: Weights, processes: int, *, on_gpu: boo
         offloaded = 16.0 * weights.learning * processes / config.num_processes
     if config.offload == "all":
         offloaded += weights.weight_bytes * weights.parameters * processes / config.num_processes
-    saved = weights.weight_bytes * weights.parameters
+    saved = float(weights.weight_bytes * weights.parameters)
     if config.background_checkpoints:
         saved += checkpoint_bytes(weights) / (config.num_processes if weights.deepspeed_stage else 1) * processes
     return {
@@ -51,12 +51,12 @@ def training_parts(config: Any, weights: Weights, processes: int, *, on_gpu: boo
 
 
 def _worker(config: Any) -> float:
-    return _DATA_WORKER + getattr(config, "shuffled_row_groups", 1) * _ROW_GROUP
+    return _DATA_WORKER + float(getattr(config, "shuffled_row_groups", 1)) * _ROW_GROUP
 
 
 def shm_bytes(config: Any, processes: int, batch: float) -> float:
     """Bytes of /dev/shm: what data workers hold ready, and NCCL."""
-    ready = processes * config.data_workers * _PREFETCHED * batch
+    ready: float = processes * config.data_workers * _PREFETCHED * batch
     return ready + (processes * _NCCL_SHM if processes > 1 else 0.0)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -270,16 +271,20 @@ def clip(source: str | Path) -> Clip:
     text = {"hidden_size": 512, "intermediate_size": 2048, "max_position_embeddings": 77, "vocab_size": 49_408}
     vision |= values["vision_config"]
     text |= defaults | {"num_attention_heads": 8} | values["text_config"]
-    sizes = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
     num_tokens = (vision["image_size"] // vision["patch_size"]) ** 2 + 1
     return Clip(
-        Tower(*(vision[size] for size in sizes), num_tokens),
-        Tower(*(text[size] for size in sizes), text["max_position_embeddings"]),
+        _tower(vision, num_tokens),
+        _tower(text, text["max_position_embeddings"]),
         text["vocab_size"],
         values.get("projection_dim", 512),
         vision["image_size"],
         vision["patch_size"],
     )
+
+
+def _tower(values: Mapping[str, Any], num_tokens: int) -> Tower:
+    sizes = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+    return Tower(**{size: values[size] for size in sizes}, num_tokens=num_tokens)
 
 
 def _configuration(source: str | Path, known: dict[str, Any]) -> dict[str, Any]:

@@ -8,8 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from pathoflow.cli import app
-from tests.overlays import OVERLAYS
+from pathoflow.code import REPOSITORY
 
+OVERLAYS = REPOSITORY / "manifests" / "overlays"
 TOO_MUCH = ["--recipe", "paper_7b", "--set", "rl.steps_per_generation=4"]
 
 

@@ -70,7 +70,7 @@ def main() -> None:
     if options.out:
         options.out.write_text(json.dumps({"device": _device(options), "results": results}, indent=2) + "\n")
     # A tiny model on a CPU is no measurement: what a process has anyway outweighs it.
-    goal = 20 if options.device == "cuda" else 1e6
+    goal = 20 if options.device == "cuda" else 1e12
     figures = [
         Figure(f"memory estimate, {r['name']}", r["off_percent"], "% off", "measured peak", goal) for r in results
     ]
@@ -104,7 +104,7 @@ def _compared(name: str, options: argparse.Namespace, run: Callable[[], list[Mom
         "measured_bytes": measured,
         "reserved_bytes": torch.cuda.max_memory_reserved() if on_gpu else None,
         "beside_bytes": beside,
-        "off_percent": 100 * abs(moment.total / measured - 1),
+        "off_percent": 100 * abs(moment.total / max(measured, 1) - 1),
     }
 
 

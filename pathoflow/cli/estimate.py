@@ -133,7 +133,8 @@ def _show(
 
     console = Console(highlight=False)
     gpu = assumptions.gpu
-    console.print(f"[bold]{recipe.name}[/] on {gpu.name} GPUs, {gpu.memory / 2**30:.1f} GiB each. Sizes in GiB.\n")
+    where = f"{gpu.name} GPUs, {gpu.memory / 2**30:.1f} GiB each" if any(stage.gpus for stage in stages) else "CPUs"
+    console.print(f"[bold]{recipe.name}[/] on {where}. Sizes in GiB.\n")
     console.print(_table(stages))
     console.print("Rests on:")
     for stage in stages:
@@ -176,7 +177,12 @@ def _table(stages: Sequence[StageEstimate]) -> Table:
         if any(stage.fullest.parts.get(part) for stage in stages):
             row(_PART_NAMES.get(part, part), partial(_part, part))
     row("fullest at", lambda stage: _MOMENTS.get(stage.fullest.name, stage.fullest.name), style="dim")
-    row("a GPU, of it", lambda stage: _against(stage.fullest.total, stage.gpu_limit), style="bold", end=True)
+    row(
+        "a GPU, of it" if any(stage.gpus for stage in stages) else "a process",
+        lambda stage: _against(stage.fullest.total, stage.gpu_limit),
+        style="bold",
+        end=True,
+    )
     row("a node, of it", lambda stage: _against(stage.host_total, stage.host_limit), style="bold")
     row("/dev/shm, of it", lambda stage: _against(stage.shm, stage.shm_limit))
     row("disk", lambda stage: _against(sum(stage.disk.values()), stage.disk_limit), end=True)
@@ -196,6 +202,7 @@ _MOMENTS = {
     "optimiser's step": "step",
     "prompts read": "prompts",
     "last token generated": "last token",
+    "next model loaded": "next model",
 }
 """Moments in the width of a column."""
 

@@ -21,6 +21,7 @@ class Data:
         pairs: Image–caption pairs of the corpus to train on.
         samples: Reasoning samples to train on.
         questions: Questions of rl.
+        dev_questions: Questions by which rl chooses a model.
         heldout_questions: Questions of the benchmarks.
         caption_tokens: Of the mean caption.
         reasoning_tokens: Of the mean conversation, its image apart.
@@ -34,6 +35,7 @@ class Data:
     pairs: int = 3_500_000
     samples: int = 500_000
     questions: int = 10_000
+    dev_questions: int = 500
     heldout_questions: int = 1000
     caption_tokens: int = 128
     reasoning_tokens: int = 640
@@ -82,6 +84,7 @@ def data_of(stages: Mapping[str, Any], workdir: Path | None = None, **given: int
         note("samples", pairs * share, f"reasoning_data.train_share of {pairs:,} pairs")
     if (mcqs := stages.get("diagnosis_mcqs")) is not None:
         note("questions", mcqs.num_train, "diagnosis_mcqs.num_train")
+        note("dev_questions", mcqs.num_dev, "diagnosis_mcqs.num_dev")
         note("heldout_questions", mcqs.num_heldout, "diagnosis_mcqs.num_heldout")
     for name, (stage, metric) in _METRICS.items():
         sealed = WorkDir(workdir).output(stage) if workdir else None

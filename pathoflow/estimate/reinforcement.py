@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pathoflow.estimate import activations
+from pathoflow.estimate.activations import Numbers
 from pathoflow.estimate.fine_tuning import answering, weights_of, whole_for_generation
-from pathoflow.estimate.memory import Moment, Pass, generation_moments, training_moments
+from pathoflow.estimate.memory import Generation, Moment, Pass, generation_moments, training_moments
 from pathoflow.estimate.shapes import VisionLanguage
 
 
@@ -19,11 +20,13 @@ class Rollouts:
         prompt: Tokens of the longest prompt, image included.
         image_tokens: Those of its image.
         completion: Tokens of the longest completion.
+        dev_questions: Questions that are answered to choose a model by.
     """
 
     prompt: int
     image_tokens: int
     completion: int
+    dev_questions: int = 0
 
 
 def completions_at_once(config: Any) -> int:
@@ -42,18 +45,26 @@ def moments(config: Any, shape: VisionLanguage, rollouts: Rollouts, *, on_gpu: b
     weights = weights_of(config, shape, on_gpu=on_gpu, reference=config.beta > 0 and not rank)
     numbers = weights.numbers
     at_once = completions_at_once(config)
-    answers = answering(
+    # A question's completions share its image (components.training.rl.seeing).
+    sampled = _answers(shape, rollouts, numbers, at_once, max(1, at_once // config.num_generations))
+    base, whole = weights.base(), whole_for_generation(weights)
+    found = generation_moments(base, whole, sampled)
+    if rollouts.dev_questions:
+        examined = min(config.eval_batch_size, -(-rollouts.dev_questions // config.num_processes))
+        found += generation_moments(base, whole, _answers(shape, rollouts, numbers, examined, examined))
+    return [*found, *_learning(config, shape, rollouts, weights, sampled.inputs, on_gpu=on_gpu)]
+
+
+def _answers(shape: VisionLanguage, rollouts: Rollouts, numbers: Numbers, sequences: int, images: int) -> Generation:
+    return answering(
         shape,
-        sequences=at_once,
+        sequences=sequences,
         prompt=rollouts.prompt,
         image_tokens=rollouts.image_tokens,
         new_tokens=rollouts.completion,
         numbers=numbers,
-        # A question's completions share its image (components.training.rl.seeing).
-        distinct_images=max(1, at_once // config.num_generations),
+        distinct_images=images,
     )
-    sampling = generation_moments(weights.base(), whole_for_generation(weights), answers)
-    return [*sampling, *_learning(config, shape, rollouts, weights, answers.inputs, on_gpu=on_gpu)]
 
 
 def _learning(

@@ -311,7 +311,7 @@ def _sft(asked: _Asked) -> StageEstimate:
 def _rl(asked: _Asked) -> StageEstimate:
     config, data, (name, shape) = asked.config, asked.data, asked.vision_language()
     prompt = min(config.max_length_tokens, asked.image_tokens + data.prompt_tokens)
-    rollouts = reinforcement.Rollouts(prompt, asked.image_tokens, config.max_completion_tokens)
+    rollouts = reinforcement.Rollouts(prompt, asked.image_tokens, config.max_completion_tokens, data.dev_questions)
     moments = reinforcement.moments(config, shape, rollouts, on_gpu=asked.on_gpu)
     weights = fine_tuning.weights_of(config, shape, on_gpu=asked.on_gpu)
     mean = int(config.max_completion_tokens * data.completion_share)
@@ -368,7 +368,7 @@ def _pathoclip(asked: _Asked) -> StageEstimate:
         flops=flops,
         seconds=asked.training_s(flops),
         told=f"{config.num_steps:,} steps of {config.batch_size} pairs, "
-        f"{config.num_steps * config.batch_size / data.pairs:.2g} passes over {data.pairs:,}",
+        f"which is {config.num_steps * config.batch_size / data.pairs:.2g} times {data.pairs:,}",
     )
 
 
@@ -389,6 +389,8 @@ def _vqa_benchmarks(asked: _Asked) -> StageEstimate:
     )
     weights = float(number_bytes * shape.parameters)
     moments = generation_moments({"weights": weights}, 0.0, answers)
+    # The one before is let go when the next is there.
+    moments.append(Moment("next model loaded", {"weights": 2 * weights}))
     passes = _PASSES
     rounds = passes * -(-items // sequences) / config.num_processes
     sample = work.Sample(asked.image_tokens, data.prompt_tokens + config.max_new_tokens, config.max_new_tokens)

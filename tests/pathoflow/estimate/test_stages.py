@@ -57,6 +57,9 @@ TOO_LARGE = [
 ]
 
 
+ONE_PROCESS = ("rl.gradient_accumulation_steps=160", "rl.steps_per_generation=1", "rl.max_completion_tokens=512")
+
+
 @pytest.mark.parametrize(("stage", "values"), TOO_LARGE, ids=[" ".join(values) for _, values in TOO_LARGE])
 def test_what_is_too_large_is_told_with_values_that_fit(stage: str, values: tuple[str, ...]) -> None:
     recipe = loaded("paper_7b", *values)
@@ -100,6 +103,17 @@ def test_a_fuller_gpu_is_told_by_the_moment() -> None:
     stage = stage_of("paper_7b", "rl", "rl.steps_per_generation=4")
     assert stage.fullest.name == "last token generated"
     assert stage.fullest.parts["kv_cache"] > 40 * GIB
+
+
+def test_dev_questions_may_need_more_than_sampling() -> None:
+    stage = stage_of("paper_7b", "rl", "rl.eval_batch_size=1024", "rl.num_processes=1", *ONE_PROCESS)
+    assert stage.fullest.total > stage_of("paper_7b", "rl", "rl.num_processes=1", *ONE_PROCESS).fullest.total
+
+
+def test_two_models_are_there_while_the_next_is_loaded() -> None:
+    stage = stage_of("paper_7b", "vqa_benchmarks")
+    assert stage.fullest.name == "next model loaded"
+    assert stage.fullest.parts["weights"] == 4 * stage.parameters
 
 
 def test_adapters_need_no_second_model_and_hardly_any_states() -> None:

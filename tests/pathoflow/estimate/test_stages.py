@@ -57,7 +57,7 @@ TOO_LARGE = [
 ]
 
 
-ONE_PROCESS = ("rl.gradient_accumulation_steps=160", "rl.steps_per_generation=1", "rl.max_completion_tokens=512")
+ONE_PROCESS = ("rl.prompts_per_step=8", "rl.gradient_accumulation_steps=10", "rl.steps_per_generation=1")
 
 
 @pytest.mark.parametrize(("stage", "values"), TOO_LARGE, ids=[" ".join(values) for _, values in TOO_LARGE])

@@ -91,3 +91,11 @@ def test_submitting_warns_before_it_asks(tmp_path) -> None:
     result = invoke("submit", *TOO_MUCH, "--cluster", str(OVERLAYS / "multi-node"))
     assert result.exit_code != 0
     assert "Warning: estimate of rl" in result.stderr
+
+
+def test_the_doctor_finds_it_without_a_cluster(monkeypatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", "/nonexistent")
+    result = invoke("doctor", *TOO_MUCH, "--cluster", str(OVERLAYS / "multi-node"), "--json")
+    findings = {finding["what"]: finding for finding in json.loads(result.output)}
+    assert findings["estimate of rl"]["level"] == "warning"
+    assert "--set rl.steps_per_generation=2" in findings["estimate of rl"]["remedy"]

@@ -114,12 +114,12 @@ class Weights:
             return 0.0
         return (8 + 4 * (self.deepspeed_stage > 0)) * self.learning / self._divided(2)
 
-    def buckets(self, *, filled: bool) -> float:
-        """Bytes of what gradients are sent in, from the backward pass's beginning on, or once they are filled."""
+    def buckets(self) -> float:
+        """Bytes of what gradients are sent in; it stays from the first backward pass on."""
         if self.deepspeed_stage == 0:
             return 4.0 * self.learning if self.processes > 1 else 0.0
         if not self.resident:
-            return float(filled * min(_BUCKET, self.learning) * self.weight_bytes)
+            return float(min(_BUCKET, self.learning) * self.weight_bytes)
         return (2 if self.deepspeed_stage == 2 else 1) * _BUCKET * self.weight_bytes
 
     def second_model(self) -> float:
@@ -142,8 +142,7 @@ class Weights:
             "weights": self.model(),
             "optimizer": self.optimizer(),
             "reference": self.second_model(),
-            # Stage 2 makes its buckets for each backward pass anew.
-            "buffers": 0.0 if self.deepspeed_stage == 2 else self.buckets(filled=False),
+            "buffers": self.buckets(),
         }
 
 
@@ -178,13 +177,13 @@ def training_moments(weights: Weights, work: Pass) -> list[Moment]:
     copies = weights.casts(checkpointed=work.checkpointed) + weights.gathered()
     forward = base | {
         "gradients": earlier,
-        "buffers": weights.buckets(filled=False) + copies,
+        "buffers": base["buffers"] + copies,
         "activations": work.kept + work.inputs + max(0.0, work.passing - work.logits),
         "logits": work.logits,
     }
     backward = base | {
         "gradients": weights.gradients() + embedding * (1 + weights.tied) / 2,
-        "buffers": weights.buckets(filled=True) + weights.gathered(),
+        "buffers": base["buffers"] + weights.gathered(),
         "activations": work.passing + work.inputs,
     }
     step = base | {"gradients": weights.gradients() + _step(weights), "activations": work.inputs}

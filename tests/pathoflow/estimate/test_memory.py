@@ -26,7 +26,7 @@ def test_zero_divides_sixteen_bytes_a_parameter() -> None:
 def test_without_deepspeed_weights_and_moments_are_float32() -> None:
     assert PLAIN.model() + PLAIN.gradients() + PLAIN.optimizer() == 16 * BILLION
     # DistributedDataParallel's buckets hold the gradients once more.
-    assert replace(PLAIN, processes=2).buckets(filled=False) == 4 * BILLION
+    assert replace(PLAIN, processes=2).buckets() == 4 * BILLION
 
 
 def test_what_is_frozen_has_weights_alone() -> None:

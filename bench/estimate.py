@@ -105,7 +105,7 @@ CASES = (
     Case("cpt, vision tower frozen", "cpt"),
     Case("cpt, everything learns", "cpt", {"freeze_vision_tower": False}),
     Case("cpt, gradient checkpointing", "cpt", {"gradient_checkpointing": True}),
-    Case("sft, bfloat16", "sft", {"bf16": True}),
+    Case("sft, bfloat16", "sft", {"bf16": True, "batch_size_per_process": 2}),
     Case("sft, LoRA", "sft", {"lora_rank": 16, "freeze_merger": True}),
     Case("cpt, ZeRO-2, 2 processes", "cpt", {"deepspeed_stage": 2, "num_processes": 2, "batch_size_per_process": 2}),
     Case("cpt, ZeRO-3, 2 processes", "cpt", {"deepspeed_stage": 3, "num_processes": 2, "batch_size_per_process": 2}),

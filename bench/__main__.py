@@ -29,6 +29,7 @@ BENCHMARKS = (
     "packing",
     "train_throughput",
     "rl_vision",
+    "estimate",
     "checkpoint",
     "metrics",
     "launcher",

@@ -96,7 +96,7 @@ def main() -> None:
     if options.device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("There is no GPU here. Try --device cpu --shape tiny.")
     shape = SHAPES[options.shape]
-    rows = _rows(options.samples_per_step * options.steps, shape)
+    rows = build_rows(options.samples_per_step * options.steps, shape)
     processor = new_processor(train_tokenizer([row["text"] for row in rows[:64]], 640), max_pixels=shape.max_pixels)
     with tempfile.TemporaryDirectory() as folder:
         result = _engine(options, shape, rows, processor, Path(folder))
@@ -105,7 +105,7 @@ def main() -> None:
     _show(options, result)
 
 
-def _rows(number: int, shape: Shape) -> list[dict[str, Any]]:
+def build_rows(number: int, shape: Shape) -> list[dict[str, Any]]:
     """Texts of log-normal length about images of different sizes, most of them larger than is looked at."""
     rng = np.random.default_rng(0)
     words = np.clip(rng.lognormal(np.log(shape.median_words), 0.8, number), 8, 10 * shape.median_words).astype(int)
@@ -124,7 +124,10 @@ def _rows(number: int, shape: Shape) -> list[dict[str, Any]]:
     ]
 
 
-def _model(shape: Shape, tokenizer: Any, device: str) -> Qwen2_5_VLForConditionalGeneration:
+def build_model(
+    shape: Shape, tokenizer: Any, device: str, dtype: torch.dtype | None = None
+) -> Qwen2_5_VLForConditionalGeneration:
+    """A random model of a shape; by default its weights are bfloat16 on GPUs."""
     full_attention = range(shape.vision_depth // 4 - 1, shape.vision_depth, max(1, shape.vision_depth // 4))
     rotary = shape.hidden // shape.heads // 2
     config = Qwen2_5_VLConfig(
@@ -159,7 +162,7 @@ def _model(shape: Shape, tokenizer: Any, device: str) -> Qwen2_5_VLForConditiona
     )
     torch.manual_seed(0)
     before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.bfloat16 if device == "cuda" else torch.float32)
+    torch.set_default_dtype(dtype or (torch.bfloat16 if device == "cuda" else torch.float32))
     try:
         with torch.device(device):
             return Qwen2_5_VLForConditionalGeneration(config)
@@ -167,7 +170,7 @@ def _model(shape: Shape, tokenizer: Any, device: str) -> Qwen2_5_VLForConditiona
         torch.set_default_dtype(before)
 
 
-def _sample(row: dict[str, Any], processor: Qwen2_5_VLProcessor) -> Sample:
+def sample_of(row: dict[str, Any], processor: Qwen2_5_VLProcessor) -> Sample:
     messages = [*prompt_messages("Describe.", "short"), text_message("assistant", row["text"])]
     return samples.conversation(messages, [row["image"]], processor)
 
@@ -216,9 +219,9 @@ def _engine(
         log_every_steps=1,
         save_every_steps=10_000,
     )
-    model = learner(_model(shape, processor.tokenizer, options.device), config)
+    model = learner(build_model(shape, processor.tokenizer, options.device), config)
     encoder = Encoder(processor)
-    all_samples = [_sample(row, processor) for row in rows]
+    all_samples = [sample_of(row, processor) for row in rows]
     measured = encoder.measure(all_samples)
     measures = Measures(
         np.array([length for length, _ in measured]),
@@ -272,7 +275,7 @@ def _trl(
     """Tokens a second of TRL's SFTTrainer on the same samples, padded, with the same number of samples a step."""
     from bench.train_throughput import trl_trainer
 
-    model = _model(shape, processor.tokenizer, options.device)
+    model = build_model(shape, processor.tokenizer, options.device)
     if not options.learn_vision_tower:
         for weight in set(model.model.visual.parameters()) - set(model.model.visual.merger.parameters()):
             weight.requires_grad_(False)
@@ -280,7 +283,7 @@ def _trl(
     samples_per_step = passes * options.against_trl
     num_steps = max(options.warm_up_steps + 2, options.steps // 2)
     rows = rows[: samples_per_step * num_steps]
-    lengths = [length for length, _ in Encoder(processor).measure([_sample(row, processor) for row in rows])]
+    lengths = [length for length, _ in Encoder(processor).measure([sample_of(row, processor) for row in rows])]
     trainer = trl_trainer(
         rows,
         processor,

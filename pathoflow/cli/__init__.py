@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from pathoflow.cli import cluster as cluster_commands
+from pathoflow.cli import estimate as estimate_command
 from pathoflow.cli import registry_commands
 from pathoflow.cli.optional_files import OptionalFiles
 from pathoflow.cli.options import RecipeOption, SetOption
@@ -271,6 +272,7 @@ def ui(
     os.execvpe(command[0], command, environment)
 
 
+estimate_command.add_to(app)
 cluster_commands.add_to(app)
 registry_commands.add_to(app)
 

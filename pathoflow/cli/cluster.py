@@ -35,6 +35,7 @@ def compile_(
     - `pathoflow compile --recipe paper_7b --cluster manifests/overlays/multi-node --out paper_7b.yaml`
     """
     from components import catalogue
+    from pathoflow.cli.estimate import warn_of_misfits
     from pathoflow.cluster.settings import load_cluster
     from pathoflow.files import write_atomically
     from pathoflow.recipe import load_recipe
@@ -47,6 +48,7 @@ def compile_(
     write_atomically(out, text)
     where = f" for namespace {place.namespace}" if place else ""
     typer.echo(f"{out}: {len(loaded.stages)} stages of recipe {loaded.name}{where}")
+    warn_of_misfits(loaded)
     if place and place.placeholders():
         _warn_of_placeholders(place)
 
@@ -78,12 +80,14 @@ def submit(
     - `KFP_TOKEN=… pathoflow submit --recipe paper_7b --cluster manifests/overlays/multi-node --dry-run`
     """
     from components import catalogue
+    from pathoflow.cli.estimate import warn_of_misfits
     from pathoflow.cluster.settings import load_cluster
     from pathoflow.recipe import load_recipe
     from pipelines.submit import Submission, start
 
     place = load_cluster(cluster)
     loaded = load_recipe(recipe, catalogue(), set_ or ())
+    warn_of_misfits(loaded)
     submission = Submission(loaded, place, host or place.kfp, experiment, run_name, cache=cache)
     typer.echo(start(submission, dry_run=dry_run))
 
@@ -104,16 +108,20 @@ def doctor(
     Example: `pathoflow doctor --cluster manifests/overlays/multi-node --recipe paper_7b`
     """
     from components import catalogue
+    from pathoflow.cli.estimate import DEFAULT_GPU
     from pathoflow.cli.findings import show
     from pathoflow.cluster.doctor import examine
     from pathoflow.cluster.settings import load_cluster
     from pathoflow.errors import ConfigError
+    from pathoflow.estimate.misfits import misfits
     from pathoflow.recipe import load_recipe
 
     if set_ and not recipe:
         raise ConfigError("--set changes a recipe: name it with --recipe.")
     loaded = load_recipe(recipe, catalogue(), set_ or ()) if recipe else None
-    raise typer.Exit(show(examine(load_cluster(cluster), loaded, context), as_json=json))
+    findings = examine(load_cluster(cluster), loaded, context)
+    findings += misfits(loaded, DEFAULT_GPU) if loaded else []
+    raise typer.Exit(show(findings, as_json=json))
 
 
 def add_to(app: typer.Typer) -> None:

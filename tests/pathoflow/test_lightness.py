@@ -38,6 +38,12 @@ def test_help_and_listing_import_next_to_nothing(arguments):
     assert not loaded & (HEAVY | {"mlflow", "dvc", "kfp", "pandas", "pyarrow"})
 
 
+def test_estimating_needs_no_library_that_stages_compute_with():
+    loaded = modules_after("estimate", "--recipe", "paper_7b", "--json", "--gpu", "h200")
+    assert "pydantic" in loaded
+    assert not loaded & (HEAVY | {"mlflow", "dvc", "kfp"})
+
+
 def test_compiling_imports_no_library_that_stages_compute_with(tmp_path):
     loaded = modules_after("compile", "--recipe", "smoke", "--out", str(tmp_path / "deep" / "pipeline.yaml"))
     assert "kfp" in loaded

@@ -11,8 +11,10 @@ import yaml
 from components import catalogue
 from pathoflow.lexicon import Lexicon
 from pathoflow.recipe import RECIPES, load_recipe
+from pathoflow.training.config import FineTuningConfig
 
 PAPER = ["paper_3b", "paper_7b"]
+SOURCED = [*PAPER, "single_gpu"]
 MARKED = re.compile(r"#\s*(?:[PRD]\b|ours\b)")
 
 
@@ -20,12 +22,12 @@ def _stage_files(name: str) -> list[Path]:
     return [RECIPES / name / f"{stage}.yaml" for stage in load_recipe(name, catalogue()).stages]
 
 
-@pytest.mark.parametrize("name", PAPER)
+@pytest.mark.parametrize("name", SOURCED)
 def test_every_stage_but_the_atlas_takes_part(name: str) -> None:
     assert set(load_recipe(name, catalogue()).stages) == set(catalogue()) - {"teaching_atlas"}
 
 
-@pytest.mark.parametrize("name", PAPER)
+@pytest.mark.parametrize("name", SOURCED)
 def test_every_value_names_its_source(name: str) -> None:
     for path in _stage_files(name):
         values, _, _ = path.read_text().partition("\ncompute:")
@@ -34,7 +36,7 @@ def test_every_value_names_its_source(name: str) -> None:
         assert [line for line in unmarked if not line.lstrip().startswith("#")] == [], path
 
 
-@pytest.mark.parametrize("name", PAPER)
+@pytest.mark.parametrize("name", SOURCED)
 def test_only_training_and_evaluation_ask_for_gpus(name: str) -> None:
     recipe = load_recipe(name, catalogue())
     with_gpus = {stage for stage, compute in recipe.compute.items() if compute.gpus_per_node}
@@ -43,21 +45,37 @@ def test_only_training_and_evaluation_ask_for_gpus(name: str) -> None:
         assert recipe.compute[stage].shm, f"{stage} needs room for NCCL in /dev/shm"
 
 
-def test_the_two_sizes_differ_in_their_models_alone() -> None:
-    recipes = [load_recipe(name, catalogue()) for name in PAPER]
-    different = {
+def _differences(first: str, second: str) -> set[str]:
+    recipes = [load_recipe(name, catalogue()) for name in (first, second)]
+    return {
         f"{stage}.{key}"
         for stage, config in recipes[0].stages.items()
         for key, value in config.resolved().items()
         if value != recipes[1].stages[stage].resolved()[key]
     }
-    assert different == {
-        "cpt.model",
-        "cpt.revision",
-        "pathoclip.model",
-        "pathoclip.revision",
-        "register.model_name",
-    }
+
+
+def test_the_two_sizes_differ_in_their_models_and_in_what_the_larger_ones_leave_room_for() -> None:
+    models = {"cpt.model", "cpt.revision", "pathoclip.model", "pathoclip.revision", "register.model_name"}
+    room = {"rl.steps_per_generation", "pathoclip.batch_size", "pathoclip.num_steps", "pathoclip.warmup_steps"}
+    assert _differences(*PAPER) == models | room
+
+
+def test_on_one_gpu_adapters_learn_and_steps_are_of_as_many_samples() -> None:
+    adapters = {"lora_rank", "lora_alpha", "freeze_merger", "learning_rate"}
+    machine = {"num_processes", "batch_size_per_process", "deepspeed_stage"}
+    tuned = {f"{stage}.{key}" for stage in ("cpt", "sft") for key in adapters | machine}
+    rounds = {"prompts_per_step", "steps_per_generation", "gradient_accumulation_steps", "max_steps"}
+    kept = {"freeze_vision_tower", "num_processes", "deepspeed_stage", "save_every_steps", "eval_every_steps"}
+    sampled = {f"rl.{key}" for key in adapters | rounds | kept}
+    named = {"register.model_name", "vqa_benchmarks.num_processes"}
+    assert _differences("paper_3b", "single_gpu") == tuned | sampled | named
+    recipes = [load_recipe(name, catalogue()) for name in ("paper_3b", "single_gpu")]
+    for stage in ("cpt", "sft"):
+        few, many = (recipe.stages[stage] for recipe in recipes)
+        assert isinstance(few, FineTuningConfig)
+        assert isinstance(many, FineTuningConfig)
+        assert few.samples_per_step(few.num_processes) == many.samples_per_step(many.num_processes)
 
 
 @pytest.mark.parametrize("name", PAPER)

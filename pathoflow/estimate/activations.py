@@ -1,0 +1,152 @@
+"""Bytes that a forward pass leaves behind for the backward pass, counted tensor by tensor as the modules save them.
+
+The counts follow transformers 5.23's Qwen2.5-VL and CLIP: what autograd keeps of each operation, and what is alive for
+a moment beside it. `T` tokens of width `h` in `c` bytes each are `T h c` bytes. Left out is what does not grow with
+tokens times width: masks, rotary positions, the kernel's log-sum-exps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pathoflow.estimate.shapes import Clip, Text, Tower, Vision
+
+ROWS_AT_A_TIME = 4096
+"""Positions whose logits are in memory at once, see `modeling.model`."""
+_TRL_TILE = (4096, 32_768)
+"""Positions and vocabulary entries of a tile of logits. Source: TRL 1.16, `kernels/chunked_logprob.py`."""
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """In which number formats a model computes.
+
+    Attributes:
+        compute: Bytes of a number in matrix products.
+        residual: Bytes of a number between layers.
+        casts: Whether each matrix product makes its own copy of its input (autocast).
+    """
+
+    compute: int
+    residual: int
+    casts: bool = False
+
+    @classmethod
+    def of(cls, *, bf16: bool, deepspeed: bool) -> Numbers:
+        """Those of a training: DeepSpeed turns weights into bfloat16, the Trainer computes by autocast."""
+        if not bf16:
+            return cls(4, 4)
+        return cls(2, 2) if deepspeed else cls(2, 4, casts=True)
+
+    def inputs(self, width: int, products: int) -> int:
+        """Bytes of one token's input that `products` matrix products keep."""
+        return width * self.compute * (products if self.casts else 1)
+
+    def norm(self, width: int, products: int, *, learns: bool = True) -> int:
+        """Bytes of one token in an RMSNorm, before `products` matrix products.
+
+        Kept are its input in float32 (the residual itself, if that is float32), what is multiplied by the weight if
+        that learns, and what goes into the products.
+        """
+        return width * (4 + self.residual * learns) + self.inputs(width, products)
+
+
+def decoder_layer(text: Text, numbers: Numbers, *, copies: int, rank: int = 0, padded: bool = False) -> float:
+    """Bytes of one token in one layer of the language model.
+
+    Args:
+        text: Its dimensions.
+        numbers: Its number formats.
+        copies: Copies of the attention's output beside that which the kernel keeps: 0 on a GPU, 1 on a CPU.
+        rank: Of the adapters that learn in the place of weights; 0 if weights learn.
+        padded: Whether keys and values are repeated for all heads, as they are beside a mask.
+    """
+    hidden, inner, compute = text.hidden_size, text.intermediate_size, numbers.compute
+    kv = hidden if padded else text.kv_size
+    attention = compute * (hidden * (2 + copies) + 2 * kv)
+    # Gate, its activation and the other half are kept, and their product for the last projection.
+    feed_forward = 4 * inner * compute
+    adapters = 7 * 2 * rank * compute
+    norms = numbers.norm(hidden, 3, learns=not rank) + numbers.norm(hidden, 2, learns=not rank)
+    return norms + attention + feed_forward + adapters
+
+
+def vision_block(vision: Vision, numbers: Numbers, *, copies: int) -> float:
+    """Bytes of one patch in one block of a vision tower that learns."""
+    hidden, inner, compute = vision.hidden_size, vision.intermediate_size, numbers.compute
+    # Values are a view of the joint projection, which stays whole.
+    attention = hidden * compute * (2 + 3 + 1 + copies)
+    return numbers.norm(hidden, 1) + numbers.norm(hidden, 2) + attention + 4 * inner * compute
+
+
+def merger(vision: Vision, numbers: Numbers) -> float:
+    """Bytes of one image token in a merger that learns."""
+    return numbers.norm(vision.merged_size, 1) + 2 * vision.merged_size * numbers.compute
+
+
+def language_model(
+    text: Text, tokens: float, numbers: Numbers, *, copies: int, checkpointed: bool, rank: int = 0, padded: bool = False
+) -> tuple[float, float]:
+    """What the layers keep of so many tokens, and what comes on top while the last one is gone back through."""
+    layer = tokens * decoder_layer(text, numbers, copies=copies, rank=rank, padded=padded)
+    # Gradients of the feed-forward's halves beside the halves themselves.
+    passing = tokens * 2 * text.intermediate_size * numbers.compute
+    ending = tokens * (numbers.norm(text.hidden_size, 0, learns=not rank) + text.hidden_size * numbers.residual)
+    if checkpointed:
+        boundaries = tokens * text.num_hidden_layers * text.hidden_size * numbers.residual
+        return boundaries + ending, layer + passing
+    return text.num_hidden_layers * layer + ending, passing
+
+
+def vision_tower(
+    vision: Vision, patches: float, numbers: Numbers, *, copies: int, checkpointed: bool, learns: bool
+) -> float:
+    """What the vision tower keeps of so many patches; nothing if it does not learn."""
+    if not learns:
+        return 0.0
+    block = vision.hidden_size * numbers.residual if checkpointed else vision_block(vision, numbers, copies=copies)
+    return patches * vision.depth * block
+
+
+def target_logits(vocab_size: int, targets: float, numbers: Numbers) -> float:
+    """The largest buffers of the engine's loss: of 4096 positions at most, three times in float32.
+
+    Kept are the log-probabilities; going back come the gradient of the loss and that of the logits.
+    """
+    copy = numbers.compute if numbers.compute < 4 else 0
+    return min(targets, ROWS_AT_A_TIME) * vocab_size * (3 * 4 + copy)
+
+
+def scored_logits(text: Text, targets: float, numbers: Numbers, *, learns: bool, weight_bytes: int) -> float:
+    """The largest buffers of TRL's loss: a tile of logits, and gradients of hidden states and head in float32."""
+    tile = min(targets, _TRL_TILE[0]) * min(text.vocab_size, _TRL_TILE[1]) * numbers.compute
+    copy = weight_bytes if weight_bytes < 4 else 0
+    return tile + targets * text.hidden_size * (4 + numbers.compute) + learns * text.embeddings * (4 + copy)
+
+
+def prefill(text: Text, sequences: int, prompt: int, numbers: Numbers) -> float:
+    """What is alive for a moment while prompts are read: three times the feed-forward's width of every token."""
+    width = 3 * text.intermediate_size * numbers.compute + 2 * text.hidden_size * numbers.residual
+    return float(sequences * prompt * width)
+
+
+def vision_forward(vision: Vision, images: int, image_tokens: int, numbers: Numbers) -> float:
+    """What is alive for a moment while images are seen, a batch at once: a block's feed-forward, and residuals."""
+    width = 3 * vision.intermediate_size * numbers.compute + 2 * vision.hidden_size * numbers.residual
+    return float(images * image_tokens * vision.spatial_merge_size**2 * width)
+
+
+def clip_layer(tower: Tower) -> float:
+    """Bytes of one token in one layer of a CLIP in float32.
+
+    Norms keep inputs; projections theirs; attention queries, keys, values, its output and that output once more in the
+    order of tokens; QuickGELU its input, the sigmoid and, as the next product's input, what comes out.
+    """
+    return 4 * (tower.hidden_size * (1 + 1 + 3 + 2 + 1 + 1) + tower.intermediate_size * 3)
+
+
+def clip(shape: Clip, pairs: float, text_tokens: float) -> float:
+    """What a CLIP keeps of so many pairs, in float32 and without checkpointing."""
+    images = shape.vision.num_tokens * shape.vision.num_hidden_layers * clip_layer(shape.vision)
+    texts = text_tokens * shape.text.num_hidden_layers * clip_layer(shape.text)
+    return pairs * (images + texts)

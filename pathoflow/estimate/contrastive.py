@@ -1,0 +1,30 @@
+"""The memory of pathoclip: one process that trains a CLIP in float32, without checkpointing."""
+
+from __future__ import annotations
+
+from pathoflow.estimate import activations
+from pathoflow.estimate.memory import Moment
+from pathoflow.estimate.shapes import Clip
+
+CHUNK = 256
+"""Images that are embedded at once, see `components.training.pathoclip.examples`."""
+
+
+def moments(shape: Clip, batch_size: int, text_tokens: float) -> list[Moment]:
+    """A step's forward pass, its backward pass, and the optimiser's step."""
+    parameters = shape.parameters
+    base = {"weights": 4.0 * parameters, "optimizer": 8.0 * parameters}
+    # As bytes, as numbers, as crops and as normalised crops.
+    pixels = batch_size * shape.image_bytes * (1 + 4 * 4)
+    layers = activations.clip(shape, batch_size, text_tokens)
+    passing = batch_size * shape.vision.num_tokens * shape.vision.intermediate_size * 4 * 2
+    forward = base | {"activations": layers + pixels + passing, "logits": 4.0 * 4 * batch_size**2}
+    backward = base | {"gradients": 4.0 * parameters, "activations": pixels + passing}
+    # AdamW steps on lists of tensors, and makes one temporary copy of all.
+    step = base | {"gradients": 4.0 * parameters, "buffers": 4.0 * parameters}
+    return [Moment("forward pass", forward), Moment("backward pass", backward), Moment("optimiser's step", step)]
+
+
+def host_bytes(shape: Clip, pairs: float) -> float:
+    """Bytes of the decoded images and captions of a split."""
+    return pairs * (shape.image_bytes + 500)

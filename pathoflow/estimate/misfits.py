@@ -1,0 +1,42 @@
+"""Stages of a recipe that do not fit, as findings: what `compile`, `submit` and `doctor` warn of."""
+
+from __future__ import annotations
+
+from pathoflow.cluster.findings import Finding
+from pathoflow.errors import InputError
+from pathoflow.estimate.data import data_of
+from pathoflow.estimate.devices import GPUS
+from pathoflow.estimate.fitting import suggestions
+from pathoflow.estimate.stages import Assumptions, estimate
+from pathoflow.recipe import Recipe
+
+
+def misfits(recipe: Recipe, gpu: str) -> list[Finding]:
+    """A warning for each stage that does not fit, with the mildest remedy; it never fails for want of knowledge.
+
+    Args:
+        recipe: The recipe.
+        gpu: The kind of GPU that the cluster is taken to have, of `devices.GPUS`.
+    """
+    assumptions = Assumptions(GPUS[gpu], data_of(recipe.stages))
+    try:
+        stages = estimate(recipe, assumptions)
+    except InputError as error:
+        return [Finding("estimate", "unknown", str(error))]
+    return [
+        Finding(
+            f"estimate of {stage.stage}", "warning", _detail(stage.faults(), gpu), _remedy(recipe, stage.stage, gpu)
+        )
+        for stage in stages
+        if stage.faults()
+    ]
+
+
+def _detail(faults: list[str], gpu: str) -> str:
+    return f"by estimate, {'; '.join(faults)} (on {gpu})"
+
+
+def _remedy(recipe: Recipe, stage: str, gpu: str) -> str:
+    found = suggestions(recipe, stage, Assumptions(GPUS[gpu], data_of(recipe.stages)), most=1)
+    values = f"For instance {found[0].options}" if found else "No values near the recipe's fit"
+    return f"{values}; see `pathoflow estimate --recipe {recipe.name}`, which knows other GPUs."

@@ -1,0 +1,422 @@
+"""A recipe's stages that train or evaluate a model, each with all that it needs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pathoflow.errors import InputError
+from pathoflow.estimate import contrastive, fine_tuning, host, reinforcement, work
+from pathoflow.estimate.activations import Numbers
+from pathoflow.estimate.data import PIXELS_PER_TOKEN, Data
+from pathoflow.estimate.devices import GIB, Gpu
+from pathoflow.estimate.fine_tuning import LargestPack
+from pathoflow.estimate.memory import Moment, Runtime, fullest, generation_moments
+from pathoflow.estimate.shapes import Clip, VisionLanguage, clip, tiny_clip, tiny_vision_language, vision_language
+from pathoflow.recipe import Compute, Recipe
+
+TINY = "tiny"
+_UNITS = {"K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+_DEFAULT_SHM = 64 * 2**20
+"""What Kubernetes gives a pod that asks for nothing."""
+_CLIP_TEXT_TOKENS = 77
+_PASSES = 6
+"""Of vqa_benchmarks: base, CPT, SFT and RL, the last two on blank images, too."""
+
+
+@dataclass(frozen=True)
+class Assumptions:
+    """What cannot be known from a recipe.
+
+    Attributes:
+        gpu: The kind of GPU.
+        data: How many samples there are, and how long they are.
+        mfu: Share of the GPU's peak that training reaches, recomputation not counted.
+        runtime: What a GPU process takes beside its tensors.
+    """
+
+    gpu: Gpu
+    data: Data
+    mfu: float = 0.4
+    runtime: Runtime = field(default=Runtime())
+
+
+@dataclass(frozen=True)
+class StageEstimate:
+    """What one stage needs; sizes in bytes, times in seconds.
+
+    Attributes:
+        stage: Its name.
+        model: What it trains or evaluates.
+        parameters: Of the model, adapters included.
+        learning: Those that learn.
+        gpus: GPUs that it asks for, on all nodes; 0 computes on CPUs.
+        moments: What a GPU (or a process on CPUs) holds at each moment.
+        gpu_limit: What a GPU has; None on CPUs.
+        host: A node's memory by part.
+        host_limit: What the recipe asks for; None if it does not say.
+        shm: What is needed of /dev/shm.
+        shm_limit: What the recipe asks for; None without a pod.
+        disk: Disk by part.
+        flops: Operations.
+        seconds: How long the stage takes; None where that is not known.
+        deadline: After how many seconds the recipe ends it; None for never.
+        told: Values that the figures rest on, in words.
+        disk_limit: What there is for checkpoints; None where that is not known.
+    """
+
+    stage: str
+    model: str
+    parameters: int
+    learning: int
+    gpus: int
+    moments: tuple[Moment, ...]
+    gpu_limit: float | None
+    host: Mapping[str, float]
+    host_limit: float | None
+    shm: float
+    shm_limit: float | None
+    disk: Mapping[str, float]
+    flops: float
+    seconds: float | None
+    deadline: float | None
+    told: str
+    disk_limit: float | None = None
+
+    @property
+    def fullest(self) -> Moment:
+        """The moment that needs most."""
+        return fullest(list(self.moments))
+
+    @property
+    def host_total(self) -> float:
+        """Bytes of a node's memory."""
+        return sum(self.host.values())
+
+    @property
+    def gpu_hours(self) -> float | None:
+        """GPUs times hours."""
+        return None if self.seconds is None or not self.gpus else self.gpus * self.seconds / 3600
+
+    def faults(self) -> list[str]:
+        """What does not fit, in words."""
+        checks = (
+            (f"GPU memory ({self.fullest.name})", self.fullest.total, self.gpu_limit),
+            ("host memory", self.host_total, self.host_limit),
+            ("/dev/shm", self.shm, self.shm_limit),
+            ("disk for checkpoints", self.disk.get("checkpoints", 0.0), self.disk_limit),
+        )
+        return [
+            f"{what}: {need / GIB:.1f} GiB needed, {limit / GIB:.1f} GiB there"
+            for what, need, limit in checks
+            if limit is not None and need > limit
+        ]
+
+
+def estimate(recipe: Recipe, assumptions: Assumptions) -> list[StageEstimate]:
+    """What each stage needs that trains or evaluates a model, in the catalogue's order.
+
+    Raises:
+        InputError: A model is neither a known one nor in a folder.
+    """
+    return [estimate_stage(recipe, stage, assumptions) for stage in recipe.stages if stage in _STAGES]
+
+
+def estimate_stage(recipe: Recipe, stage: str, assumptions: Assumptions) -> StageEstimate:
+    """What one stage needs.
+
+    Raises:
+        InputError: Its model is neither a known one nor in a folder.
+    """
+    return _STAGES[stage](_Asked(recipe, stage, assumptions))
+
+
+class _Asked:
+    """One stage of a recipe on the assumed machine."""
+
+    def __init__(self, recipe: Recipe, stage: str, assumptions: Assumptions) -> None:
+        self.recipe, self.stage, self.assumptions = recipe, stage, assumptions
+        self.config: Any = recipe.stages[stage]
+        self.compute: Compute = recipe.compute[stage]
+        self.data = assumptions.data
+        self.on_gpu = bool(self.compute.gpus_per_node) or getattr(self.config, "needs_gpus", False)
+        processes = getattr(self.config, "num_processes", 1)
+        self.gpus = processes if self.on_gpu else 0
+        self.processes = max(1, processes // self.compute.nodes)
+
+    def vision_language(self) -> tuple[str, VisionLanguage]:
+        """The name and the shape of the model that goes from stage to stage, which cpt names."""
+        cpt: Any = self.recipe.stages.get("cpt")
+        if cpt is None:
+            raise InputError(f"{self.stage} takes the model of cpt, which recipe {self.recipe.name} has no file for.")
+        if cpt.model == TINY:
+            return TINY, tiny_vision_language(cpt.tiny)
+        return cpt.model, vision_language(cpt.model)
+
+    @property
+    def image_tokens(self) -> int:
+        """Tokens of an image that is as large as images may be."""
+        pixels = getattr(self.config, "max_pixels", None) or self.recipe.stages["cpt"].max_pixels  # type: ignore[attr-defined]
+        return int(pixels // PIXELS_PER_TOKEN)
+
+    def training_s(self, flops: float) -> float | None:
+        """Seconds of so many operations on all GPUs; half as fast in float32 by far."""
+        if not self.gpus:
+            return None
+        gpu = self.assumptions.gpu
+        peak = gpu.tflops if getattr(self.config, "bf16", False) else gpu.float32_tflops
+        return flops / (self.gpus * peak * 1e12 * self.assumptions.mfu)
+
+    def done(
+        self,
+        moments: list[Moment],
+        *,
+        model: str,
+        parameters: int,
+        learning: int,
+        host_parts: Mapping[str, float],
+        shm: float,
+        disk: Mapping[str, float],
+        flops: float,
+        seconds: float | None,
+        told: str,
+    ) -> StageEstimate:
+        """The estimate, with what the recipe and the machine allow."""
+        parts = dict(host_parts)
+        if self.on_gpu:
+            moments = [self.assumptions.runtime.on(moment) for moment in moments]
+        else:
+            parts["model and activations"] = self.processes * fullest(moments).total
+        in_pod = self.compute.memory is not None
+        return StageEstimate(
+            stage=self.stage,
+            model=model,
+            parameters=parameters,
+            learning=learning,
+            gpus=self.gpus,
+            moments=tuple(moments),
+            gpu_limit=self.assumptions.gpu.memory if self.on_gpu else None,
+            host=parts,
+            host_limit=bytes_of(self.compute.memory) if self.compute.memory else None,
+            shm=shm,
+            shm_limit=(bytes_of(self.compute.shm) if self.compute.shm else _DEFAULT_SHM) if in_pod else None,
+            disk=disk,
+            flops=flops,
+            seconds=seconds,
+            deadline=self.compute.deadline_s,
+            told=told,
+        )
+
+
+def bytes_of(quantity: str) -> float:
+    """Bytes of a Kubernetes quantity.
+
+    >>> bytes_of("64Gi") / 2**30, bytes_of("500M")
+    (64.0, 500000000.0)
+    """
+    matched = re.fullmatch(r"(\d+)([KMGT]i?)", quantity)
+    assert matched is not None
+    return int(matched[1]) * float(_UNITS[matched[2]])
+
+
+def _learns(config: Any) -> dict[str, bool]:
+    return {
+        "vision": not config.freeze_vision_tower,
+        "merger": not config.freeze_merger,
+        "language": not config.freeze_language_model,
+    }
+
+
+def _sample_flops(config: Any, shape: VisionLanguage, sample: work.Sample) -> float:
+    if getattr(config, "lora_rank", None):
+        return work.adapter_training(shape, sample)
+    return work.training(shape, sample, **_learns(config))
+
+
+def _fine_tuning(asked: _Asked, sample: work.Sample, num_samples: int, *, models: int) -> StageEstimate:
+    config, (name, shape) = asked.config, asked.vision_language()
+    per_process = config.batch_size_per_process * config.gradient_accumulation_steps
+    tokens = min(config.pack_tokens, per_process * config.max_length_tokens)
+    # Packs are as full of images as samples are.
+    share = sample.image_tokens / sample.tokens
+    repeated = config.gradient_accumulation_steps > 1 or per_process * sample.tokens > config.pack_tokens
+    pack = LargestPack(tokens, tokens * share, tokens * sample.targets / sample.tokens, repeated)
+    moments = fine_tuning.moments(config, shape, pack, on_gpu=asked.on_gpu)
+    weights = fine_tuning.weights_of(config, shape, on_gpu=asked.on_gpu)
+    step = per_process * sample.image_tokens * shape.vision_config.spatial_merge_size**2
+    batch = float(step * shape.vision_config.patch_values * 4)
+    num_learned = num_samples * config.epochs
+    if config.max_steps:
+        num_learned = config.max_steps * per_process * config.num_processes
+    flops = num_learned * _sample_flops(config, shape, sample)
+    seconds = asked.training_s(flops)
+    if getattr(config, "dev_questions", 0):
+        more, took = _examinations(asked, shape, num_learned / (per_process * config.num_processes))
+        moments += more
+        seconds = None if seconds is None else seconds + took
+    return asked.done(
+        moments,
+        model=name,
+        parameters=weights.parameters,
+        learning=weights.learning,
+        host_parts=host.training_parts(config, weights, asked.processes, on_gpu=asked.on_gpu, batch=batch),
+        shm=host.shm_bytes(config, asked.processes, batch),
+        disk=host.training_disk(config, weights, models=models, data=float(num_samples * asked.data.image_bytes)),
+        flops=flops,
+        seconds=seconds,
+        told=f"{num_learned:,.0f} samples of {sample.image_tokens} + {sample.text_tokens} tokens; packs of {tokens:,}",
+    )
+
+
+def _examinations(asked: _Asked, shape: VisionLanguage, num_steps: float) -> tuple[list[Moment], float]:
+    """Moments and seconds of sft's dev questions."""
+    config = asked.config
+    per_process = -(-config.dev_questions // config.num_processes)
+    sequences = min(per_process, config.dev_batch_size)
+    weights = fine_tuning.weights_of(config, shape, on_gpu=asked.on_gpu)
+    prompt = asked.image_tokens + asked.data.prompt_tokens
+    answers = fine_tuning.answering(
+        shape,
+        sequences=sequences,
+        prompt=prompt,
+        image_tokens=asked.image_tokens,
+        new_tokens=config.max_response_tokens,
+        numbers=weights.numbers,
+    )
+    moments = fine_tuning.examination_moments(config, shape, answers, on_gpu=asked.on_gpu)
+    rounds = num_steps / config.dev_every_steps * -(-per_process // sequences)
+    return moments, rounds * config.max_response_tokens * _token_s(asked, shape, answers.cache)
+
+
+def _token_s(asked: _Asked, shape: VisionLanguage, cache: float) -> float:
+    layers = shape.text_config.num_hidden_layers
+    return work.token_s(layers, 2.0 * shape.parameters, cache, asked.assumptions.gpu.bandwidth)
+
+
+def _cpt(asked: _Asked) -> StageEstimate:
+    captions = asked.data.caption_tokens
+    # A model from the hub is written beside the trained one.
+    return _fine_tuning(asked, work.Sample(asked.image_tokens, captions, captions), asked.data.pairs, models=2)
+
+
+def _sft(asked: _Asked) -> StageEstimate:
+    data = asked.data
+    text = max(16, min(data.reasoning_tokens, asked.config.max_length_tokens - asked.image_tokens))
+    targets = min(text, data.response_tokens)
+    return _fine_tuning(asked, work.Sample(asked.image_tokens, text, targets), data.samples, models=1)
+
+
+def _rl(asked: _Asked) -> StageEstimate:
+    config, data, (name, shape) = asked.config, asked.data, asked.vision_language()
+    prompt = min(config.max_length_tokens, asked.image_tokens + data.prompt_tokens)
+    rollouts = reinforcement.Rollouts(prompt, asked.image_tokens, config.max_completion_tokens, data.dev_questions)
+    moments = reinforcement.moments(config, shape, rollouts, on_gpu=asked.on_gpu)
+    weights = fine_tuning.weights_of(config, shape, on_gpu=asked.on_gpu)
+    mean = int(config.max_completion_tokens * data.completion_share)
+    sample = work.Sample(asked.image_tokens, prompt - asked.image_tokens + mean, mean)
+    steps = config.max_steps or config.epochs * data.questions / config.prompts_per_step
+    completions = steps * config.completions_per_step
+    # Scored by the model as it was, and by the reference.
+    scorings = (config.steps_per_generation > 1) + (config.beta > 0)
+    flops = completions * (_sample_flops(config, shape, sample) + scorings * work.forward(shape, sample).total)
+    at_once = reinforcement.completions_at_once(config)
+    value_bytes = 2 * shape.kv_values
+    rounds_s = config.max_completion_tokens * _token_s(asked, shape, at_once * (prompt + mean) * value_bytes)
+    seconds = asked.training_s(flops)
+    if seconds is not None:
+        seconds += steps / config.steps_per_generation * rounds_s
+    rows = float(data.questions * data.image_bytes)
+    parts = host.training_parts(config, weights, asked.processes, on_gpu=asked.on_gpu, batch=0.0)
+    return asked.done(
+        moments,
+        model=name,
+        parameters=weights.parameters,
+        learning=weights.learning,
+        # Each process keeps the rows that it has read.
+        host_parts=parts | {"questions": asked.processes * rows},
+        shm=host.shm_bytes(config, asked.processes, 0.0),
+        disk=host.training_disk(config, weights, models=3, data=rows),
+        flops=flops,
+        seconds=seconds,
+        told=f"{steps:,.0f} steps of {config.completions_per_step} completions, {at_once} sampled at once by each "
+        f"process; prompts of {prompt} tokens, completions of {mean} on average",
+    )
+
+
+def _pathoclip(asked: _Asked) -> StageEstimate:
+    config, data = asked.config, asked.data
+    shape: Clip = tiny_clip(config.tiny) if config.model == TINY else clip(config.model)
+    text = min(shape.text.num_tokens, _CLIP_TEXT_TOKENS)
+    moments = contrastive.moments(shape, config.batch_size, text)
+    flops = config.num_steps * config.batch_size * work.clip_training(shape, text)
+    process = host.training_process(on_gpu=asked.on_gpu)
+    parameters = shape.parameters
+    return asked.done(
+        moments,
+        model=config.model,
+        parameters=parameters,
+        learning=parameters,
+        host_parts={"processes": process, "images": contrastive.host_bytes(shape, data.pairs)},
+        shm=0.0,
+        disk={
+            "checkpoints": 2 * 12.0 * parameters,
+            "models": 4.0 * parameters,
+            "data": float(data.pairs * data.image_bytes),
+        },
+        flops=flops,
+        seconds=asked.training_s(flops),
+        told=f"{config.num_steps:,} steps of {config.batch_size} pairs, "
+        f"which is {config.num_steps * config.batch_size / data.pairs:.2g} times {data.pairs:,}",
+    )
+
+
+def _vqa_benchmarks(asked: _Asked) -> StageEstimate:
+    config, data, (name, shape) = asked.config, asked.data, asked.vision_language()
+    number_bytes = 2 if config.precision == "bfloat16" else 4
+    numbers = Numbers(number_bytes, number_bytes)
+    items = min(data.heldout_questions, config.max_items)
+    sequences = min(config.batch_size, items)
+    prompt = asked.image_tokens + data.prompt_tokens
+    answers = fine_tuning.answering(
+        shape,
+        sequences=sequences,
+        prompt=prompt,
+        image_tokens=asked.image_tokens,
+        new_tokens=config.max_new_tokens,
+        numbers=numbers,
+    )
+    weights = float(number_bytes * shape.parameters)
+    moments = generation_moments({"weights": weights}, 0.0, answers)
+    # The one before is let go when the next is there.
+    moments.append(Moment("next model loaded", {"weights": 2 * weights}))
+    passes = _PASSES
+    rounds = passes * -(-items // sequences) / config.num_processes
+    sample = work.Sample(asked.image_tokens, data.prompt_tokens + config.max_new_tokens, config.max_new_tokens)
+    seconds = rounds * config.max_new_tokens * _token_s(asked, shape, answers.cache) if asked.gpus else None
+    return asked.done(
+        moments,
+        model=name,
+        parameters=shape.parameters,
+        learning=0,
+        host_parts={
+            "processes": asked.processes * host.training_process(on_gpu=asked.on_gpu),
+            # Each of the processes, which do not know of each other, loads it on its own.
+            "loading or saving": asked.processes * weights if asked.on_gpu else 0.0,
+        },
+        shm=0.0,
+        disk={"models": passes * weights},
+        flops=passes * items * work.forward(shape, sample).total,
+        seconds=seconds,
+        told=f"{passes} passes over {items:,} questions, {sequences} at once; up to {config.max_new_tokens} tokens",
+    )
+
+
+_STAGES: dict[str, Callable[[_Asked], StageEstimate]] = {
+    "cpt": _cpt,
+    "sft": _sft,
+    "rl": _rl,
+    "pathoclip": _pathoclip,
+    "vqa_benchmarks": _vqa_benchmarks,
+}

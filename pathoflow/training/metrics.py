@@ -54,7 +54,7 @@ class Figure(NamedTuple):
 _REWARD_PART = "Mean of one part of the reward."
 FIGURES = {
     "loss": Figure("loss", "Training loss, a mean over the steps since it was last logged."),
-    "initial_loss": Figure("initial_loss", "Loss before the first step, see max_initial_loss_share."),
+    "initial_loss": Figure("initial_loss_nats", "Loss before the first step, see max_initial_loss_share."),
     "learning_rate": Figure("learning_rate", "Learning rate of the next step."),
     "grad_norm": Figure("gradient_norm", "Norm of the gradients before clipping."),
     "tokens_per_s": Figure("tokens_per_second", "Tokens learned per second, by all processes together."),

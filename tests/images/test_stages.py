@@ -144,7 +144,11 @@ def test_sigterm_reaches_a_training_and_it_exits_as_resumable(finished, train_im
     with background(
         train_image, *command, mounts={work: "/work", traps: "/traps:ro"}, environment=environment
     ) as container:
-        container.wait_until(lambda: list(work.rglob("series.jsonl")), "a first step", timeout_s=180)
+        container.wait_until(
+            lambda: any('"loss"' in file.read_text() for file in work.rglob("series.jsonl")),
+            "a first step",
+            timeout_s=180,
+        )
         processes = docker("top", container.name, "-eo", "pid,args").splitlines()
         assert sum("pathoflow.training.process" in line and "agent" not in line for line in processes) == 2
         started = time.monotonic()

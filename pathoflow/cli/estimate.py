@@ -203,6 +203,8 @@ _MOMENTS = {
     "prompts read": "prompts",
     "last token generated": "last token",
     "next model loaded": "next model",
+    "dev questions: prompts read": "dev",
+    "dev questions: last token generated": "dev",
 }
 """Moments in the width of a column."""
 

@@ -51,7 +51,8 @@ def moments(config: Any, shape: VisionLanguage, rollouts: Rollouts, *, on_gpu: b
     found = generation_moments(base, whole, sampled)
     if rollouts.dev_questions:
         examined = min(config.eval_batch_size, -(-rollouts.dev_questions // config.num_processes))
-        found += generation_moments(base, whole, _answers(shape, rollouts, numbers, examined, examined))
+        on_dev = generation_moments(base, whole, _answers(shape, rollouts, numbers, examined, examined))
+        found += [Moment(f"dev questions: {moment.name}", moment.parts) for moment in on_dev]
     return [*found, *_learning(config, shape, rollouts, weights, sampled.inputs, on_gpu=on_gpu)]
 
 

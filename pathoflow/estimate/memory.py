@@ -122,6 +122,15 @@ class Weights:
             return float(min(_BUCKET, self.learning) * self.weight_bytes)
         return (2 if self.deepspeed_stage == 2 else 1) * _BUCKET * self.weight_bytes
 
+    def reducing(self) -> float:
+        """Bytes beside a bucket while it is reduced under stage 3, which sorts it into one copy for all processes.
+
+        Gloo, on CPUs, reduces another copy of that. Source: DeepSpeed 0.19, `reduce_scatter_coalesced`.
+        """
+        if self.deepspeed_stage < 3:
+            return 0.0
+        return float((1 if self.resident else 2) * min(_BUCKET, self.learning) * self.weight_bytes)
+
     def second_model(self) -> float:
         """Bytes of the reference model, which only stage 3 divides (TRL's `prepare_deepspeed`)."""
         return self.reference * self.weight_bytes * self.parameters / self._divided(3)
@@ -183,7 +192,7 @@ def training_moments(weights: Weights, work: Pass) -> list[Moment]:
     }
     backward = base | {
         "gradients": weights.gradients() + embedding * (1 + weights.tied) / 2,
-        "buffers": base["buffers"] + weights.gathered(),
+        "buffers": base["buffers"] + weights.gathered() + weights.reducing(),
         "activations": work.passing + work.inputs,
     }
     step = base | {"gradients": weights.gradients() + _step(weights), "activations": work.inputs}

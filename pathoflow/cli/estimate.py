@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from pathoflow.estimate.fitting import Suggestion
-    from pathoflow.estimate.stages import Assumptions, StageEstimate
+    from pathoflow.estimate.needs import StageEstimate
+    from pathoflow.estimate.stages import Assumptions
     from pathoflow.recipe import Recipe
 
 DEFAULT_GPU = "h100-80"
@@ -87,7 +88,7 @@ def estimate(
 
 def size_of(quantity: str) -> float:
     """Bytes of a Kubernetes quantity."""
-    from pathoflow.estimate.stages import bytes_of
+    from pathoflow.estimate.needs import bytes_of
 
     return bytes_of(quantity)
 

@@ -11,7 +11,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from pathoflow.estimate.devices import GIB
-from pathoflow.estimate.stages import Assumptions, StageEstimate, estimate_stage
+from pathoflow.estimate.needs import StageEstimate
+from pathoflow.estimate.stages import Assumptions, estimate_stage
 from pathoflow.recipe import Recipe
 
 Changes = Mapping[str, Any]

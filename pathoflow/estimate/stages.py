@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,14 +10,14 @@ from pathoflow.errors import InputError
 from pathoflow.estimate import contrastive, fine_tuning, host, reinforcement, work
 from pathoflow.estimate.activations import Numbers
 from pathoflow.estimate.data import PIXELS_PER_TOKEN, Data
-from pathoflow.estimate.devices import GIB, Gpu
+from pathoflow.estimate.devices import Gpu
 from pathoflow.estimate.fine_tuning import LargestPack
 from pathoflow.estimate.memory import Moment, Runtime, fullest, generation_moments
+from pathoflow.estimate.needs import StageEstimate, bytes_of
 from pathoflow.estimate.shapes import Clip, VisionLanguage, clip, tiny_clip, tiny_vision_language, vision_language
 from pathoflow.recipe import Compute, Recipe
 
 TINY = "tiny"
-_UNITS = {"K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 _DEFAULT_SHM = 64 * 2**20
 """What Kubernetes gives a pod that asks for nothing."""
 _CLIP_TEXT_TOKENS = 77
@@ -41,78 +40,6 @@ class Assumptions:
     data: Data
     mfu: float = 0.4
     runtime: Runtime = field(default=Runtime())
-
-
-@dataclass(frozen=True)
-class StageEstimate:
-    """What one stage needs; sizes in bytes, times in seconds.
-
-    Attributes:
-        stage: Its name.
-        model: What it trains or evaluates.
-        parameters: Of the model, adapters included.
-        learning: Those that learn.
-        gpus: GPUs that it asks for, on all nodes; 0 computes on CPUs.
-        moments: What a GPU (or a process on CPUs) holds at each moment.
-        gpu_limit: What a GPU has; None on CPUs.
-        host: A node's memory by part.
-        host_limit: What the recipe asks for; None if it does not say.
-        shm: What is needed of /dev/shm.
-        shm_limit: What the recipe asks for; None without a pod.
-        disk: Disk by part.
-        flops: Operations.
-        seconds: How long the stage takes; None where that is not known.
-        deadline: After how many seconds the recipe ends it; None for never.
-        told: Values that the figures rest on, in words.
-        disk_limit: What there is for checkpoints; None where that is not known.
-    """
-
-    stage: str
-    model: str
-    parameters: int
-    learning: int
-    gpus: int
-    moments: tuple[Moment, ...]
-    gpu_limit: float | None
-    host: Mapping[str, float]
-    host_limit: float | None
-    shm: float
-    shm_limit: float | None
-    disk: Mapping[str, float]
-    flops: float
-    seconds: float | None
-    deadline: float | None
-    told: str
-    disk_limit: float | None = None
-
-    @property
-    def fullest(self) -> Moment:
-        """The moment that needs most."""
-        return fullest(list(self.moments))
-
-    @property
-    def host_total(self) -> float:
-        """Bytes of a node's memory."""
-        return sum(self.host.values())
-
-    @property
-    def gpu_hours(self) -> float | None:
-        """GPUs times hours."""
-        return None if self.seconds is None or not self.gpus else self.gpus * self.seconds / 3600
-
-    def faults(self) -> list[str]:
-        """What does not fit, in words."""
-        checks = (
-            (f"GPU memory ({self.fullest.name})", self.fullest.total, self.gpu_limit),
-            ("host memory", self.host_total, self.host_limit),
-            ("/dev/shm", self.shm, self.shm_limit),
-            ("disk for checkpoints", self.disk.get("checkpoints", 0.0), self.disk_limit),
-        )
-        return [
-            f"{what}: {need / GIB:.1f} GiB needed, {limit / GIB:.1f} GiB there"
-            for what, need, limit in checks
-            if limit is not None and need > limit
-        ]
 
 
 def estimate(recipe: Recipe, assumptions: Assumptions) -> list[StageEstimate]:
@@ -208,17 +135,6 @@ class _Asked:
             deadline=self.compute.deadline_s,
             told=told,
         )
-
-
-def bytes_of(quantity: str) -> float:
-    """Bytes of a Kubernetes quantity.
-
-    >>> bytes_of("64Gi") / 2**30, bytes_of("500M")
-    (64.0, 500000000.0)
-    """
-    matched = re.fullmatch(r"(\d+)([KMGT]i?)", quantity)
-    assert matched is not None
-    return int(matched[1]) * float(_UNITS[matched[2]])
 
 
 def _learns(config: Any) -> dict[str, bool]:

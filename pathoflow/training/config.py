@@ -163,7 +163,10 @@ class TrainingConfig(StageConfig):
                 "true and freeze_language_model to false"
             )
         if self.deepspeed_stage == 3:
-            raise ValueError("lora_rank and deepspeed_stage 3 exclude each other: adapters could not be merged")
+            raise ValueError(
+                "lora_rank and deepspeed_stage 3 exclude each other: set deepspeed_stage to 2 or 0, as weights that do "
+                "not learn have no gradients and no optimiser's states to spread"
+            )
         return self
 
     @model_validator(mode="after")

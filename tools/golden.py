@@ -52,6 +52,7 @@ PIPELINES = (
     *(Pipeline(name) for name in recipe_names()),
     Pipeline("smoke", "local", ("register.signing=key",)),
     Pipeline("paper_3b", "single-gpu"),
+    Pipeline("single_gpu", "single-gpu"),
     Pipeline("paper_7b", "multi-node"),
     Pipeline("paper_7b", "openshift"),
     Pipeline("paper_7b", "multi-node", TWO_NODES, "two-nodes"),

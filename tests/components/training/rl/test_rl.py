@@ -173,7 +173,7 @@ def test_bad_questions_are_set_aside(finished):
 def test_dev_answers_are_greedy_whatever_settings_the_model_brings_along(finished, mcqs, sft, tmp_path):
     other = Path(shutil.copytree(sft, tmp_path / "sft"))
     file = other / "model" / "generation_config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | SETTINGS | {"repetition_penalty": 3.0}))
+    file.write_text(json.dumps(json.loads(file.read_text()) | SETTINGS | {"no_repeat_ngram_size": 1}))
     out = StageOutput(tmp_path / "out", tmp_path / "scratch")
     run(RlConfig(**VALUES | {"max_steps": 1, "save_every_steps": 1}), diagnosis_mcqs=mcqs, sft=other, out=out)
     for name in ("dev_accuracy_before", "dev_think_answer_consistency_before"):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pathoflow.modeling.loading import ModelReference, load
+from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
 from pathoflow.modeling.processor import new_processor
 from pathoflow.modeling.shape import TinyShape
 from pathoflow.modeling.tiny import build_tiny_model
@@ -15,6 +19,7 @@ from pathoflow.training import generation
 from pathoflow.training.generation import answer_all, rounds
 from pathoflow.training.samples import Encoder, Sample
 from tests.conversations import TINY_SHAPE
+from tests.published import publish
 
 
 @pytest.fixture(scope="module")
@@ -95,3 +100,21 @@ def test_a_model_answers_without_images_and_without_prompts(encoder):
     # With more processes than prompts, this one has no prompt and calls the model all the same.
     sizes["process"], sizes["num_processes"] = 3, 4
     assert answer_all(model, encoder, prompts.__getitem__, 3, batch_size=3, **sizes) == []
+
+
+def test_answers_are_greedy_whatever_settings_a_checkpoint_brings_along(encoder, tmp_path):
+    tokenizer = encoder.processor.tokenizer
+    publish(build_tiny_model(TinyShape(**TINY_SHAPE), tokenizer, seed=0), tmp_path)
+    prompt = encoder.encode(Sample("A yellow lesion: lipoma.", [], "text"))
+
+    def answer() -> str:
+        model, _ = load(Qwen2_5_VLForConditionalGeneration, ModelReference(tmp_path))
+        how = {"process": 0, "num_processes": 1, "batch_size": 1, "max_new_tokens": 8}
+        (text,) = answer_all(model, encoder, lambda _: prompt, 1, **how)
+        return text
+
+    usual = answer()
+    file = tmp_path / "generation_config.json"
+    # No token of the prompt or the answer may come again.
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"no_repeat_ngram_size": 1, "max_new_tokens": 2}))
+    assert answer() == usual

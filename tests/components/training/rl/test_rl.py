@@ -38,7 +38,6 @@ from pathoflow.training.samples import Encoder
 from pathoflow.training.samples import conversation as sample_of
 from tests.conversations import COLOURS, TINY_SHAPE, conversation, patch
 from tests.pairs import picture
-from tests.published import SETTINGS
 
 VALUES = {
     "beta": 0.0,
@@ -168,16 +167,6 @@ def test_bad_questions_are_set_aside(finished):
     _, out = finished
     assert (out.num_in, out.num_out) == (42, 40)
     assert dict(out.quarantined) == {"bad_answer": 1, "corrupt_image": 1}
-
-
-def test_dev_answers_are_greedy_whatever_settings_the_model_brings_along(finished, mcqs, sft, tmp_path):
-    other = Path(shutil.copytree(sft, tmp_path / "sft"))
-    file = other / "model" / "generation_config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | SETTINGS | {"no_repeat_ngram_size": 1}))
-    out = StageOutput(tmp_path / "out", tmp_path / "scratch")
-    run(RlConfig(**VALUES | {"max_steps": 1, "save_every_steps": 1}), diagnosis_mcqs=mcqs, sft=other, out=out)
-    for name in ("dev_accuracy_before", "dev_think_answer_consistency_before"):
-        assert out.metrics[name] == finished[1].metrics[name]
 
 
 def test_the_model_knows_the_letters_before_the_first_step(finished):

@@ -101,7 +101,7 @@ def test_a_server_that_still_imports_ends_with_a_training_that_is_killed():
         assert time.monotonic() < deadline
         time.sleep(0.01)
     killed.kill()
-    assert ends(server, 1)
+    assert ends(server)
 
 
 def test_a_worker_that_still_starts_ends_with_a_training_that_is_killed():
@@ -109,8 +109,8 @@ def test_a_worker_that_still_starts_ends_with_a_training_that_is_killed():
     worker = int(killed.stdout.readline())
     server = psutil.Process(worker).parent()
     killed.kill()
-    assert ends(server.pid, 1)
-    assert ends(worker, 1)
+    assert ends(server.pid)
+    assert ends(worker)
 
 
 if __name__ == "__main__":

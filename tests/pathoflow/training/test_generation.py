@@ -47,10 +47,10 @@ class Echo(torch.nn.Module):
         super().__init__()
         self.calls = []
 
-    def generate(self, input_ids, attention_mask, max_new_tokens, pixel_values=None, **_):
+    def generate(self, input_ids, attention_mask, generation_config, pixel_values=None, **_):
         assert pixel_values is not None
         assert not self.training
-        self.calls.append((len(input_ids), max_new_tokens))
+        self.calls.append((len(input_ids), generation_config.max_new_tokens))
         first = attention_mask.argmax(dim=1)
         return torch.cat([input_ids, input_ids.gather(1, first.unsqueeze(1))], dim=1)
 

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pathoflow.files import write_atomically
+from pathoflow.system.files import write_atomically
 
 _FOLDER = Path(__file__).parent
 _RESULTS = _FOLDER / "results"

@@ -26,16 +26,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from bench.report import Figure, conclude
-from pathoflow.audit import Places, Verdict, audit
-from pathoflow.audit.forward import forward
-from pathoflow.audit.index import IndexedFile, IndexedOutput, IndexedVersion, LineageIndex, add_ids
-from pathoflow.config import OutputKind, StageConfig
-from pathoflow.lineage import LINEAGE_TAG, write_references
-from pathoflow.references import Reference
-from pathoflow.sealing import Code, Counts, Manifest, seal
-from pathoflow.tracking import IDENTITY_TAG, Tracker
-from pathoflow.versioning import DvcStore
-from pathoflow.workdir import WorkDir
+from pathoflow.contract.config import OutputKind, StageConfig
+from pathoflow.contract.lineage import LINEAGE_TAG, write_references
+from pathoflow.contract.publication import log_output
+from pathoflow.contract.references import Reference
+from pathoflow.contract.sealing import Code, Counts, Manifest, seal
+from pathoflow.contract.workdir import WorkDir
+from pathoflow.governance.audit import Places, Verdict, audit
+from pathoflow.governance.audit.forward import forward
+from pathoflow.governance.audit.index import IndexedFile, IndexedOutput, IndexedVersion, LineageIndex, add_ids
+from pathoflow.stores.tracking import IDENTITY_TAG, Tracker
+from pathoflow.stores.versioning import DvcStore
 
 FILE_BYTES = 256 * 2**20
 NUM_SHARDS = 40
@@ -160,14 +161,14 @@ def _registered(root: Path, num_files: int) -> WorkDir:
     corpus = Reference(
         stage="corpus", kind="data", identity=data.identity, dvc_md5=md5, dvc_remote=remote, run_id=run.run_id
     )
-    run.finish(data, workdir.output("corpus"), log_model=False, reference=corpus.model_dump_json())
+    log_output(run, data, workdir.output("corpus"), log_model=False, reference=corpus.model_dump_json())
     model = _sealed(workdir, ModelConfig(), {"corpus": data.identity}, num_files)
     run = tracker.stage_run("model", "bench/model", run_id=None, parent_run_id=None)
     run.log_config(model.config)
     run.log_inputs({"corpus": (md5, data.identity)})
     uri = run.artifact_uri("model")
     reference = Reference(stage="model", kind="model", identity=model.identity, model_uri=uri, run_id=run.run_id)
-    run.finish(model, workdir.output("model"), log_model=True, reference=reference.model_dump_json())
+    log_output(run, model, workdir.output("model"), log_model=True, reference=reference.model_dump_json())
     tags = {IDENTITY_TAG: model.identity, LINEAGE_TAG: write_references([reference, corpus])}
     tracker.client.create_registered_model("bench.dev")
     source = f"{tracker.client.get_run(run.run_id).info.artifact_uri}/model"

@@ -24,11 +24,11 @@ from PIL import Image
 from bench.report import Figure, conclude
 from components.training.cpt.config import CptConfig
 from components.training.cpt.stage import run
-from pathoflow.images import encode_jpeg, image_columns
-from pathoflow.output import StageOutput
-from pathoflow.prompts import mcq_text, prompt_messages, response_text, text_message
-from pathoflow.recipe import find_recipe, load_stage
-from pathoflow.schemas import CORPUS, REASONING, ShardWriter
+from pathoflow.contract.output import StageOutput
+from pathoflow.contract.recipe import find_recipe, load_stage
+from pathoflow.data.images import encode_jpeg, image_columns
+from pathoflow.data.schemas import CORPUS, REASONING, ShardWriter
+from pathoflow.qa.prompts import mcq_text, prompt_messages, response_text, text_message
 
 NUM_PAIRS = 512
 EVERY_STEPS = 10

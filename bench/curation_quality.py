@@ -29,8 +29,8 @@ from bench.books.scanning import DEGRADATIONS
 from bench.report import Figure, conclude
 from components.data_processing.textbook_pairs.config import TextbookPairsConfig
 from components.data_processing.textbook_pairs.stage import run
-from pathoflow.output import StageOutput
-from pathoflow.schemas import read_rows
+from pathoflow.contract.output import StageOutput
+from pathoflow.data.schemas import read_rows
 
 MIN_IOU = 0.75
 MIN_SIMILARITY = 0.9

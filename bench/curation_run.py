@@ -19,7 +19,7 @@ from components.data_processing.textbook_pairs import pool
 from components.data_processing.textbook_pairs.config import TextbookPairsConfig
 from components.data_processing.textbook_pairs.pool import PageStore
 from components.data_processing.textbook_pairs.stage import run
-from pathoflow.output import StageOutput
+from pathoflow.contract.output import StageOutput
 
 _start_worker = pool._start_worker
 

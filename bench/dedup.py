@@ -43,10 +43,10 @@ from components.data_processing.corpus.shingles import CaptionSets
 from components.data_processing.corpus.shuffling import rearranged
 from components.data_processing.corpus.stage import run
 from components.data_processing.corpus.survey import take_survey
-from pathoflow.files import sha256_of_file, sync_file, sync_tree
-from pathoflow.images import encode_png
-from pathoflow.output import StageOutput
-from pathoflow.schemas import CORPUS, PAIRS, ShardWriter
+from pathoflow.contract.output import StageOutput
+from pathoflow.data.images import encode_png
+from pathoflow.data.schemas import CORPUS, PAIRS, ShardWriter
+from pathoflow.system.files import sha256_of_file, sync_file, sync_tree
 
 NUM_EVALUATION_IMAGES = 1000
 NUM_SHARDS = 8

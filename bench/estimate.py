@@ -26,12 +26,12 @@ from components.training.cpt.config import CptConfig
 from components.training.pathoclip.config import PathoclipConfig
 from components.training.rl.config import RlConfig
 from components.training.sft.config import SftConfig
+from pathoflow.contract.output import StageOutput
 from pathoflow.estimate import contrastive, fine_tuning, reinforcement
 from pathoflow.estimate.memory import Moment, fullest
 from pathoflow.estimate.shapes import tiny_clip, vision_language
 from pathoflow.modeling.checkpoint import load_processor
 from pathoflow.modeling.shape import TinyShape
-from pathoflow.output import StageOutput
 from pathoflow.training.job import Job
 
 GOAL_PERCENT = 20
@@ -213,7 +213,7 @@ def _estimate(case: Case, folder: Path) -> list[Moment]:
 def _prompt_tokens(folder: Path, config: RlConfig) -> int:
     """Tokens of the longest question, image included."""
     from components.training.rl.questions import Question
-    from pathoflow.schemas import read_rows
+    from pathoflow.data.schemas import read_rows
     from pathoflow.training.samples import Encoder, prompt
 
     processor = load_processor(folder / "base" / "model", max_pixels=config.max_pixels)
@@ -224,7 +224,7 @@ def _prompt_tokens(folder: Path, config: RlConfig) -> int:
 
 def _response_tokens(folder: Path) -> float:
     """Tokens of the mean response that sft learns."""
-    from pathoflow.schemas import read_rows
+    from pathoflow.data.schemas import read_rows
 
     tokenizer = load_processor(folder / "base" / "model").tokenizer
     rows = list(read_rows(folder / "reasoning" / "train"))

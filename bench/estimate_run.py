@@ -46,7 +46,7 @@ def _worker(stage: str) -> Callable[[Path], None]:
 def _pathoclip(file: Path) -> None:
     from components.training.pathoclip.config import PathoclipConfig
     from components.training.pathoclip.stage import run
-    from pathoflow.output import StageOutput
+    from pathoflow.contract.output import StageOutput
 
     asked = json.loads(file.read_text())
     out = StageOutput(Path(asked["output"]), Path(asked["scratch"]))

@@ -17,9 +17,9 @@ from kubernetes import config
 
 from bench.memory import PeakMemory
 from bench.report import Figure, conclude
-from tests.api_proxy import ApiProxy, api_proxy
-from tests.kube import KUBECONFIG, Trainer, install_trainer_crds, new_namespace
-from tests.launching import Launched, Launchpad, launchpad
+from tests.support.api_proxy import ApiProxy, api_proxy
+from tests.support.kube import KUBECONFIG, Trainer, install_trainer_crds, new_namespace
+from tests.support.launching import Launched, Launchpad, launchpad
 
 _WAIT_S = 120.0
 

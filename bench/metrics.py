@@ -16,8 +16,8 @@ from pathlib import Path
 from bench.checkpoint import measure, write_data
 from bench.report import Figure, conclude
 from components.training.cpt.config import CptConfig
-from pathoflow.output import Reporter
-from pathoflow.recipe import find_recipe, load_stage
+from pathoflow.contract.output import Reporter
+from pathoflow.contract.recipe import find_recipe, load_stage
 from pathoflow.training.metrics import COMPLETED_BY, FIGURES, PORT, Training, exposed
 
 PORT_HERE = 19464

@@ -20,13 +20,13 @@ from PIL import Image
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as stock
 
 from bench.report import Figure, conclude
-from pathoflow.images import encode_png
+from pathoflow.data.images import encode_png
 from pathoflow.modeling.attention import use_segments
 from pathoflow.modeling.processor import new_processor
 from pathoflow.modeling.shape import TinyShape
 from pathoflow.modeling.tiny import build_tiny_model
 from pathoflow.modeling.tokenizer import train_tokenizer
-from pathoflow.prompts import prompt_messages, text_message
+from pathoflow.qa.prompts import prompt_messages, text_message
 from pathoflow.training import samples
 from pathoflow.training.samples import Encoder
 from pathoflow.training.steps import Encoded, filler, packed

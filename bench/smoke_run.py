@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.memory import PeakMemory
 from bench.report import Figure, conclude
-from pathoflow.workdir import WorkDir
+from pathoflow.contract.workdir import WorkDir
 
 _SMALL = (
     "teaching_atlas.num_public_train=300",

@@ -28,16 +28,16 @@ from transformers import PrinterCallback
 
 from bench.report import Figure, conclude
 from components.training.sft.config import SftConfig
-from pathoflow.images import encode_png
+from pathoflow.data.images import encode_png
 from pathoflow.modeling.flops import sample_cost
-from pathoflow.modeling.learning import learner
 from pathoflow.modeling.processor import Qwen2_5_VLProcessor, new_processor
 from pathoflow.modeling.shape import TinyShape
 from pathoflow.modeling.tiny import build_tiny_model
 from pathoflow.modeling.tokenizer import train_tokenizer
-from pathoflow.prompts import prompt_messages, text_message
+from pathoflow.qa.prompts import prompt_messages, text_message
 from pathoflow.training import samples
 from pathoflow.training.engine import PackTrainer, pack_arguments, plan_steps
+from pathoflow.training.learning import learner
 from pathoflow.training.lengths import Measures
 from pathoflow.training.samples import Encoder, Sample
 from pathoflow.training.steps import StepShares

@@ -6,7 +6,7 @@ import importlib
 from functools import cache
 from pathlib import Path
 
-from pathoflow.config import StageConfig
+from pathoflow.contract.config import StageConfig
 
 
 @cache

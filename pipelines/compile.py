@@ -11,8 +11,8 @@ import yaml
 from kfp import compiler
 
 from pathoflow.cluster.settings import SIGNING_SECRET, SOURCES_PATH, Cluster
+from pathoflow.contract.recipe import Recipe
 from pathoflow.errors import ConfigError
-from pathoflow.recipe import Recipe
 from pipelines.compute import SHARDS
 from pipelines.finish import STAGES
 from pipelines.patho_r1 import patho_r1

@@ -8,9 +8,9 @@ from kfp import dsl
 from kfp.dsl.base_component import BaseComponent
 
 from pathoflow.cluster.settings import LOCAL_IMAGES, Cluster
-from pathoflow.config import ImageKind, StageConfig
-from pathoflow.recipe import Compute, Recipe
-from pathoflow.sharding import Shard
+from pathoflow.contract.config import ImageKind, StageConfig
+from pathoflow.contract.recipe import Compute, Recipe
+from pathoflow.contract.sharding import Shard
 from pipelines.pod import furnish
 
 SHARDS = ".shards"

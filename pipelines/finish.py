@@ -6,7 +6,7 @@ from typing import Any
 from kfp import dsl, kubernetes
 
 from pathoflow.cluster.settings import CHECKPOINTS_CLAIM, CHECKPOINTS_PATH, Cluster
-from pathoflow.recipe import Compute, Recipe
+from pathoflow.contract.recipe import Compute, Recipe
 from pipelines.pod import identify, size
 
 STAGES = "exit-handler-1"

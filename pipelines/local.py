@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 from kfp import local
 from kfp.components import load_component_from_file
 
-from pathoflow.entrypoints import FORCED, KEPT, OWNER, WORKDIR
-from pathoflow.processes import die_with_parent
-from pathoflow.stage import Services
-from pathoflow.workdir import WorkDir
+from pathoflow.contract.entrypoints import FORCED, KEPT, OWNER, WORKDIR
+from pathoflow.contract.stage import Services
+from pathoflow.contract.workdir import WorkDir
+from pathoflow.system.processes import die_with_parent
 
 if TYPE_CHECKING:
-    from pathoflow.tracking import Tracker
+    from pathoflow.stores.tracking import Tracker
 
 
 def run_local(workdir: WorkDir) -> None:
@@ -64,7 +64,7 @@ def _end_pipeline_run(workdir: WorkDir, status: str) -> None:
 
 def _tracker(services: Services) -> Tracker:
     """MLflow, imported only by runs that have something to say to it."""
-    from pathoflow.tracking import Tracker
+    from pathoflow.stores.tracking import Tracker
 
     return Tracker(services.tracking_uri, services.experiment)
 

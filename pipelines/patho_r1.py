@@ -17,7 +17,7 @@ from components.training.pathoclip.component import pathoclip
 from components.training.rl.component import rl
 from components.training.sft.component import sft
 from pathoflow.cluster.settings import Cluster
-from pathoflow.recipe import Recipe
+from pathoflow.contract.recipe import Recipe
 from pipelines.compute import place
 from pipelines.finish import finished
 

@@ -33,8 +33,8 @@ from pathoflow.cluster.settings import (
     Cluster,
 )
 from pathoflow.cluster.trainjob import NODES, REQUEST, RUN_ID, TrainJobRequest
-from pathoflow.config import StageConfig
-from pathoflow.recipe import Compute, Recipe
+from pathoflow.contract.config import StageConfig
+from pathoflow.contract.recipe import Compute, Recipe
 
 # Where quotas count, a pod without limits is refused.
 _MODEST = Compute(cpu="1", memory="4Gi")

@@ -18,8 +18,8 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 from urllib3.exceptions import HTTPError, MaxRetryError, SSLError
 
 from pathoflow.cluster.settings import RUNNER_ACCOUNT, Cluster
+from pathoflow.contract.recipe import Recipe
 from pathoflow.errors import ClusterError, ConfigError
-from pathoflow.recipe import Recipe
 from pipelines.compile import compile_recipe
 
 TOKEN = "KFP_TOKEN"

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from pathoflow.stage import Services
-from pathoflow.workdir import WorkDir
+from pathoflow.contract.stage import Services
+from pathoflow.contract.workdir import WorkDir
 
 # A shell that starts the tests in the background has SIGINT ignored, and their processes would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pathoflow.sealing import read_manifest
+from pathoflow.contract.sealing import read_manifest
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from pathoflow.references import Reference
-from pathoflow.sealing import read_manifest
-from pathoflow.workdir import StageState, WorkDir
-from tests.small import SMALL
+from pathoflow.contract.references import Reference
+from pathoflow.contract.sealing import read_manifest
+from pathoflow.contract.workdir import StageState, WorkDir
+from tests.support.small import SMALL
 
 PATHOFLOW = str(Path(sys.executable).with_name("pathoflow"))
 STAGES = [

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from pathoflow.recipe import RECIPES
-from pathoflow.references import Reference
-from pathoflow.sealing import read_manifest, verify
-from pathoflow.workdir import WorkDir
-from tests.small import SMALL
+from pathoflow.contract.recipe import RECIPES
+from pathoflow.contract.references import Reference
+from pathoflow.contract.sealing import read_manifest, verify
+from pathoflow.contract.workdir import WorkDir
+from tests.support.small import SMALL
 
 SETTINGS = {"public_pairs": ["chunk_rows=50", "num_workers=1"], "textbook_pairs": ["num_workers=1"]}
 PATHOFLOW = str(Path(sys.executable).with_name("pathoflow"))

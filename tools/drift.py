@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
-from pathoflow.code import REPOSITORY
+from pathoflow.contract.code import REPOSITORY
 
 
 def drifted(files: Mapping[Path, str]) -> list[Path]:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from components import catalogue
 from pathoflow.cluster.settings import load_cluster
-from pathoflow.code import REPOSITORY
-from pathoflow.recipe import load_recipe, recipe_names
+from pathoflow.contract.code import REPOSITORY
+from pathoflow.contract.recipe import load_recipe, recipe_names
 from pipelines.compile import compile_recipe
 from tools import drift
 

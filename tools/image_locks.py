@@ -16,7 +16,7 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
-from pathoflow.code import REPOSITORY
+from pathoflow.contract.code import REPOSITORY
 from pathoflow.errors import ConfigError
 
 IMAGES = REPOSITORY / "images"

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO
 
 from pathoflow.errors import InputError
-from pathoflow.processes import die_with_parent
+from pathoflow.system.processes import die_with_parent
 
 ADMIN = "admin"
 _START_S = 120.0

@@ -17,9 +17,9 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.path import Path as Curve
 
 from components import catalogue
-from pathoflow.code import REPOSITORY
-from pathoflow.config import StageConfig
-from pathoflow.recipe import load_recipe
+from pathoflow.contract.code import REPOSITORY
+from pathoflow.contract.config import StageConfig
+from pathoflow.contract.recipe import load_recipe
 from pipelines.compile import compile_recipe, graph_of
 from tools import drift
 

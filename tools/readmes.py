@@ -18,9 +18,9 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from components import catalogue
-from pathoflow.code import REPOSITORY
-from pathoflow.config import StageConfig
-from pathoflow.recipe import RECIPES, recipe_names
+from pathoflow.contract.code import REPOSITORY
+from pathoflow.contract.config import StageConfig
+from pathoflow.contract.recipe import RECIPES, recipe_names
 from tools import drift
 from tools.signatures import ComponentSignature, read_component, read_run
 

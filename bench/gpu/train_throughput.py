@@ -33,15 +33,15 @@ from transformers import Qwen2_5_VLConfig, TrainerCallback
 
 from bench.report import Figure, conclude
 from components.training.sft.config import SftConfig
-from pathoflow.images import encode_jpeg
+from pathoflow.data.images import encode_jpeg
 from pathoflow.modeling.flops import Flops, forward_flops, sample_cost, training_flops
-from pathoflow.modeling.learning import learner, learning_parts
 from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
 from pathoflow.modeling.processor import Qwen2_5_VLProcessor, new_processor
 from pathoflow.modeling.tokenizer import IMAGE_PAD, VIDEO_PAD, VISION_END, VISION_START, train_tokenizer
-from pathoflow.prompts import prompt_messages, text_message
+from pathoflow.qa.prompts import prompt_messages, text_message
 from pathoflow.training import samples
 from pathoflow.training.engine import PackTrainer, pack_arguments, plan_steps
+from pathoflow.training.learning import learner, learning_parts
 from pathoflow.training.lengths import Measures
 from pathoflow.training.monitoring import peak_flops
 from pathoflow.training.plan import Plan

@@ -246,8 +246,8 @@ def gc(
     - `pathoflow gc --workdir runs/demo --older-than 1`
     - `pathoflow gc --kfp-artifacts s3://mlpipeline/v2/artifacts --checkpoints /checkpoints`
     """
-    from pathoflow.audit.gc import Cluster
     from pathoflow.cli.gc import collect_garbage
+    from pathoflow.governance.audit.gc import Cluster
 
     cluster = Cluster(kfp_artifacts, checkpoints)
     raise typer.Exit(collect_garbage(workdir, older_than, backend_store_uri, cluster, delete=delete, every=all_))
@@ -259,8 +259,8 @@ def ui(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
 ) -> None:
     """Open a run's metrics, plots and registered models in MLflow's own interface."""
+    from pathoflow.contract.workdir import WorkDir
     from pathoflow.errors import InputError
-    from pathoflow.workdir import WorkDir
 
     place = WorkDir(workdir)
     if not (place.mlflow / "mlflow.db").is_file():

@@ -13,11 +13,11 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.tree import Tree
 
-from pathoflow.audit import AuditReport, Link, Places, Verdict, audit
-from pathoflow.code import REPOSITORY
+from pathoflow.contract.code import REPOSITORY
 from pathoflow.errors import ConfigError
-from pathoflow.files import write_atomically
-from pathoflow.registry.access import Registry
+from pathoflow.governance.audit import AuditReport, Link, Places, Verdict, audit
+from pathoflow.governance.registry.access import Registry
+from pathoflow.system.files import write_atomically
 
 _WIDE = 400
 _LOOKS = {
@@ -136,16 +136,16 @@ def _write(report: AuditReport, options: AuditOptions) -> None:
         else:
             write_atomically(options.json, text + "\n")
     if options.html is not None:
-        from pathoflow.audit.dossier import render
+        from pathoflow.governance.audit.dossier import render
 
         write_atomically(options.html, render(report))
     if options.bom is not None:
-        from pathoflow.audit.bom import bill_of_materials
+        from pathoflow.governance.audit.bom import bill_of_materials
 
         write_atomically(options.bom, bill_of_materials(report))
     if options.attest is not None and options.key is not None:
-        from pathoflow.audit.attestation import attest
-        from pathoflow.signing import KeyFile
+        from pathoflow.governance.audit.attestation import attest
+        from pathoflow.governance.signing import KeyFile
 
         write_atomically(options.attest, attest(report, KeyFile.load(options.key)) + b"\n")
 
@@ -155,6 +155,6 @@ def _sentence(link: Link) -> str:
 
 
 def _worst(links: list[Link]) -> Verdict:
-    from pathoflow.audit.report import worst
+    from pathoflow.governance.audit.report import worst
 
     return worst([link.verdict for link in links])

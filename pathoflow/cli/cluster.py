@@ -37,8 +37,8 @@ def compile_(
     from components import catalogue
     from pathoflow.cli.estimate import warn_of_misfits
     from pathoflow.cluster.settings import load_cluster
-    from pathoflow.files import write_atomically
-    from pathoflow.recipe import load_recipe
+    from pathoflow.contract.recipe import load_recipe
+    from pathoflow.system.files import write_atomically
     from pipelines.compile import compile_recipe
 
     loaded = load_recipe(recipe, catalogue(), set_ or ())
@@ -82,7 +82,7 @@ def submit(
     from components import catalogue
     from pathoflow.cli.estimate import warn_of_misfits
     from pathoflow.cluster.settings import load_cluster
-    from pathoflow.recipe import load_recipe
+    from pathoflow.contract.recipe import load_recipe
     from pipelines.submit import Submission, start
 
     place = load_cluster(cluster)
@@ -112,9 +112,9 @@ def doctor(
     from pathoflow.cli.findings import show
     from pathoflow.cluster.doctor import examine
     from pathoflow.cluster.settings import load_cluster
+    from pathoflow.contract.recipe import load_recipe
     from pathoflow.errors import ConfigError
     from pathoflow.estimate.misfits import misfits
-    from pathoflow.recipe import load_recipe
 
     if set_ and not recipe:
         raise ConfigError("--set changes a recipe: name it with --recipe.")

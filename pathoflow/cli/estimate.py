@@ -16,10 +16,10 @@ from pathoflow.cli.options import RecipeOption, SetOption
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from pathoflow.contract.recipe import Recipe
     from pathoflow.estimate.fitting import Suggestion
     from pathoflow.estimate.needs import StageEstimate
     from pathoflow.estimate.stages import Assumptions
-    from pathoflow.recipe import Recipe
 
 DEFAULT_GPU = "h100-80"
 DOES_NOT_FIT = 1
@@ -62,12 +62,12 @@ def estimate(
     """
     from components import catalogue
     from pathoflow.cluster.settings import load_cluster
+    from pathoflow.contract.recipe import load_recipe
     from pathoflow.estimate.data import data_of
     from pathoflow.estimate.devices import GPUS
     from pathoflow.estimate.fitting import suggestions
     from pathoflow.estimate.stages import Assumptions
     from pathoflow.estimate.stages import estimate as estimate_recipe
-    from pathoflow.recipe import load_recipe
 
     if gpu not in GPUS:
         raise typer.BadParameter(f"{gpu} is not known; known are {', '.join(GPUS)}.", param_hint="--gpu")

@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pathoflow.audit import Places
-from pathoflow.audit.gc import Cluster, Item, clean, plan
-from pathoflow.audit.stores import UnreachableError
 from pathoflow.errors import InputError
+from pathoflow.governance.audit import Places
+from pathoflow.governance.audit.gc import Cluster, Item, clean, plan
+from pathoflow.governance.audit.stores import UnreachableError
 
 _SHOWN = 8
 

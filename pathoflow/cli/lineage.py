@@ -13,11 +13,11 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
-from pathoflow.audit import Places
-from pathoflow.audit.forward import Forward, Use, forward
-from pathoflow.audit.index import LineageIndex, update
-from pathoflow.audit.stores import UnreachableError
 from pathoflow.errors import InputError
+from pathoflow.governance.audit import Places
+from pathoflow.governance.audit.forward import Forward, Use, forward
+from pathoflow.governance.audit.index import LineageIndex, update
+from pathoflow.governance.audit.stores import UnreachableError
 
 _LOOKS = {Use.TRAINED: "bold red", Use.TUNED: "red", Use.EVALUATED: "yellow", Use.HELD: "dim", Use.DROPPED: "dim"}
 

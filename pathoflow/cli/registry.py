@@ -11,17 +11,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pathoflow.audit import Verdict
 from pathoflow.errors import RegistryError, SignatureError
-from pathoflow.registry import approvals
-from pathoflow.registry.access import Registry, answering
-from pathoflow.registry.aliases import StageState
-from pathoflow.registry.entries import Entry, LogReport
-from pathoflow.registry.gates import Judgement
-from pathoflow.registry.intents import check_drift, name_filter, unfinished
-from pathoflow.registry.names import STAGES, Stage, registered, split
-from pathoflow.registry.policy import load_gates
-from pathoflow.registry.promotion import Outcome, Refusal, judge, mend_log, promote, repair_all
+from pathoflow.governance.audit import Verdict
+from pathoflow.governance.registry import approvals
+from pathoflow.governance.registry.access import Registry, answering
+from pathoflow.governance.registry.aliases import StageState
+from pathoflow.governance.registry.entries import Entry, LogReport
+from pathoflow.governance.registry.gates import Judgement
+from pathoflow.governance.registry.intents import check_drift, name_filter, unfinished
+from pathoflow.governance.registry.names import STAGES, Stage, registered, split
+from pathoflow.governance.registry.policy import load_gates
+from pathoflow.governance.registry.promotion import Outcome, Refusal, judge, mend_log, promote, repair_all
 
 _LOOKS = {
     Verdict.PASS: "[green]PASS[/]",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from pathoflow.registry.access import Registry
+    from pathoflow.governance.registry.access import Registry
 
 log = typer.Typer(help="The decision log.", no_args_is_help=True)
 keys = typer.Typer(help="Keys to sign with, and the folder of those that are trusted.", no_args_is_help=True)
@@ -128,7 +128,7 @@ def rollback(
 ) -> None:
     """Serve the champion before the present one again, once its every byte was verified."""
     from pathoflow.cli.registry import print_outcome
-    from pathoflow.registry.promotion import roll_back
+    from pathoflow.governance.registry.promotion import roll_back
 
     print_outcome(roll_back(_registry(workdir, key), model, stage.value, reason))
 
@@ -142,7 +142,7 @@ def demote(
 ) -> None:
     """Take a stage's champion away: nothing is served there until a promotion or a rollback."""
     from pathoflow.cli.registry import print_outcome
-    from pathoflow.registry.promotion import demote as take_away
+    from pathoflow.governance.registry.promotion import demote as take_away
 
     print_outcome(take_away(_registry(workdir, key), model, stage.value, reason))
 
@@ -168,7 +168,7 @@ def fetch(
     workdir: WorkdirOption = None,
 ) -> None:
     """Download a version's model, and keep it only if every byte is what was signed."""
-    from pathoflow.registry.loading import fetch_verified
+    from pathoflow.governance.registry.loading import fetch_verified
 
     label = fetch_verified(_registry(workdir, None), version, out)
     typer.echo(f"{label} in {out}: signature and every byte verified")
@@ -176,8 +176,8 @@ def fetch(
 
 def card(version: VersionArgument, workdir: WorkdirOption = None) -> None:
     """Print a version's model card, once it was compared with what the log says of it."""
-    from pathoflow.registry.cards import read
-    from pathoflow.registry.verification import find_version
+    from pathoflow.governance.registry.cards import read
+    from pathoflow.governance.registry.verification import find_version
 
     opened = _registry(workdir, None)
     typer.echo(read(opened, find_version(opened, version)))
@@ -219,8 +219,8 @@ def keys_new(
     ] = KeyKind.ec,
 ) -> None:
     """Make a key pair. A password for the private key is taken from PATHOFLOW_KEY_PASSWORD."""
-    from pathoflow.files import write_atomically
-    from pathoflow.signing import make_key
+    from pathoflow.governance.signing import make_key
+    from pathoflow.system.files import write_atomically
 
     key = make_key(path, kind.value)
     public = path.with_suffix(".pub")
@@ -235,7 +235,7 @@ def keys_trust(
     workdir: WorkdirOption = None,
 ) -> None:
     """Add a public key to the folder of trusted keys. Compare its fingerprint with its holder's first."""
-    from pathoflow.signing import PublicKey, TrustedKeys
+    from pathoflow.governance.signing import PublicKey, TrustedKeys
 
     folder = _registry(workdir, None).trusted_folder
     key = PublicKey.load(public)
@@ -249,7 +249,7 @@ def keys_retire(
     workdir: WorkdirOption = None,
 ) -> None:
     """Take a trusted key out of use: what it signed so far stays readable, nothing newer counts."""
-    from pathoflow.signing import TrustedKeys
+    from pathoflow.governance.signing import TrustedKeys
 
     opened = _registry(workdir, None)
     seq = opened.log.head().seq
@@ -266,7 +266,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def _registry(workdir: Path | None, key: Path | None) -> Registry:
-    from pathoflow.registry.access import Registry as Access
+    from pathoflow.governance.registry.access import Registry as Access
 
     # A server that is away is told of soon; MLflow's own default waits for minutes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
@@ -279,8 +279,8 @@ def _recipe_of(workdir: Path | None) -> str:
     Raises:
         ConfigError: There is no way to know; gates are nothing to be guessed.
     """
+    from pathoflow.contract.workdir import WorkDir
     from pathoflow.errors import ConfigError
-    from pathoflow.workdir import WorkDir
 
     run = WorkDir(workdir).read_run() if workdir else None
     if run is None:

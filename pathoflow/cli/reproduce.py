@@ -8,10 +8,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pathoflow.audit import Places, Verdict, audit
-from pathoflow.audit.reproduce import Sameness, check_recorded, reproduce
-from pathoflow.code import REPOSITORY
+from pathoflow.contract.code import REPOSITORY
 from pathoflow.errors import InputError
+from pathoflow.governance.audit import Places, Verdict, audit
+from pathoflow.governance.audit.reproduce import Sameness, check_recorded, reproduce
 
 _LOOKS = {
     Sameness.IDENTICAL: "green",

@@ -15,12 +15,12 @@ from types import FrameType
 
 from components import catalogue
 from pathoflow.cli.views import LiveView, print_summary
-from pathoflow.config import digest_of
+from pathoflow.contract.config import digest_of
+from pathoflow.contract.recipe import Recipe, load_recipe
+from pathoflow.contract.sharding import shard_names
+from pathoflow.contract.workdir import RunRecord, StageState, WorkDir, now
 from pathoflow.errors import ConfigError, InputError, Preempted, StageError
-from pathoflow.files import write_atomically
-from pathoflow.recipe import Recipe, load_recipe
-from pathoflow.sharding import shard_names
-from pathoflow.workdir import RunRecord, StageState, WorkDir, now
+from pathoflow.system.files import write_atomically
 
 _POLL_S = 0.2
 

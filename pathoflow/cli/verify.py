@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pathoflow.contract.sealing import MANIFEST_FILE, Manifest, verify
+from pathoflow.contract.workdir import WorkDir
 from pathoflow.errors import InputError, SealError
-from pathoflow.sealing import MANIFEST_FILE, Manifest, verify
-from pathoflow.workdir import WorkDir
 
 
 def verify_outputs(workdir: Path) -> int:

@@ -14,8 +14,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from pathoflow.contract.workdir import StageState, WorkDir, now
 from pathoflow.errors import InputError
-from pathoflow.workdir import StageState, WorkDir, now
 
 _LOOKS = {
     "waiting": ("·", "dim"),
@@ -29,7 +29,7 @@ _LOOKS = {
 
 def print_recipes() -> None:
     """Lists the recipes with their titles."""
-    from pathoflow.recipe import RECIPES, read_about, recipe_names
+    from pathoflow.contract.recipe import RECIPES, read_about, recipe_names
 
     table = Table("recipe", "what it does", box=None, padding=(0, 2))
     for name in recipe_names():

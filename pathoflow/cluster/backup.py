@@ -15,7 +15,7 @@ from minio.error import MinioException
 from urllib3.exceptions import HTTPError
 
 from pathoflow.errors import InputError, PathoflowError, RegistryError
-from pathoflow.objects.s3 import connect
+from pathoflow.stores.objects.s3 import connect
 
 CHECKSUMS = "SHA256SUMS"
 """Written last: a backup without it is not complete. `sha256sum --check` reads it."""

@@ -22,8 +22,8 @@ from pathoflow.cluster.settings import (
     Cluster,
 )
 from pathoflow.cluster.trainjob import GROUP, VERSION
+from pathoflow.contract.recipe import Recipe
 from pathoflow.errors import ClusterError
-from pathoflow.recipe import Recipe
 
 _APIS = {
     "argoproj.io": ("v1alpha1", "Kubeflow Pipelines' workflows"),

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from kubernetes import client
 from kubernetes.utils import parse_quantity
 
-from pathoflow.recipe import Compute, Recipe
+from pathoflow.contract.recipe import Compute, Recipe
 
 Amounts = Mapping[str, Decimal]
 """Resources by name, in cores, bytes and pieces."""

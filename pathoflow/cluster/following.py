@@ -29,7 +29,7 @@ from pathoflow.cluster.patience import CANNOT_ANSWER, Patience
 from pathoflow.cluster.trainjob import ATTEMPT_ANNOTATION, TrainJobRequest, failure_file
 from pathoflow.cluster.trainjobs import Object, TrainJobs
 from pathoflow.errors import ClusterError, PathoflowError, Preempted
-from pathoflow.processes import stop_if_asked
+from pathoflow.system.processes import stop_if_asked
 
 # How often pods are looked at, by at most four requests.
 _LOOK_S = 6.0

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pathoflow.cluster.trainjob import TrainJobRequest, Work
-from pathoflow.files import write_atomically
+from pathoflow.system.files import write_atomically
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,8 @@ from pathoflow.cluster.redaction import without_secrets
 from pathoflow.cluster.trainjob import GROUP, IDENTITY_ANNOTATION, JOBSET_LABEL, VERSION, manifest
 from pathoflow.cluster.trainjobs import Object, TrainJobs
 from pathoflow.errors import ClusterError, PathoflowError, Preempted
-from pathoflow.files import write_atomically
-from pathoflow.processes import ask_to_stop, die_with_parent, stop_if_asked
+from pathoflow.system.files import write_atomically
+from pathoflow.system.processes import ask_to_stop, die_with_parent, stop_if_asked
 
 TRAINJOB_FILE = "trainjob.yaml"
 _EXISTS, _NOT_FOUND = 409, 404

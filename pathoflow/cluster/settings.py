@@ -8,7 +8,7 @@ from typing import Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pathoflow.config import ImageKind
+from pathoflow.contract.config import ImageKind
 from pathoflow.errors import ConfigError
 
 PARAMETERS_FILE = "parameters.yaml"

@@ -14,8 +14,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pathoflow.cluster.settings import HUB_SECRET, TORCHRUN_RUNTIME
+from pathoflow.contract.recipe import Toleration
 from pathoflow.errors import ConfigError
-from pathoflow.recipe import Toleration
 
 GROUP = "trainer.kubeflow.org"
 VERSION = "v1alpha1"
@@ -31,7 +31,7 @@ ATTEMPT = "PATHOFLOW_ATTEMPT"
 """Environment variable that tells the pods of one TrainJob from those of the next with the same name."""
 
 RUN_LABEL = "pathoflow/run-id"
-STAGE_LABEL = "pathoflow/stage"
+STAGE_LABEL = "pathoflow/contract/stage"
 IDENTITY_ANNOTATION = "pathoflow/spec-identity"
 ATTEMPT_ANNOTATION = "pathoflow/attempt"
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pathoflow.sealing import MANIFEST_FILE, read_manifest
-from pathoflow.workdir import WorkDir
+from pathoflow.contract.sealing import MANIFEST_FILE, read_manifest
+from pathoflow.contract.workdir import WorkDir
 
 PIXELS_PER_TOKEN = 28 * 28
 

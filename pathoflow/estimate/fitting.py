@@ -10,10 +10,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from pathoflow.contract.recipe import Recipe
 from pathoflow.estimate.devices import GIB
 from pathoflow.estimate.needs import StageEstimate
 from pathoflow.estimate.stages import Assumptions, estimate_stage
-from pathoflow.recipe import Recipe
 
 Changes = Mapping[str, Any]
 """New values by key; a stage's compute is `compute.<key>`."""

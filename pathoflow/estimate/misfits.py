@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathoflow.cluster.findings import Finding
+from pathoflow.contract.recipe import Recipe
 from pathoflow.errors import InputError
 from pathoflow.estimate.data import data_of
 from pathoflow.estimate.devices import GPUS
 from pathoflow.estimate.fitting import suggestions
 from pathoflow.estimate.stages import Assumptions, estimate
-from pathoflow.recipe import Recipe
 
 
 def misfits(recipe: Recipe, gpu: str) -> list[Finding]:

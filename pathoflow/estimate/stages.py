@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pathoflow.contract.recipe import Compute, Recipe
 from pathoflow.errors import InputError
 from pathoflow.estimate import contrastive, fine_tuning, host, reinforcement, work
 from pathoflow.estimate.activations import Numbers
@@ -15,7 +16,6 @@ from pathoflow.estimate.fine_tuning import LargestPack
 from pathoflow.estimate.memory import Moment, Runtime, fullest, generation_moments
 from pathoflow.estimate.needs import StageEstimate, bytes_of
 from pathoflow.estimate.shapes import Clip, VisionLanguage, clip, tiny_clip, tiny_vision_language, vision_language
-from pathoflow.recipe import Compute, Recipe
 
 TINY = "tiny"
 _DEFAULT_SHM = 64 * 2**20

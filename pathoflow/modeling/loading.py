@@ -27,8 +27,8 @@ from transformers.modeling_utils import set_zero3_state
 from transformers.utils.loading_report import LoadStateDictInfo
 
 from pathoflow.errors import ConfigError, InputError
-from pathoflow.memory import returning_blocks
 from pathoflow.modeling.weight_files import StoredTensor, listed, tensors_in
+from pathoflow.system.memory import returning_blocks
 
 Model = TypeVar("Model", bound=PreTrainedModel)
 

@@ -7,7 +7,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from pathoflow.config import StageConfig
+from pathoflow.contract.config import StageConfig
 from pathoflow.errors import ConfigError
 
 TINY = "tiny"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pathoflow.errors import Preempted
-from pathoflow.processes import die_with_parent
+from pathoflow.system.processes import die_with_parent
 from pathoflow.training.process import AGENT, moment_of
 
 

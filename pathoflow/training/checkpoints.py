@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pathoflow.files import sha256_of_file, sync_directory, sync_file, sync_tree, write_atomically
+from pathoflow.system.files import sha256_of_file, sync_directory, sync_file, sync_tree, write_atomically
 
 MARKER = "complete.json"
 ORIGIN = "origin.json"

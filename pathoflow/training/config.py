@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from pathoflow.config import ImageKind, OutputKind, StageConfig
+from pathoflow.contract.config import ImageKind, OutputKind, StageConfig
 from pathoflow.errors import ConfigError
 
 
@@ -194,6 +194,14 @@ class TrainingConfig(StageConfig):
                 "counts the processes on all nodes: set it to a multiple of compute.nodes."
             )
         return self.num_processes // nodes
+
+    def check_nodes(self, nodes: int) -> None:
+        """Refuses a number of nodes that cannot share the processes evenly.
+
+        Raises:
+            ConfigError: Says which numbers of processes can be shared.
+        """
+        self.processes_per_node(nodes)
 
     def bound_to_processes(self) -> str | None:
         """Why other processes, with as many samples in a step, cannot go on from a checkpoint; None if they can."""

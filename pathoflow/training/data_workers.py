@@ -17,7 +17,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from pathoflow.processes import die_with_parent
+from pathoflow.system.processes import die_with_parent
 
 _METHOD = "forkserver"
 _FORKS = sys.platform == "linux"

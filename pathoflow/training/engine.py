@@ -16,14 +16,14 @@ import torch
 from torch.utils.data import Sampler, SequentialSampler
 from transformers import TrainerCallback, TrainingArguments
 
+from pathoflow.contract.output import Reporter
 from pathoflow.modeling.checkpoint import save_model
 from pathoflow.modeling.flops import forward_flops, training_flops
-from pathoflow.modeling.learning import learning_parts, plain
-from pathoflow.output import Reporter
 from pathoflow.training.callbacks import barrier
 from pathoflow.training.config import FineTuningConfig, TrainingConfig
 from pathoflow.training.job import Job
 from pathoflow.training.knowledge import KnowledgeCheck
+from pathoflow.training.learning import learning_parts, plain
 from pathoflow.training.lengths import Measures
 from pathoflow.training.parallelism import deepspeed_configuration
 from pathoflow.training.plan import Plan, num_steps

@@ -3,6 +3,6 @@
 It would import for seconds after that process's end, and then serve for as long as a worker lives.
 """
 
-from pathoflow.processes import die_with_parent
+from pathoflow.system.processes import die_with_parent
 
 die_with_parent()

@@ -11,9 +11,9 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from pathoflow.files import write_atomically
-from pathoflow.images import decode
-from pathoflow.trainable.images import MAX_PIXELS
+from pathoflow.data.images import decode
+from pathoflow.data.trainable.images import MAX_PIXELS
+from pathoflow.system.files import write_atomically
 from pathoflow.training.job import TABLES, Job
 from pathoflow.training.plan import Plan
 from pathoflow.training.samples import IGNORED, Encoder, Sample, UnlearnableImage

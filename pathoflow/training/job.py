@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pathoflow.code import code_of
-from pathoflow.config import StageConfig
+from pathoflow.contract.code import code_of
+from pathoflow.contract.config import StageConfig
+from pathoflow.contract.output import StageOutput
+from pathoflow.contract.sealing import MANIFEST_FILE, read_manifest
 from pathoflow.errors import InputError
-from pathoflow.files import write_atomically
-from pathoflow.output import StageOutput
-from pathoflow.sealing import MANIFEST_FILE, read_manifest
+from pathoflow.system.files import write_atomically
 
 if TYPE_CHECKING:
     from accelerate import PartialState

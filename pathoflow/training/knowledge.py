@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from pathoflow.contract.output import Reporter
 from pathoflow.errors import InputError
-from pathoflow.output import Reporter
 from pathoflow.training.callbacks import sums
 
 INITIAL_LOSS = "initial_loss"

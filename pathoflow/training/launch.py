@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pathoflow.cluster.trainjob import TrainJobRequest
+from pathoflow.contract.output import Reporter
 from pathoflow.errors import Preempted, StageError, Standstill
-from pathoflow.output import Reporter
 from pathoflow.training import standstill
 from pathoflow.training.checkpoints import step_of
 from pathoflow.training.config import TrainingConfig

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from accelerate import PartialState
 from accelerate.utils import gather_object
 
-from pathoflow.files import sync_directory
+from pathoflow.system.files import sync_directory
 from pathoflow.training.samples import Encoder, Sample
 
 _AT_A_TIME = 256

@@ -22,9 +22,9 @@ from prometheus_client import CollectorRegistry, ProcessCollector, start_http_se
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from pathoflow.contract.output import Reporter
 from pathoflow.errors import Preempted
-from pathoflow.files import write_atomically
-from pathoflow.output import Reporter
+from pathoflow.system.files import write_atomically
 from pathoflow.training.advice import NotANumberError
 from pathoflow.training.checkpoints import MARKER, PREFIX
 

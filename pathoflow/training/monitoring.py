@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from pathoflow.output import Reporter
+from pathoflow.contract.output import Reporter
 from pathoflow.training.advice import NotANumberError, divergence, not_a_number, starvation
 from pathoflow.training.callbacks import sums
 from pathoflow.training.config import TrainingConfig

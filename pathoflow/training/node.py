@@ -20,8 +20,8 @@ from pathlib import Path
 
 from pathoflow.cluster.trainjob import ATTEMPT, failure_file
 from pathoflow.errors import ClusterError, ConfigError, PathoflowError, Preempted, StageError, Standstill
-from pathoflow.files import sha256_of_file
-from pathoflow.processes import ask_to_stop
+from pathoflow.system.files import sha256_of_file
+from pathoflow.system.processes import ask_to_stop
 from pathoflow.training.config import TrainingConfig
 from pathoflow.training.job import Job
 from pathoflow.training.launch import prepare, supervise

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pathoflow.errors import Preempted
-from pathoflow.processes import die_with_parent
+from pathoflow.system.processes import die_with_parent
 
 AGENT = "PATHOFLOW_AGENT_PID"
 """The environment variable with the process id of the agent."""

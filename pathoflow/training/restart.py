@@ -9,8 +9,8 @@ from typing import Any
 
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from pathoflow.contract.output import Reporter
 from pathoflow.errors import Preempted
-from pathoflow.output import Reporter
 from pathoflow.training.callbacks import StepNoted, StopOnRequest
 from pathoflow.training.config import TrainingConfig
 from pathoflow.training.job import Job

@@ -10,13 +10,13 @@ from typing import Any, Literal
 import torch
 from PIL import Image
 
+from pathoflow.data.images import UnreadableImage, decode
+from pathoflow.data.trainable.images import MAX_PIXELS
+from pathoflow.data.trainable.texts import Fault
 from pathoflow.errors import InputError
-from pathoflow.images import UnreadableImage, decode
 from pathoflow.modeling.processor import Qwen2_5_VLProcessor
 from pathoflow.modeling.tokenizer import IMAGE_PAD, TURN_END, TURN_START, VIDEO_PAD, VISION_END, VISION_START
-from pathoflow.prompts import chat_messages
-from pathoflow.trainable.images import MAX_PIXELS
-from pathoflow.trainable.texts import Fault
+from pathoflow.qa.prompts import chat_messages
 from pathoflow.training.positions import multimodal_positions
 
 IGNORED = -100

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from pathoflow.files import write_atomically
+from pathoflow.system.files import write_atomically
 
 FOLDER = "standstill"
 ASKED = "asked"

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from pathoflow.files import write_atomically
-from pathoflow.images import encode_png
-from pathoflow.trainable.texts import Fault
+from pathoflow.data.images import encode_png
+from pathoflow.data.trainable.texts import Fault
+from pathoflow.system.files import write_atomically
 from pathoflow.training.job import Unlearned
 from pathoflow.training.samples import Sample, sizes_of
 

@@ -15,7 +15,7 @@ from accelerate.utils import gather_object
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from pathoflow.errors import StageError
-from pathoflow.files import sha256_of_file
+from pathoflow.system.files import sha256_of_file
 from pathoflow.training.data_workers import start_fork_server
 from pathoflow.training.job import Job
 from pathoflow.training.rows import ShardRows

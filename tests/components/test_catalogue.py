@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from components import catalogue
-from pathoflow.code import REPOSITORY, stage_package
+from pathoflow.contract.code import stage_package
 
 STAGES = [
     "teaching_atlas",
@@ -46,11 +46,8 @@ def test_every_key_says_what_it_means(stage):
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_says_what_it_makes_and_what_else_it_is_made_of(stage):
-    config = catalogue()[stage]
-    assert config.output in ("data", "model")
-    for library in config.libraries:
-        assert (REPOSITORY / "pathoflow" / library / "__init__.py").is_file()
+def test_a_stage_says_what_it_makes(stage):
+    assert catalogue()[stage].output in ("data", "model")
 
 
 @pytest.mark.parametrize("stage", STAGES)

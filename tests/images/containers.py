@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-from pathoflow.code import REPOSITORY
+from pathoflow.contract.code import REPOSITORY
 
 WRITABLE = {"/tmp": "mode=1777,size=2g", "/work": "mode=1777,size=4g"}
 """What a pod's emptyDir volumes are on a cluster."""

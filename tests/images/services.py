@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.images.containers import Container, background
-from tests.s3_server import BUCKET, S3Server, free_port, s3_server
+from tests.support.s3_server import BUCKET, S3Server, free_port, s3_server
 from tools.mlflow_server import postgres, postgres_programs
 
 LOGINS = """[mlflow]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pathoflow.code import REPOSITORY
+from pathoflow.contract.code import REPOSITORY
 
 # Stands in for an engine: keeps what it is given, for the files of a build are gone when it ends.
 ENGINE = """#!/bin/sh

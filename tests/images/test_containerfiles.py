@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pathoflow.code import REPOSITORY
+from pathoflow.contract.code import REPOSITORY
 
 IMAGES = REPOSITORY / "images"
 CONTAINERFILES = sorted(IMAGES.glob("*/Containerfile"))

@@ -61,7 +61,7 @@ from kfp.dsl import *
 def probe() -> float:
     import time
     from components.data_processing.corpus.config import CorpusConfig
-    from pathoflow.entrypoints import run_task
+    from pathoflow.contract.entrypoints import run_task
     now = time.time()
     print("user code at", now)
     return now

@@ -8,7 +8,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from pathoflow.code import REPOSITORY
+from pathoflow.contract.code import REPOSITORY
 from tools.image_locks import IMAGES, LOCKS, read_lock
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]

@@ -16,16 +16,16 @@ from kfp import local
 from kfp.components import load_component_from_text
 
 from components import catalogue
+from pathoflow.contract.recipe import load_recipe
+from pathoflow.contract.references import Reference, fetch
+from pathoflow.contract.sealing import Manifest, read_manifest
+from pathoflow.contract.workdir import WorkDir
 from pathoflow.errors import Preempted
-from pathoflow.recipe import load_recipe
-from pathoflow.references import Reference, fetch
-from pathoflow.sealing import Manifest, read_manifest
-from pathoflow.workdir import WorkDir
 from pipelines.compile import compile_recipe, restrict
 from tests.images.containers import WRITABLE, background, docker
 from tests.images.services import Services, answers, services
-from tests.s3_server import BUCKET
-from tests.small import SMALL
+from tests.support.s3_server import BUCKET
+from tests.support.small import SMALL
 
 pytestmark = pytest.mark.docker
 DATA = ("teaching_atlas", "public_pairs", "textbook_pairs", "corpus", "reasoning_data")

@@ -17,18 +17,18 @@ from accelerate import PartialState
 from PIL import Image
 
 from components.training.sft.config import SftConfig
-from pathoflow.images import encode_png
+from pathoflow.data.images import encode_png
 from pathoflow.modeling.flops import sample_cost
-from pathoflow.modeling.learning import learner
 from pathoflow.modeling.processor import new_processor
 from pathoflow.modeling.shape import TinyShape
 from pathoflow.modeling.tiny import build_tiny_model
 from pathoflow.modeling.tokenizer import IMAGE, train_tokenizer
 from pathoflow.training.engine import PackTrainer, pack_arguments, plan_steps
+from pathoflow.training.learning import learner
 from pathoflow.training.lengths import Measures
 from pathoflow.training.samples import Encoder, Sample
 from pathoflow.training.steps import StepShares
-from tests.conversations import TINY_SHAPE
+from tests.support.conversations import TINY_SHAPE
 
 REFERENCE = Path(__file__).with_name("losses.json")
 ONE_PACK = {"batch_size_per_process": 8, "gradient_accumulation_steps": 1}

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from pathoflow.cluster.settings import PARAMETERS_FILE
-from pathoflow.code import REPOSITORY
+from pathoflow.contract.code import REPOSITORY
 
 MANIFESTS = REPOSITORY / "manifests"
 OVERLAYS = ("local", "single-gpu", "multi-node", "openshift")

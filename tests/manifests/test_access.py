@@ -7,8 +7,8 @@ from kubernetes import client, watch
 
 from pathoflow.cluster.settings import RUNNER_ACCOUNT, TRAINER_ACCOUNT
 from pathoflow.cluster.trainjob import GROUP, PLURAL, VERSION
-from tests.kube import api, kubeconfig, namespace, new_namespace, token_of, trainer_crds, wait_until
 from tests.manifests.rendering import shipped
+from tests.support.kube import api, kubeconfig, namespace, new_namespace, token_of, trainer_crds, wait_until
 
 __all__ = ["api", "kubeconfig", "namespace", "trainer_crds"]
 

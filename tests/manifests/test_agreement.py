@@ -10,7 +10,7 @@ import pytest
 from pathoflow.cluster import settings
 from pathoflow.cluster.settings import load_cluster
 from pathoflow.cluster.trainjob import WORKER_JOB, TrainJobRequest, Work, spec
-from pathoflow.recipe import Toleration
+from pathoflow.contract.recipe import Toleration
 from tests.manifests.rendering import MANIFESTS, OVERLAYS, Object, name_of, rendered
 
 WITH_TRAINJOBS = ("multi-node", "openshift")

@@ -9,8 +9,8 @@ from kubernetes import client
 from kubernetes.dynamic import DynamicClient
 from kubernetes.dynamic.exceptions import ResourceNotFoundError
 
-from tests.kube import api, kubeconfig, namespace, trainer_crds
 from tests.manifests.rendering import OVERLAYS, name_of, render_with
+from tests.support.kube import api, kubeconfig, namespace, trainer_crds
 
 __all__ = ["api", "kubeconfig", "namespace", "trainer_crds"]
 

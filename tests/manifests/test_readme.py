@@ -7,7 +7,7 @@ import re
 import pytest
 
 from pathoflow.cluster.settings import SECRET_KEYS, Cluster
-from pathoflow.code import REPOSITORY
+from pathoflow.contract.code import REPOSITORY
 from tests.manifests.policies import SECRETS
 from tests.manifests.rendering import MANIFESTS, OVERLAYS
 

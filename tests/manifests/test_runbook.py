@@ -10,9 +10,9 @@ import pytest
 import yaml
 from kubernetes import client
 
-from tests.kube import api, kubeconfig, namespace, wait_until
 from tests.manifests import runbook
 from tests.manifests.rendering import MANIFESTS
+from tests.support.kube import api, kubeconfig, namespace, wait_until
 
 __all__ = ["api", "kubeconfig", "namespace"]
 

@@ -13,10 +13,10 @@ from kubernetes import client
 
 from pathoflow.cluster.settings import ROLLOUT_RUNTIME, RUNNER_ACCOUNT, TORCHRUN_RUNTIME, TRAINER_ACCOUNT
 from pathoflow.cluster.trainjob import TrainJobRequest
-from pathoflow.recipe import Toleration
-from tests.kube import api, kubeconfig, make_node, namespace, wait_until
+from pathoflow.contract.recipe import Toleration
 from tests.manifests.pods import GOLDEN, Pod, pods_of, pods_of_pipeline
 from tests.manifests.rendering import rendered
+from tests.support.kube import api, kubeconfig, make_node, namespace, wait_until
 
 __all__ = ["api", "kubeconfig", "namespace"]
 

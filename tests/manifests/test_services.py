@@ -19,13 +19,13 @@ from typing import Any
 import pytest
 import urllib3
 
-from pathoflow.code import REPOSITORY
-from pathoflow.objects.s3 import connect
-from pathoflow.processes import die_with_parent
+from pathoflow.contract.code import REPOSITORY
+from pathoflow.stores.objects.s3 import connect
+from pathoflow.system.processes import die_with_parent
 from tests.manifests import runbook
 from tests.manifests.pods import Pod, pods_of
 from tests.manifests.rendering import rendered
-from tests.s3_server import BUCKET, S3Server, free_port, s3_server
+from tests.support.s3_server import BUCKET, S3Server, free_port, s3_server
 from tools.mlflow_server import postgres_programs
 
 SECRETS = {

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from pathoflow.code import REPOSITORY
+from pathoflow.contract.code import REPOSITORY
 
 HEAVY = {"torch", "transformers", "trl", "datasets", "accelerate", "rapidocr", "cv2", "matplotlib", "sklearn"}
 

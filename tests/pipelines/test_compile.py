@@ -10,11 +10,11 @@ import yaml
 from components import catalogue
 from pathoflow.cluster.settings import Cluster
 from pathoflow.cluster.trainjob import NODES, REQUEST, TrainJobRequest
+from pathoflow.contract.recipe import Compute, Recipe, load_recipe
 from pathoflow.errors import ConfigError
-from pathoflow.recipe import Compute, Recipe, load_recipe
 from pipelines.compile import ancestors, compile_recipe, descendants, graph_of, restrict
-from tests.overlays import parameters
-from tests.toy.config import ToyConfig
+from tests.support.overlays import parameters
+from tests.support.toy.config import ToyConfig
 from tools.golden import TWO_NODES
 
 CLUSTER = Cluster.model_validate(parameters())

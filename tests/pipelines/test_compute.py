@@ -5,11 +5,11 @@ import yaml
 from kfp import compiler, dsl
 
 from pathoflow.cluster.settings import Cluster
+from pathoflow.contract.recipe import load_recipe
 from pathoflow.errors import ConfigError
-from pathoflow.recipe import load_recipe
 from pipelines.compute import place
-from tests.overlays import parameters
-from tests.toy.config import ToyConfig
+from tests.support.overlays import parameters
+from tests.support.toy.config import ToyConfig
 
 CLUSTER = Cluster.model_validate(parameters())
 

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from components import catalogue
-from pathoflow.code import REPOSITORY
-from pathoflow.recipe import load_recipe
+from pathoflow.contract.code import REPOSITORY
+from pathoflow.contract.recipe import load_recipe
 from pipelines.compile import compile_recipe, graph_of
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from kfp.client import client as kfp_client
 
-from pathoflow.recipe import recipe_names
+from pathoflow.contract.recipe import recipe_names
 from tools.golden import GOLDEN, PIPELINES, Pipeline
 
 

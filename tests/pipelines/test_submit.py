@@ -10,14 +10,14 @@ import pytest
 
 from components import catalogue
 from pathoflow.cluster.settings import PLACEHOLDER_DIGEST, Cluster
-from pathoflow.code import REPOSITORY
+from pathoflow.contract.code import REPOSITORY
+from pathoflow.contract.recipe import load_recipe
 from pathoflow.errors import ClusterError, ConfigError
-from pathoflow.recipe import load_recipe
 from pipelines import submit
 from pipelines.submit import Submission, start
-from tests.certificates import make_certificate
-from tests.kfp_server import RUN_ID, KfpServer, kfp_server
-from tests.overlays import parameters, write_overlay
+from tests.support.certificates import make_certificate
+from tests.support.kfp_server import RUN_ID, KfpServer, kfp_server
+from tests.support.overlays import parameters, write_overlay
 
 CLUSTER = Cluster.model_validate(parameters())
 SECRET = "token-of-the-user"

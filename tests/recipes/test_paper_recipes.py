@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from components import catalogue
-from pathoflow.lexicon import Lexicon
-from pathoflow.recipe import RECIPES, load_recipe
+from pathoflow.contract.recipe import RECIPES, load_recipe
+from pathoflow.data.lexicon import Lexicon
 from pathoflow.training.config import FineTuningConfig
 
 PAPER = ["paper_3b", "paper_7b"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from components import catalogue
-from pathoflow.recipe import load_recipe
+from pathoflow.contract.recipe import load_recipe
 from pipelines.compile import compile_recipe, graph_of
 from tools import drift, picture
 

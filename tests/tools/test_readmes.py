@@ -10,8 +10,8 @@ from typing import ClassVar, Literal
 from pydantic import BaseModel, Field
 
 from components import catalogue
-from pathoflow.code import REPOSITORY
-from pathoflow.config import StageConfig
+from pathoflow.contract.code import REPOSITORY
+from pathoflow.contract.config import StageConfig
 from tools import drift, readmes
 
 

@@ -1,7 +1,7 @@
 """Command line of the `corpus` stage."""
 
 from components.data_processing.corpus.config import CorpusConfig
-from pathoflow.entrypoints import main
+from pathoflow.contract.entrypoints import main
 
 if __name__ == "__main__":
     main(CorpusConfig)

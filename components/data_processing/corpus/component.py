@@ -19,6 +19,6 @@ def corpus(
         output: Reference to what the stage made.
     """
     from components.data_processing.corpus.config import CorpusConfig
-    from pathoflow.entrypoints import run_task
+    from pathoflow.contract.entrypoints import run_task
 
     run_task(CorpusConfig, config, {"textbook_pairs": textbook_pairs, "public_pairs": public_pairs}, output)

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from pathoflow.config import StageConfig
+from pathoflow.contract.config import StageConfig
 from pathoflow.errors import ConfigError
 
 Language = Literal["en", "zh", "other"]

@@ -15,9 +15,9 @@ from components.data_processing.corpus.config import CorpusConfig
 from components.data_processing.corpus.decisions import Decisions, Fault
 from components.data_processing.corpus.plots import caption_lengths, image_sizes
 from components.data_processing.corpus.splits import SPLITS, matcher
-from pathoflow.lexicon import Lexicon
-from pathoflow.output import StageOutput
-from pathoflow.plots import image_grid, stacked_bars
+from pathoflow.contract.output import StageOutput
+from pathoflow.data.lexicon import Lexicon
+from pathoflow.data.plots import image_grid, stacked_bars
 
 DATASHEET_FILE = "datasheet.md"
 NUM_SHOWN = {"heldout": 4, "dev": 4, "train": 16}
@@ -314,7 +314,7 @@ def _by(table: pa.Table, key: str, value: str) -> dict[str, np.ndarray]:
 
 def _all_readable(rows: Sequence[dict[str, Any]]) -> bool:
     """Whether a sheet can be drawn: images whose heads alone were checked may still be broken."""
-    from pathoflow.images import UnreadableImage, decode
+    from pathoflow.data.images import UnreadableImage, decode
 
     try:
         return all(decode(row["image"]["bytes"], max_pixels=10**9) for row in rows)

@@ -14,8 +14,8 @@ import imagehash
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pathoflow.data.images import UnreadableImage, decode
 from pathoflow.errors import InputError
-from pathoflow.images import UnreadableImage, decode
 
 _IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp"})
 _NAME_COLUMNS = ("pair_id", "mcq_id", "image_id", "image_path", "item_id")

@@ -23,7 +23,7 @@ from components.data_processing.corpus.duplicates import numbers, places_in_orde
 from components.data_processing.corpus.joins import Integers
 from components.data_processing.corpus.splits import SPLITS, Split
 from components.data_processing.corpus.survey import batches
-from pathoflow.schemas import CORPUS, PAIRS, payload_bytes
+from pathoflow.data.schemas import CORPUS, PAIRS, payload_bytes
 
 _PLACE = "place"
 _DEALT = CORPUS.append(pa.field(_PLACE, pa.int64()))

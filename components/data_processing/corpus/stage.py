@@ -19,9 +19,9 @@ from components.data_processing.corpus.shuffling import plan_order, shuffled
 from components.data_processing.corpus.splits import SPLITS
 from components.data_processing.corpus.survey import take_survey
 from components.data_processing.corpus.webdataset import TarWriter
+from pathoflow.contract.output import StageOutput
+from pathoflow.data.schemas import CORPUS, ShardWriter
 from pathoflow.errors import InputError
-from pathoflow.output import StageOutput
-from pathoflow.schemas import CORPUS, ShardWriter
 
 DROPPED_FILE = "dropped.parquet"
 DECONTAMINATION_FILE = "decontamination.json"

@@ -22,11 +22,11 @@ import pyarrow.parquet as pq
 from components.data_processing.corpus.captions import CaptionCleaner, letters_by_script
 from components.data_processing.corpus.config import CorpusConfig
 from components.data_processing.corpus.splits import SPLITS, Splitter
+from pathoflow.data.images import UnreadableImage, decode, language_of
+from pathoflow.data.schemas import PAIRS
 from pathoflow.errors import InputError, StageError
-from pathoflow.files import write_atomically
-from pathoflow.images import UnreadableImage, decode, language_of
-from pathoflow.processes import die_with_parent
-from pathoflow.schemas import PAIRS
+from pathoflow.system.files import write_atomically
+from pathoflow.system.processes import die_with_parent
 
 SURVEY = pa.schema(
     [

@@ -1,7 +1,7 @@
 """Command line of the `diagnosis_mcqs` stage."""
 
 from components.data_processing.diagnosis_mcqs.config import DiagnosisMcqsConfig
-from pathoflow.entrypoints import main
+from pathoflow.contract.entrypoints import main
 
 if __name__ == "__main__":
     main(DiagnosisMcqsConfig)

@@ -19,6 +19,6 @@ def diagnosis_mcqs(
         output: Reference to what the stage made.
     """
     from components.data_processing.diagnosis_mcqs.config import DiagnosisMcqsConfig
-    from pathoflow.entrypoints import run_task
+    from pathoflow.contract.entrypoints import run_task
 
     run_task(DiagnosisMcqsConfig, config, {"corpus": corpus, "reasoning_data": reasoning_data}, output)

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from pathoflow.config import StageConfig
+from pathoflow.contract.config import StageConfig
 from pathoflow.errors import ConfigError
 
 
@@ -32,7 +32,7 @@ class DiagnosisMcqsConfig(StageConfig):
         default="en", description="Language of the questions; the images' captions may be in any."
     )
     prompt_style: Literal["cot", "cod", "short"] = Field(
-        default="cot", description="How the question is worded; see `pathoflow.prompts`."
+        default="cot", description="How the question is worded; see `pathoflow.qa.prompts`."
     )
     shard_mib: int = Field(default=512, ge=1, le=1024, description="Size of a Parquet shard, in MiB.")
 

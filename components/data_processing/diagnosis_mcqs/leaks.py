@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from pathoflow.lexicon import Diagnosis
-from pathoflow.prompts import LETTERS
+from pathoflow.data.lexicon import Diagnosis
+from pathoflow.qa.prompts import LETTERS
 
 
 @dataclass(frozen=True)

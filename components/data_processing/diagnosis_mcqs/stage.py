@@ -11,12 +11,12 @@ from typing import Any
 from components.data_processing.diagnosis_mcqs.config import DiagnosisMcqsConfig
 from components.data_processing.diagnosis_mcqs.leaks import Question, accuracy, guessers, letter_share
 from components.data_processing.diagnosis_mcqs.sampling import stratified_sample
+from pathoflow.contract.output import StageOutput
+from pathoflow.data.lexicon import Diagnosis, Lexicon
+from pathoflow.data.plots import image_grid, stacked_bars
+from pathoflow.data.schemas import MCQ, ShardWriter, read_rows
 from pathoflow.errors import InputError
-from pathoflow.lexicon import Diagnosis, Lexicon
-from pathoflow.output import StageOutput
-from pathoflow.plots import image_grid, stacked_bars
-from pathoflow.prompts import DIAGNOSIS_QUESTION, LETTERS, mcq_text
-from pathoflow.schemas import MCQ, ShardWriter, read_rows
+from pathoflow.qa.prompts import DIAGNOSIS_QUESTION, LETTERS, mcq_text
 
 NUM_SHOWN = 12
 

@@ -16,10 +16,10 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 from components.data_processing.public_pairs.importers import read_rows_of
 from components.data_processing.public_pairs.rows import BadRow, Row, from_line, share_of, to_line
 from components.data_processing.public_pairs.sources import PathGenSource, Source
-from pathoflow.files import sync_tree, write_atomically
+from pathoflow.system.files import sync_tree, write_atomically
 
 if TYPE_CHECKING:
-    from pathoflow.sharding import Shard
+    from pathoflow.contract.sharding import Shard
 
 _PLAN_FILE = "plan.json"
 _MAX_OPEN_FILES = 256

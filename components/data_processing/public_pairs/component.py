@@ -21,6 +21,6 @@ def public_pairs(
         parts: References to what the shards made, for the task that merges them.
     """
     from components.data_processing.public_pairs.config import PublicPairsConfig
-    from pathoflow.entrypoints import run_task
+    from pathoflow.contract.entrypoints import run_task
 
     run_task(PublicPairsConfig, config, {"teaching_atlas": teaching_atlas}, output, shard=shard, parts=parts)

@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 from pydantic import Field, model_validator
 
 from components.data_processing.public_pairs.sources import Source
-from pathoflow.config import ExternalFolder, StageConfig
+from pathoflow.contract.config import ExternalFolder, StageConfig
 from pathoflow.errors import InputError
 
 

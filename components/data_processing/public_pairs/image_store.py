@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Protocol, Self
 
+from pathoflow.data.images import UnreadableImage
 from pathoflow.errors import InputError
-from pathoflow.images import UnreadableImage
 
 
 class ImageStore(Protocol):

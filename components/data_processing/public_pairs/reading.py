@@ -29,11 +29,11 @@ from components.data_processing.public_pairs.sources import (
     Source,
     images_beside,
 )
+from pathoflow.data.images import UnreadableImage, decode, encode_jpeg, encode_png, image_columns, language_of
+from pathoflow.data.schemas import PAIRS, ShardWriter
 from pathoflow.errors import PathoflowError, StageError
-from pathoflow.files import sync_directory, sync_tree
-from pathoflow.images import UnreadableImage, decode, encode_jpeg, encode_png, image_columns, language_of
-from pathoflow.processes import die_with_parent
-from pathoflow.schemas import PAIRS, ShardWriter
+from pathoflow.system.files import sync_directory, sync_tree
+from pathoflow.system.processes import die_with_parent
 
 RECORDS = pa.schema([*PAIRS, *(pa.field(name, pa.string()) for name in ("group", "item", "reason", "detail"))])
 """Every record of a chunk in its order: a pair without its pair_id, or the item, reason and detail of a bad one."""

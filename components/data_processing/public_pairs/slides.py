@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Self
 
 from PIL import Image
 
+from pathoflow.data.images import UnreadableImage
 from pathoflow.errors import StageError
-from pathoflow.images import UnreadableImage
 
 if TYPE_CHECKING:
     from openslide import OpenSlide

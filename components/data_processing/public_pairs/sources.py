@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pathoflow.config import ExternalFolder
+from pathoflow.contract.config import ExternalFolder
 
 SLIDE_END_BYTES = 256 * 1024
 """Of a slide, which may hold gigabytes, this much at each end tells whether it changed."""

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from components.data_processing.public_pairs.chunks import Chunk, plan_chunks
 from components.data_processing.public_pairs.reading import find_chunk, read_chunks
 from components.data_processing.public_pairs.sources import Quilt1MSource, Source
+from pathoflow.data.schemas import PAIRS, ShardWriter, read_rows
 from pathoflow.errors import ConfigError, InputError
-from pathoflow.schemas import PAIRS, ShardWriter, read_rows
 
 if TYPE_CHECKING:
     from components.data_processing.public_pairs.config import PublicPairsConfig
-    from pathoflow.output import StageOutput
-    from pathoflow.sharding import Shard
+    from pathoflow.contract.output import StageOutput
+    from pathoflow.contract.sharding import Shard
 
 LOOKUP_FILE = "quilt_1M_lookup.csv"
 

@@ -17,6 +17,6 @@ def reasoning_data(
         output: Reference to what the stage made.
     """
     from components.data_processing.reasoning_data.config import ReasoningDataConfig
-    from pathoflow.entrypoints import run_task
+    from pathoflow.contract.entrypoints import run_task
 
     run_task(ReasoningDataConfig, config, {"corpus": corpus}, output)

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, get_args
 
 from pydantic import Field, field_validator
 
-from pathoflow.config import StageConfig
+from pathoflow.contract.config import StageConfig
 from pathoflow.errors import ConfigError
 
 Task = Literal["mcq", "detailed_description", "complex_reasoning", "multi_turn_conversation"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pathoflow.lexicon import Lexicon
+from pathoflow.data.lexicon import Lexicon
 
 # Where one finding ends and the next begins: punctuation before a space or the end (not the point of "0.5"),
 # Chinese punctuation, and the "and" before the last.

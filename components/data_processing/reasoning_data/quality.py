@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from components.data_processing.reasoning_data.config import Task
-from pathoflow.images import language_of
-from pathoflow.prompts import LETTERS, Message
+from pathoflow.data.images import language_of
+from pathoflow.qa.prompts import LETTERS, Message
 
 _RESPONSE = re.compile(r"<think>(?P<thinking>.+?)</think><answer>(?P<answer>.+?)</answer>", re.DOTALL)
 _TAG = re.compile(r"</?(?:think|answer)>")

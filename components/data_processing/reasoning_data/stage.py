@@ -11,11 +11,11 @@ from components.data_processing.reasoning_data import teacher as template
 from components.data_processing.reasoning_data.config import ReasoningDataConfig, Task
 from components.data_processing.reasoning_data.quality import fault
 from components.data_processing.reasoning_data.teacher import Teacher, case_of
+from pathoflow.contract.output import StageOutput
+from pathoflow.data.lexicon import Lexicon
+from pathoflow.data.plots import image_grid, stacked_bars
+from pathoflow.data.schemas import REASONING, ShardWriter, count_rows, read_rows
 from pathoflow.errors import InputError
-from pathoflow.lexicon import Lexicon
-from pathoflow.output import StageOutput
-from pathoflow.plots import image_grid, stacked_bars
-from pathoflow.schemas import REASONING, ShardWriter, count_rows, read_rows
 
 NO_SUBFIELD = "unknown"
 NUM_SHOWN_PER_TASK = 3

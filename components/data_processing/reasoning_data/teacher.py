@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from components.data_processing.reasoning_data.config import ReasoningDataConfig, Task
 from components.data_processing.reasoning_data.findings import findings_of
-from pathoflow.lexicon import Diagnosis, Lexicon
-from pathoflow.prompts import (
+from pathoflow.data.lexicon import Diagnosis, Lexicon
+from pathoflow.qa.prompts import (
     DIAGNOSIS_QUESTION,
     LETTERS,
     Message,

@@ -15,6 +15,6 @@ def teaching_atlas(
         output: Reference to what the stage made.
     """
     from components.data_processing.teaching_atlas.config import TeachingAtlasConfig
-    from pathoflow.entrypoints import run_task
+    from pathoflow.contract.entrypoints import run_task
 
     run_task(TeachingAtlasConfig, config, {}, output)

@@ -29,8 +29,8 @@ from components.data_processing.teaching_atlas.public_images import (
     write_archive,
     write_lookup,
 )
-from pathoflow.output import StageOutput
-from pathoflow.processes import die_with_parent
+from pathoflow.contract.output import StageOutput
+from pathoflow.system.processes import die_with_parent
 
 InOrder = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
 """A `map` whose results come in the order of its tasks."""

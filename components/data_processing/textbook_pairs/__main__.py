@@ -1,7 +1,7 @@
 """Command line of the `textbook_pairs` stage."""
 
 from components.data_processing.textbook_pairs.config import TextbookPairsConfig
-from pathoflow.entrypoints import main
+from pathoflow.contract.entrypoints import main
 
 if __name__ == "__main__":
     main(TextbookPairsConfig)

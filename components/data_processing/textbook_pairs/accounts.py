@@ -12,11 +12,11 @@ from components.data_processing.textbook_pairs.pages import Page
 from components.data_processing.textbook_pairs.plots import draw_page
 from components.data_processing.textbook_pairs.pool import key_of
 from components.data_processing.textbook_pairs.records import PageRecord, TextSource
-from pathoflow.files import write_atomically
+from pathoflow.system.files import write_atomically
 
 if TYPE_CHECKING:
     from components.data_processing.textbook_pairs.config import TextbookPairsConfig
-    from pathoflow.output import StageOutput
+    from pathoflow.contract.output import StageOutput
 
 
 def write_rejected(pages: Sequence[Page], records: Sequence[PageRecord | None], out: StageOutput) -> None:

@@ -21,6 +21,6 @@ def textbook_pairs(
         parts: References to what the shards made, for the task that merges them.
     """
     from components.data_processing.textbook_pairs.config import TextbookPairsConfig
-    from pathoflow.entrypoints import run_task
+    from pathoflow.contract.entrypoints import run_task
 
     run_task(TextbookPairsConfig, config, {"teaching_atlas": teaching_atlas}, output, shard=shard, parts=parts)

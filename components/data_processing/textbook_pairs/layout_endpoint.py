@@ -15,8 +15,8 @@ from components.data_processing.textbook_pairs.boxes import Box
 from components.data_processing.textbook_pairs.config import TextbookPairsConfig
 from components.data_processing.textbook_pairs.layout import Region, most_certain_first
 from components.data_processing.textbook_pairs.pages import Pixels
-from pathoflow.chat import ChatClient, UnusableAnswer, image_part
-from pathoflow.images import UnreadableImage, encode_jpeg
+from pathoflow.data.images import UnreadableImage, encode_jpeg
+from pathoflow.inference.chat import ChatClient, UnusableAnswer, image_part
 
 _PROMPT = (
     "The image is a page of a textbook, {width} x {height} pixels. List every region on it with its category and its "

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pathoflow.errors import InputError
-from pathoflow.files import sha256_of_file
+from pathoflow.system.files import sha256_of_file
 
 PDF_SUFFIX = ".pdf"
 PAGE_SUFFIXES = frozenset({PDF_SUFFIX, ".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif"})

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from components.data_processing.textbook_pairs.pages import Page
-from pathoflow.files import sync_directory
+from pathoflow.system.files import sync_directory
 
 PART_BYTES = 1 << 30
 """A part's file ends with the record that brings it to this size."""

@@ -19,10 +19,10 @@ from components.data_processing.textbook_pairs.config import TextbookPairsConfig
 from components.data_processing.textbook_pairs.contact_sheet import page_picture
 from components.data_processing.textbook_pairs.pages import Page
 from components.data_processing.textbook_pairs.records import BadPage, Drawn, PageRecord, Record
+from pathoflow.data.images import UnreadableImage
 from pathoflow.errors import PathoflowError, StageError
-from pathoflow.files import write_atomically
-from pathoflow.images import UnreadableImage
-from pathoflow.processes import die_with_parent
+from pathoflow.system.files import write_atomically
+from pathoflow.system.processes import die_with_parent
 
 if TYPE_CHECKING:
     from components.data_processing.textbook_pairs.curation import PageReader

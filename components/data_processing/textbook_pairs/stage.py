@@ -47,14 +47,14 @@ from components.data_processing.textbook_pairs.records import (
 from components.data_processing.textbook_pairs.references import references_to
 from components.data_processing.textbook_pairs.text import sentences_across
 from components.data_processing.textbook_pairs.unnumbered import find_mentions
+from pathoflow.data.images import UnreadableImage, decode, image_columns, language_of
+from pathoflow.data.schemas import PAIRS, ShardWriter
 from pathoflow.errors import InputError
-from pathoflow.images import UnreadableImage, decode, image_columns, language_of
-from pathoflow.schemas import PAIRS, ShardWriter
 
 if TYPE_CHECKING:
     from components.data_processing.textbook_pairs.config import TextbookPairsConfig
-    from pathoflow.output import StageOutput
-    from pathoflow.sharding import Shard
+    from pathoflow.contract.output import StageOutput
+    from pathoflow.contract.sharding import Shard
 
 
 def run(

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from components.data_processing.textbook_pairs.pool import Job, PageStore
 from components.data_processing.textbook_pairs.records import BadPage, Figure, Mentions, UnnumberedMention
 from components.data_processing.textbook_pairs.references import mentions
-from pathoflow.chat import ChatClient, UnusableAnswer
+from pathoflow.inference.chat import ChatClient, UnusableAnswer
 
 if TYPE_CHECKING:
     from components.data_processing.textbook_pairs.config import TextbookPairsConfig

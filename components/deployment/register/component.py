@@ -21,6 +21,6 @@ def register(
         output: Reference to what the stage made.
     """
     from components.deployment.register.config import RegisterConfig
-    from pathoflow.entrypoints import run_task
+    from pathoflow.contract.entrypoints import run_task
 
     run_task(RegisterConfig, config, {"vqa_benchmarks": vqa_benchmarks, "pathoclip": pathoclip, "rl": rl}, output)

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from pathoflow.config import StageConfig
+from pathoflow.contract.config import StageConfig
 
 
 class RegisterConfig(StageConfig):

@@ -11,13 +11,13 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from components.deployment.register.config import RegisterConfig
+from pathoflow.contract.lineage import LINEAGE_TAG, ancestors, write_references
+from pathoflow.contract.output import StageOutput
+from pathoflow.contract.sealing import Manifest, read_manifest
 from pathoflow.errors import SignatureError, StageError
-from pathoflow.lineage import LINEAGE_TAG, ancestors, write_references
-from pathoflow.output import StageOutput
-from pathoflow.registry.access import Registry, local_key, make_throwaway_key
-from pathoflow.registry.registration import register_version
-from pathoflow.sealing import Manifest, read_manifest
-from pathoflow.tracking import IDENTITY_TAG, Tracker
+from pathoflow.governance.registry.access import Registry, local_key, make_throwaway_key
+from pathoflow.governance.registry.registration import register_version
+from pathoflow.stores.tracking import IDENTITY_TAG, Tracker
 
 
 def run(config: RegisterConfig, *, vqa_benchmarks: Path, pathoclip: Path, rl: Path, out: StageOutput) -> None:

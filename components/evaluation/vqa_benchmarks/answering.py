@@ -21,8 +21,8 @@ from pathoflow.modeling.decoding import greedy
 from pathoflow.modeling.loading import ModelReference, load
 from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
 from pathoflow.modeling.processor import Qwen2_5_VLProcessor
-from pathoflow.processes import die_with_parent
-from pathoflow.prompts import LETTERS, PromptStyle, response_text
+from pathoflow.qa.prompts import LETTERS, PromptStyle, response_text
+from pathoflow.system.processes import die_with_parent
 
 FRAME = response_text("", "").removesuffix("</answer>")
 """Stands before the letter whose likelihood is taken: a response without reasoning, up to its answer."""

@@ -23,6 +23,6 @@ def vqa_benchmarks(
         output: Reference to what the stage made.
     """
     from components.evaluation.vqa_benchmarks.config import VqaBenchmarksConfig
-    from pathoflow.entrypoints import run_task
+    from pathoflow.contract.entrypoints import run_task
 
     run_task(VqaBenchmarksConfig, config, {"diagnosis_mcqs": diagnosis_mcqs, "cpt": cpt, "sft": sft, "rl": rl}, output)

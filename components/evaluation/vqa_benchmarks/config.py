@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pathoflow.config import ImageKind, StageConfig
+from pathoflow.contract.config import ImageKind, StageConfig
 
 Protocol = Literal["generation", "letter_likelihood"]
 """How an answer is had: read from what the model writes, or taken as its most likely option letter."""
@@ -33,7 +33,6 @@ class VqaBenchmarksConfig(StageConfig):
 
     stage: ClassVar[str] = "vqa_benchmarks"
     inputs: ClassVar[tuple[str, ...]] = ("diagnosis_mcqs", "cpt", "sft", "rl")
-    libraries: ClassVar[tuple[str, ...]] = ("modeling", "trainable")
     image: ClassVar[ImageKind] = "train"
     key_metric: ClassVar[str | None] = "accuracy_rl"
 
@@ -43,7 +42,7 @@ class VqaBenchmarksConfig(StageConfig):
         description="Let models that are scored by letter likelihood generate, too, for `generation_accuracy_*`.",
     )
     prompt_style: Literal["cot", "cod", "short"] = Field(
-        default="cot", description="Which system prompt stands before the question; see `pathoflow.prompts`."
+        default="cot", description="Which system prompt stands before the question; see `pathoflow.qa.prompts`."
     )
     max_items: int = Field(default=10_000, ge=1, description="Questions asked, at most; a random part of more.")
     seed: int = Field(default=0, ge=0, description="Decides which questions are asked if there are more.")

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from components.evaluation.vqa_benchmarks.answering import Batch, answer, prepare, start_worker
 from components.evaluation.vqa_benchmarks.config import Protocol, VqaBenchmarksConfig
 from components.evaluation.vqa_benchmarks.questions import Question
+from pathoflow.contract.output import StageOutput
 from pathoflow.errors import StageError
-from pathoflow.files import write_atomically
-from pathoflow.output import StageOutput
+from pathoflow.system.files import write_atomically
 
 BLANK_MODELS = ("sft", "rl")
 """Models that are asked about grey images, too."""

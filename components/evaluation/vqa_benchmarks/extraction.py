@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from pathoflow.prompts import LETTERS
+from pathoflow.qa.prompts import LETTERS
 
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 _THINKING = re.compile(r"<think>(.*?)</think>", re.DOTALL)

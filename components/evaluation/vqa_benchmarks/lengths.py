@@ -7,10 +7,10 @@ from pathlib import Path
 
 from components.evaluation.vqa_benchmarks.config import VqaBenchmarksConfig
 from components.evaluation.vqa_benchmarks.questions import Question
+from pathoflow.contract.output import StageOutput
 from pathoflow.modeling.checkpoint import load_processor
 from pathoflow.modeling.loading import configuration
 from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
-from pathoflow.output import StageOutput
 
 
 def answerable(

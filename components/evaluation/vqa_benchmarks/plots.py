@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from components.evaluation.vqa_benchmarks.extraction import thinking
 from components.evaluation.vqa_benchmarks.scoring import Verdict, accuracy, by_subfield
-from pathoflow.plots import image_grid
+from pathoflow.data.plots import image_grid
 
 BLANK_COLOUR = "0.65"
 

@@ -12,11 +12,11 @@ from typing import Any
 from PIL import Image
 
 from components.evaluation.vqa_benchmarks.config import VqaBenchmarksConfig
-from pathoflow.images import decode, examine
-from pathoflow.output import StageOutput
-from pathoflow.prompts import PromptStyle, chat_messages, prompt_messages
-from pathoflow.schemas import count_rows, read_rows
-from pathoflow.trainable.rows import question_fault
+from pathoflow.contract.output import StageOutput
+from pathoflow.data.images import decode, examine
+from pathoflow.data.schemas import count_rows, read_rows
+from pathoflow.data.trainable.rows import question_fault
+from pathoflow.qa.prompts import PromptStyle, chat_messages, prompt_messages
 
 GREY = (127, 127, 127)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from components.evaluation.vqa_benchmarks.extraction import extract, named_option, thinking
 from components.evaluation.vqa_benchmarks.questions import Question
-from pathoflow.statistics import Proportion, proportion
+from pathoflow.qa.statistics import Proportion, proportion
 
 
 @dataclass(frozen=True)

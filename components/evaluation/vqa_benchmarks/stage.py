@@ -21,10 +21,10 @@ from components.evaluation.vqa_benchmarks.scoring import (
     thinking_accuracy,
     unreadable_share,
 )
+from pathoflow.contract.output import StageOutput
+from pathoflow.data.schemas import PREDICTIONS, ShardWriter
 from pathoflow.errors import InputError
-from pathoflow.output import StageOutput
-from pathoflow.schemas import PREDICTIONS, ShardWriter
-from pathoflow.statistics import compare_paired
+from pathoflow.qa.statistics import compare_paired
 
 BENCHMARK = "diagnosis_mcqs/heldout"
 REASONING_MODELS = ("sft", "rl")

@@ -19,6 +19,6 @@ def cpt(
         output: Reference to what the stage made.
     """
     from components.training.cpt.config import CptConfig
-    from pathoflow.entrypoints import run_task
+    from pathoflow.contract.entrypoints import run_task
 
     run_task(CptConfig, config, {"corpus": corpus, "reasoning_data": reasoning_data}, output)

@@ -16,7 +16,6 @@ class CptConfig(SourceConfig, FineTuningConfig):
 
     stage: ClassVar[str] = "cpt"
     inputs: ClassVar[tuple[str, ...]] = ("corpus", "reasoning_data")
-    libraries: ClassVar[tuple[str, ...]] = ("modeling", "trainable", "training")
     key_metric: ClassVar[str | None] = "final_loss"
 
     model: str = Field(

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from pathoflow.prompts import LETTERS, Message, text_message
+from pathoflow.qa.prompts import LETTERS, Message, text_message
 
 _OPTION = re.compile(rf"^(?P<mark>[{LETTERS}])(?P<gap>\.? )(?P<name>.+)$", re.MULTILINE)
 # The thinking of fuller styles gives the letter away, which would be wrong in another order.

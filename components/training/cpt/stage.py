@@ -7,11 +7,11 @@ from operator import itemgetter
 from pathlib import Path
 
 from components.training.cpt.config import CptConfig
+from pathoflow.contract.output import StageOutput
+from pathoflow.data.schemas import read_rows
+from pathoflow.data.trainable.rows import pair_fault
+from pathoflow.data.trainable.selection import set_aside
 from pathoflow.errors import InputError
-from pathoflow.output import StageOutput
-from pathoflow.schemas import read_rows
-from pathoflow.trainable.rows import pair_fault
-from pathoflow.trainable.selection import set_aside
 from pathoflow.training.curves import plot_curves
 from pathoflow.training.job import Job
 from pathoflow.training.launch import torchrun

@@ -15,23 +15,23 @@ from accelerate import PartialState
 
 from components.training.cpt.config import CptConfig
 from components.training.cpt.lookups import Lookup, find_lookups, reordered
+from pathoflow.data.schemas import read_rows
+from pathoflow.data.trainable.rows import turns_fault
 from pathoflow.errors import InputError
 from pathoflow.modeling.checkpoint import check_fit, copy_model, load_processor, save_model
 from pathoflow.modeling.flops import sample_cost
-from pathoflow.modeling.learning import learner
 from pathoflow.modeling.loading import ModelReference, configuration, load
 from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
 from pathoflow.modeling.processor import Qwen2_5_VLProcessor, new_processor
 from pathoflow.modeling.source import TINY
 from pathoflow.modeling.tiny import build_tiny_model
 from pathoflow.modeling.tokenizer import IMAGE, train_tokenizer
-from pathoflow.schemas import read_rows
-from pathoflow.trainable.rows import turns_fault
 from pathoflow.training import samples
 from pathoflow.training.engine import final_loss, fine_tune, pack_arguments, plan_steps, save_trained, weights_dtype
 from pathoflow.training.inspection import SampleTables
 from pathoflow.training.job import Job
 from pathoflow.training.knowledge import initial_loss
+from pathoflow.training.learning import learner
 from pathoflow.training.lengths import measure
 from pathoflow.training.plan import shuffled_passes
 from pathoflow.training.rows import ShardRows

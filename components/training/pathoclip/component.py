@@ -17,6 +17,6 @@ def pathoclip(
         output: Reference to what the stage made.
     """
     from components.training.pathoclip.config import PathoclipConfig
-    from pathoflow.entrypoints import run_task
+    from pathoflow.contract.entrypoints import run_task
 
     run_task(PathoclipConfig, config, {"corpus": corpus}, output)

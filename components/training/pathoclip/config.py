@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from pathoflow.config import ImageKind, OutputKind
+from pathoflow.contract.config import ImageKind, OutputKind
 from pathoflow.modeling.source import SourceConfig
 
 
@@ -45,7 +45,6 @@ class PathoclipConfig(SourceConfig):
     stage: ClassVar[str] = "pathoclip"
     inputs: ClassVar[tuple[str, ...]] = ("corpus",)
     output: ClassVar[OutputKind] = "model"
-    libraries: ClassVar[tuple[str, ...]] = ("modeling", "trainable")
     image: ClassVar[ImageKind] = "train"
     key_metric: ClassVar[str | None] = "recall_at_1"
 

@@ -14,8 +14,8 @@ from transformers import CLIPModel, CLIPProcessor
 
 from components.training.pathoclip.config import PathoclipConfig
 from components.training.pathoclip.examples import Examples, batch_of, normalised, random_crops
-from pathoflow.files import write_atomically
-from pathoflow.output import Reporter
+from pathoflow.contract.output import Reporter
+from pathoflow.system.files import write_atomically
 
 CHECKPOINT = "checkpoint.pt"
 MAX_LOGIT_SCALE = math.log(100)

@@ -13,12 +13,12 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import CLIPProcessor
 
-from pathoflow.images import UnreadableImage, decode
-from pathoflow.output import StageOutput
-from pathoflow.schemas import count_rows, read_rows
-from pathoflow.trainable.images import MAX_PIXELS
-from pathoflow.trainable.rows import caption_fault, pair_fault
-from pathoflow.trainable.texts import Fault
+from pathoflow.contract.output import StageOutput
+from pathoflow.data.images import UnreadableImage, decode
+from pathoflow.data.schemas import count_rows, read_rows
+from pathoflow.data.trainable.images import MAX_PIXELS
+from pathoflow.data.trainable.rows import caption_fault, pair_fault
+from pathoflow.data.trainable.texts import Fault
 
 CHUNK = 256
 COLUMNS = ["pair_id", "image", "width", "height", "caption"]

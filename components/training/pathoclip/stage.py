@@ -17,11 +17,11 @@ from components.training.pathoclip.examples import Examples, load_captions, load
 from components.training.pathoclip.knowledge import initial_figures, refuse_ignorance
 from components.training.pathoclip.model import load
 from components.training.pathoclip.retrieval import chance_at_1, embed, recalls
+from pathoflow.contract.output import StageOutput
+from pathoflow.data.images import encode_png
+from pathoflow.data.plots import image_grid
+from pathoflow.data.schemas import count_rows
 from pathoflow.errors import InputError
-from pathoflow.images import encode_png
-from pathoflow.output import StageOutput
-from pathoflow.plots import image_grid
-from pathoflow.schemas import count_rows
 from pathoflow.training.metrics import Training, exposed, kind_and_size
 
 NUM_QUERIES = 6

@@ -1,7 +1,7 @@
 """Command line of the `rl` stage."""
 
 from components.training.rl.config import RlConfig
-from pathoflow.entrypoints import main
+from pathoflow.contract.entrypoints import main
 
 if __name__ == "__main__":
     main(RlConfig)

@@ -19,6 +19,6 @@ def rl(
         output: Reference to what the stage made.
     """
     from components.training.rl.config import RlConfig
-    from pathoflow.entrypoints import run_task
+    from pathoflow.contract.entrypoints import run_task
 
     run_task(RlConfig, config, {"diagnosis_mcqs": diagnosis_mcqs, "sft": sft}, output)

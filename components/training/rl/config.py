@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from pathoflow.prompts import PromptStyle
+from pathoflow.qa.prompts import PromptStyle
 from pathoflow.training.config import TrainingConfig
 
 Algorithm = Literal["grpo", "dapo"]
@@ -23,7 +23,6 @@ class RlConfig(TrainingConfig):
 
     stage: ClassVar[str] = "rl"
     inputs: ClassVar[tuple[str, ...]] = ("diagnosis_mcqs", "sft")
-    libraries: ClassVar[tuple[str, ...]] = ("modeling", "trainable", "training")
     key_metric: ClassVar[str | None] = "dev_accuracy"
 
     algorithm: Algorithm = Field(
@@ -71,7 +70,7 @@ class RlConfig(TrainingConfig):
     )
     temperature: float = Field(default=1.0, gt=0.0, le=10.0, description="Temperature of sampling.")
     prompt_style: PromptStyle = Field(
-        default="cot", description="The system prompt put before each question; see `pathoflow.prompts`."
+        default="cot", description="The system prompt put before each question; see `pathoflow.qa.prompts`."
     )
     max_completion_tokens: int = Field(
         default=2048, ge=2, le=65_536, description="A completion is cut off at this length (L_max)."

@@ -14,8 +14,8 @@ from trl.models.utils import unwrap_model_for_generation
 from components.training.rl.history import ACCURACY, CONSISTENCY, best, measurements, model_of
 from components.training.rl.questions import Question
 from components.training.rl.rewards import accuracy_reward, think_answer_consistent
-from pathoflow.files import sync_tree
-from pathoflow.output import Reporter
+from pathoflow.contract.output import Reporter
+from pathoflow.system.files import sync_tree
 from pathoflow.training.callbacks import barrier
 from pathoflow.training.engine import save_trained
 from pathoflow.training.generation import answer_all

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from components.training.rl.questions import Question
-from pathoflow.prompts import response_text
+from pathoflow.qa.prompts import response_text
 from pathoflow.training.samples import Encoder, Sample, prompt
 from pathoflow.training.steps import filler, packed
 

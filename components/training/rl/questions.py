@@ -9,9 +9,9 @@ from typing import Any
 
 from PIL import Image
 
-from pathoflow.images import decode
-from pathoflow.prompts import LETTERS, PromptStyle, chat_messages, prompt_messages, with_options_reordered
-from pathoflow.trainable.images import MAX_PIXELS
+from pathoflow.data.images import decode
+from pathoflow.data.trainable.images import MAX_PIXELS
+from pathoflow.qa.prompts import LETTERS, PromptStyle, chat_messages, prompt_messages, with_options_reordered
 
 
 @dataclass(frozen=True)

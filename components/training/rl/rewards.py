@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from components.training.rl.config import Algorithm, Gating, RlConfig
-from pathoflow.prompts import LETTERS
+from pathoflow.qa.prompts import LETTERS
 
 _TAG = re.compile(r"</?(?:think|answer)>")
 _RESPONSE = re.compile(r"\s*<think>(?P<thinking>.*?)</think>\s*<answer>(?P<answer>.*?)</answer>\s*", re.DOTALL)

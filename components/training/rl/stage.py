@@ -23,11 +23,11 @@ from components.training.rl.history import (
     measurements,
     model_of,
 )
+from pathoflow.contract.output import StageOutput
+from pathoflow.data.schemas import read_rows
+from pathoflow.data.trainable.rows import question_fault
+from pathoflow.data.trainable.selection import set_aside
 from pathoflow.errors import InputError
-from pathoflow.output import StageOutput
-from pathoflow.schemas import read_rows
-from pathoflow.trainable.rows import question_fault
-from pathoflow.trainable.selection import set_aside
 from pathoflow.training.job import Job
 from pathoflow.training.launch import torchrun
 

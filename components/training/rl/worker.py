@@ -27,16 +27,16 @@ from components.training.rl.knowledge import letters
 from components.training.rl.questions import Question
 from components.training.rl.rewards import rewards_of, think_answer_consistent
 from components.training.rl.seeing import SeenOnce
-from pathoflow.files import write_atomically
+from pathoflow.contract.output import Reporter
 from pathoflow.modeling.attention import use_segments
 from pathoflow.modeling.checkpoint import load_processor
-from pathoflow.modeling.learning import adapters, freeze
 from pathoflow.modeling.loading import ModelReference, load
 from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
-from pathoflow.output import Reporter
+from pathoflow.system.files import write_atomically
 from pathoflow.training.engine import trainer_arguments, weights_dtype
 from pathoflow.training.job import Job
 from pathoflow.training.knowledge import KnowledgeCheck, initial_loss
+from pathoflow.training.learning import adapters, freeze
 from pathoflow.training.restart import train_safely
 from pathoflow.training.rows import ShardRows
 from pathoflow.training.samples import Encoder

@@ -1,7 +1,7 @@
 """Command line of the `sft` stage."""
 
 from components.training.sft.config import SftConfig
-from pathoflow.entrypoints import main
+from pathoflow.contract.entrypoints import main
 
 if __name__ == "__main__":
     main(SftConfig)

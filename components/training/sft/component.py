@@ -19,6 +19,6 @@ def sft(
         output: Reference to what the stage made.
     """
     from components.training.sft.config import SftConfig
-    from pathoflow.entrypoints import run_task
+    from pathoflow.contract.entrypoints import run_task
 
     run_task(SftConfig, config, {"reasoning_data": reasoning_data, "cpt": cpt}, output)

@@ -14,7 +14,6 @@ class SftConfig(FineTuningConfig):
 
     stage: ClassVar[str] = "sft"
     inputs: ClassVar[tuple[str, ...]] = ("reasoning_data", "cpt")
-    libraries: ClassVar[tuple[str, ...]] = ("modeling", "trainable", "training")
     key_metric: ClassVar[str | None] = "dev_accuracy"
 
     answer_weight: float = Field(

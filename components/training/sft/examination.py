@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from components.training.sft.questions import answer_in
-from pathoflow.output import Reporter
+from pathoflow.contract.output import Reporter
 from pathoflow.training.generation import answer_all
 from pathoflow.training.samples import Encoder, Sample
 from pathoflow.training.steps import remembering

@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from pathoflow.trainable.rows import conversation_fault, turn_text
-from pathoflow.trainable.texts import Fault
+from pathoflow.data.trainable.rows import conversation_fault, turn_text
+from pathoflow.data.trainable.texts import Fault
 
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 

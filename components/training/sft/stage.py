@@ -6,11 +6,11 @@ from pathlib import Path
 
 from components.training.sft.config import SftConfig
 from components.training.sft.questions import conversation_name, dev_fault
+from pathoflow.contract.output import StageOutput
+from pathoflow.data.schemas import read_rows
+from pathoflow.data.trainable.rows import conversation_fault
+from pathoflow.data.trainable.selection import set_aside
 from pathoflow.errors import InputError
-from pathoflow.output import StageOutput
-from pathoflow.schemas import read_rows
-from pathoflow.trainable.rows import conversation_fault
-from pathoflow.trainable.selection import set_aside
 from pathoflow.training.curves import plot_curves
 from pathoflow.training.job import Job
 from pathoflow.training.launch import torchrun

@@ -14,18 +14,18 @@ from accelerate import PartialState
 from components.training.sft.config import SftConfig
 from components.training.sft.examination import Examination, Question
 from components.training.sft.questions import conversation_name, right_answer
+from pathoflow.contract.output import Reporter
 from pathoflow.modeling.checkpoint import load_processor
 from pathoflow.modeling.flops import sample_cost
-from pathoflow.modeling.learning import learner
 from pathoflow.modeling.loading import LoadReport, ModelReference, configuration, load
 from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
 from pathoflow.modeling.processor import Qwen2_5_VLProcessor
-from pathoflow.output import Reporter
 from pathoflow.training import samples
 from pathoflow.training.engine import final_loss, fine_tune, pack_arguments, plan_steps, save_trained, weights_dtype
 from pathoflow.training.inspection import SampleTables
 from pathoflow.training.job import Job, Overlong, Unlearned
 from pathoflow.training.knowledge import initial_loss
+from pathoflow.training.learning import learner
 from pathoflow.training.lengths import measure
 from pathoflow.training.plan import shuffled_passes
 from pathoflow.training.rows import ShardRows

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pathoflow.cli import app
-from pathoflow.code import REPOSITORY
+from pathoflow.contract.code import REPOSITORY
 
 OVERLAYS = REPOSITORY / "manifests" / "overlays"
 TOO_MUCH = ["--recipe", "paper_7b", "--set", "rl.steps_per_generation=4"]

@@ -7,10 +7,10 @@ import shutil
 import pytest
 
 from pathoflow.cli.verify import verify_outputs
+from pathoflow.contract.stage import execute
 from pathoflow.errors import InputError
-from pathoflow.stage import execute
-from tests.toy.config import ToyConfig
-from tests.toy_model.config import ToyModelConfig
+from tests.support.toy.config import ToyConfig
+from tests.support.toy_model.config import ToyModelConfig
 
 
 @pytest.fixture

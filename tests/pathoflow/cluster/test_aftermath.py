@@ -12,7 +12,7 @@ from pathoflow.cluster.aftermath import Cleaning, Failure, conclude, describe_en
 from pathoflow.cluster.settings import COMPONENT_LABEL, KFP_RUN_LABEL, PART_OF, PART_OF_LABEL
 from pathoflow.cluster.trainjob import GROUP, PLURAL, RUN_LABEL, VERSION, label_value
 from pathoflow.errors import ClusterError
-from tests.kube import api, kubeconfig, namespace, trainer_crds  # noqa: F401
+from tests.support.kube import api, kubeconfig, namespace, trainer_crds  # noqa: F401
 
 LONG_AGO = time.time() - 40 * 86_400
 

@@ -12,7 +12,7 @@ import pytest
 
 from pathoflow.cluster.backup import CHECKSUMS, back_up, main
 from pathoflow.errors import InputError, RegistryError
-from tests.s3_server import BUCKET, Fault, S3Server, s3_server
+from tests.support.s3_server import BUCKET, Fault, S3Server, s3_server
 
 NOW = datetime(2026, 3, 4, 2, 17, tzinfo=UTC)
 

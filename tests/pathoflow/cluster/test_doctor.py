@@ -29,9 +29,9 @@ from pathoflow.cluster.settings import (
     SECRET_KEYS,
     Cluster,
 )
-from pathoflow.recipe import About, Compute, Recipe, Toleration
-from tests.kube import api, kubeconfig, make_node, namespace, new_namespace, trainer_crds, wait_until  # noqa: F401
-from tests.overlays import parameters, write_overlay
+from pathoflow.contract.recipe import About, Compute, Recipe, Toleration
+from tests.support.kube import api, kubeconfig, make_node, namespace, new_namespace, trainer_crds, wait_until  # noqa: F401
+from tests.support.overlays import parameters, write_overlay
 
 SECRET_VALUE = "do-not-print-me"
 

@@ -17,11 +17,20 @@ from pathoflow.cluster.launcher import TRAINJOB_FILE
 from pathoflow.cluster.settings import RUNNER_ACCOUNT
 from pathoflow.cluster.trainjob import ATTEMPT_ANNOTATION, QUEUE_LABEL, failure_file
 from pathoflow.errors import ClusterError, ConfigError, Preempted, StageError
-from tests.control_plane import kubeconfig_of
-from tests.kube import Trainer, api, kubeconfig, namespace, suppress_conflict, token_of, trainer_crds, wait_until
-from tests.kubelet import Kubelet
-from tests.launching import Launched, Launchpad, launchpad
 from tests.manifests.rendering import shipped
+from tests.support.control_plane import kubeconfig_of
+from tests.support.kube import (
+    Trainer,
+    api,
+    kubeconfig,
+    namespace,
+    suppress_conflict,
+    token_of,
+    trainer_crds,
+    wait_until,
+)
+from tests.support.kubelet import Kubelet
+from tests.support.launching import Launched, Launchpad, launchpad
 
 __all__ = ["api", "kubeconfig", "namespace", "trainer_crds"]
 

@@ -15,9 +15,9 @@ from pathoflow.cluster.patience import Patience
 from pathoflow.cluster.trainjob import GROUP, VERSION
 from pathoflow.cluster.trainjobs import TrainJobs
 from pathoflow.errors import ClusterError, Preempted
-from tests.api_proxy import ApiProxy, Fault, api_proxy
-from tests.control_plane import ControlPlane, control_plane
-from tests.kube import (
+from tests.support.api_proxy import ApiProxy, Fault, api_proxy
+from tests.support.control_plane import ControlPlane, control_plane
+from tests.support.kube import (
     ANYTHING,
     Trainer,
     api,
@@ -27,7 +27,7 @@ from tests.kube import (
     trainer_crds_of,
     wait_until,
 )
-from tests.launching import Launched, Launchpad, launchpad
+from tests.support.launching import Launched, Launchpad, launchpad
 
 __all__ = ["api", "kubeconfig", "namespace", "trainer_crds"]
 

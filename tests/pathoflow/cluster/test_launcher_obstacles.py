@@ -16,10 +16,10 @@ from kubernetes import client
 
 from pathoflow.cluster.trainjob import IDENTITY_ANNOTATION, WORKER_JOB
 from pathoflow.errors import ClusterError, PathoflowError, Preempted, StageError
-from tests.control_plane import kubeconfig_of
-from tests.kube import Trainer, api, kubeconfig, namespace, new_namespace, token_of, trainer_crds, wait_until
-from tests.launching import Launched, Launchpad, launchpad
-from tests.s3_server import free_port
+from tests.support.control_plane import kubeconfig_of
+from tests.support.kube import Trainer, api, kubeconfig, namespace, new_namespace, token_of, trainer_crds, wait_until
+from tests.support.launching import Launched, Launchpad, launchpad
+from tests.support.s3_server import free_port
 
 __all__ = ["api", "kubeconfig", "namespace", "trainer_crds"]
 

@@ -13,9 +13,9 @@ import pytest
 from pathoflow.cluster.findings import Finding
 from pathoflow.cluster.services import look_at_services
 from pathoflow.cluster.settings import Cluster
-from tests.kfp_server import kfp_server
-from tests.overlays import parameters
-from tests.s3_server import BUCKET, s3_server
+from tests.support.kfp_server import kfp_server
+from tests.support.overlays import parameters
+from tests.support.s3_server import BUCKET, s3_server
 
 NOWHERE = "http://localhost:1"
 

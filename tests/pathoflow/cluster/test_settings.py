@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 from pathoflow.cluster.settings import LOCAL_IMAGES, PLACEHOLDER_DIGEST, load_cluster
-from pathoflow.code import REPOSITORY
+from pathoflow.contract.code import REPOSITORY
 from pathoflow.errors import ConfigError
-from tests.overlays import parameters, write_overlay
+from tests.support.overlays import parameters, write_overlay
 
 
 def test_the_parameters_are_those_of_the_config_map(tmp_path):

@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components import catalogue
+from pathoflow.contract.recipe import Recipe, load_recipe, recipe_names
 from pathoflow.estimate.data import data_of
 from pathoflow.estimate.devices import GIB, GPUS
 from pathoflow.estimate.fitting import suggestions
 from pathoflow.estimate.misfits import misfits
 from pathoflow.estimate.needs import StageEstimate
 from pathoflow.estimate.stages import Assumptions, estimate, estimate_stage
-from pathoflow.recipe import Recipe, load_recipe, recipe_names
 
 GPU = "h100-80"
 

@@ -25,8 +25,8 @@ from pathoflow.modeling.shape import TinyShape
 from pathoflow.modeling.tiny import build_tiny_model
 from pathoflow.modeling.tokenizer import train_tokenizer
 from pathoflow.modeling.weight_files import tensors_in
-from tests.conversations import TINY_SHAPE
-from tests.published import publish, write_shards
+from tests.support.conversations import TINY_SHAPE
+from tests.support.published import publish, write_shards
 
 LOST = "model.layers.0.self_attn.q_proj.weight"
 

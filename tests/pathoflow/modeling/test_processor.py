@@ -19,7 +19,7 @@ from pathoflow.modeling.processor import new_processor
 from pathoflow.modeling.shape import TinyShape
 from pathoflow.modeling.tiny import build_tiny_model
 from pathoflow.modeling.tokenizer import IMAGE, REASONING_TAGS, TURN_END, train_tokenizer
-from tests.conversations import TINY_SHAPE
+from tests.support.conversations import TINY_SHAPE
 
 TEXTS = ["A yellow lesion: lipoma.", "<think>yellow: lipoma</think><answer>B</answer>", "B melanoma"] * 4
 

@@ -14,14 +14,14 @@ from components.training.cpt.stage import run as run_cpt
 from components.training.rl.config import RlConfig
 from components.training.sft.config import SftConfig
 from components.training.sft.stage import run as run_sft
+from pathoflow.contract.output import StageOutput
 from pathoflow.errors import ConfigError
-from pathoflow.output import StageOutput
 from pathoflow.training.checkpoints import PREFIX, complete, list_files, newest_complete, staging_of
 from pathoflow.training.config import TrainingConfig
 from pathoflow.training.curves import read_series
 from pathoflow.training.job import Job
 from pathoflow.training.launch import fit, prepare
-from tests.conversations import TINY_SHAPE, write_colour_corpus, write_reasoning
+from tests.support.conversations import TINY_SHAPE, write_colour_corpus, write_reasoning
 
 TWO = {"num_processes": 2, "batch_size_per_process": 4}
 ONE = {"num_processes": 1, "batch_size_per_process": 4, "gradient_accumulation_steps": 2}

@@ -13,7 +13,7 @@ import psutil
 from torch.utils.data import DataLoader, Dataset
 
 from pathoflow.training.data_workers import fork_from_server, start_fork_server
-from tests.pathoflow.test_processes import ends
+from tests.pathoflow.system.test_processes import ends
 
 ROOT = Path(__file__).parents[3]
 MODULE = "tests.pathoflow.training.test_data_workers"

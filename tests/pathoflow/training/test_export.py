@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import Qwen2_5_VLForConditionalGeneration as Stock
 
-from tests.exporting import NUM_STEPS
+from tests.support.exporting import NUM_STEPS
 
 LORA = {"lora_rank": 2, "freeze_merger": True}
 CASES = {
@@ -47,7 +47,7 @@ def exported(request, tmp_path_factory) -> tuple[Path, dict]:
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command += ["-m", "tests.exporting", str(folder), json.dumps(cases)]
+    command += ["-m", "tests.support.exporting", str(folder), json.dumps(cases)]
     subprocess.run(command, check=True, env=environment, cwd=root, timeout=600)
     return folder, cases
 

@@ -14,8 +14,8 @@ import pytest
 
 from pathoflow.errors import Preempted, StageError
 from pathoflow.training.checkpoints import MARKER, PREFIX, SAVING, newest_complete, step_of
-from tests.pathoflow.test_processes import ends
-from tests.toy_training.attempt import Attempt, outcome
+from tests.pathoflow.system.test_processes import ends
+from tests.support.toy_training.attempt import Attempt, outcome
 
 
 @pytest.fixture(scope="module")

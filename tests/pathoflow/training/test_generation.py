@@ -18,8 +18,8 @@ from pathoflow.modeling.tokenizer import train_tokenizer
 from pathoflow.training import generation
 from pathoflow.training.generation import answer_all, rounds
 from pathoflow.training.samples import Encoder, Sample
-from tests.conversations import TINY_SHAPE
-from tests.published import publish
+from tests.support.conversations import TINY_SHAPE
+from tests.support.published import publish
 
 
 @pytest.fixture(scope="module")

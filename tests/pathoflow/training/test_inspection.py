@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from pathoflow.images import encode_jpeg
+from pathoflow.data.images import encode_jpeg
 from pathoflow.modeling.processor import new_processor
 from pathoflow.modeling.tokenizer import IMAGE, train_tokenizer
 from pathoflow.training.inspection import table
 from pathoflow.training.samples import Encoder, Sample
-from tests.conversations import patch
+from tests.support.conversations import patch
 
 
 @pytest.fixture(scope="module")

@@ -15,14 +15,14 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from pathoflow.contract.output import Reporter
 from pathoflow.errors import Preempted, StageError
-from pathoflow.output import Reporter
 from pathoflow.training.advice import NotANumberError
 from pathoflow.training.checkpoints import MARKER, PREFIX
 from pathoflow.training.curves import read_series
 from pathoflow.training.metrics import COMPLETED_BY, PORT, RUN_ID, Training, TrainingMetrics, exposed
-from tests.s3_server import free_port
-from tests.toy_training.attempt import Attempt
+from tests.support.s3_server import free_port
+from tests.support.toy_training.attempt import Attempt
 
 LABELS = {"stage": "toy_training", "run_id": "run-7", "model": "net-544"}
 

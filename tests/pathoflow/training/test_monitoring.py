@@ -8,11 +8,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from pathoflow.contract.output import Reporter
 from pathoflow.errors import StageError
-from pathoflow.output import Reporter
 from pathoflow.training.curves import read_series
 from pathoflow.training.monitoring import Reporting
-from tests.toy_training.config import ToyTrainingConfig
+from tests.support.toy_training.config import ToyTrainingConfig
 
 ARGS = SimpleNamespace(device=torch.device("cpu"), world_size=1)
 

@@ -16,16 +16,16 @@ import pytest
 
 from pathoflow.cluster.launch import Launch
 from pathoflow.cluster.trainjob import ATTEMPT, NODES, REQUEST, RUN_ID, TrainJobRequest, failure_file, manifest
+from pathoflow.contract.output import StageOutput
 from pathoflow.errors import ClusterError, ConfigError, Preempted, StageError, error_of
-from pathoflow.output import StageOutput
 from pathoflow.training import multinode, node
 from pathoflow.training.checkpoints import MARKER, PREFIX
 from pathoflow.training.job import Job
 from pathoflow.training.launch import torchrun
-from tests.kube import Trainer, api, kubeconfig, namespace, trainer_crds, wait_until
-from tests.s3_server import free_port
-from tests.toy_training.attempt import ROOT, VALUES, Attempt, outcome
-from tests.toy_training.config import ToyTrainingConfig
+from tests.support.kube import Trainer, api, kubeconfig, namespace, trainer_crds, wait_until
+from tests.support.s3_server import free_port
+from tests.support.toy_training.attempt import ROOT, VALUES, Attempt, outcome
+from tests.support.toy_training.config import ToyTrainingConfig
 
 __all__ = ["api", "kubeconfig", "namespace", "trainer_crds"]
 
@@ -101,7 +101,7 @@ def train(where: Path, config: ToyTrainingConfig = CONFIG) -> Job:
     for old in (where / "output").glob("*"):
         old.unlink()
     job = Job.create(config, {}, StageOutput(where / "output", where / "scratch"))
-    torchrun("tests.toy_training.worker", job, config)
+    torchrun("tests.support.toy_training.worker", job, config)
     return job
 
 
@@ -186,7 +186,7 @@ def test_a_process_that_waits_in_vain_for_one_on_another_node_is_told_of(pods, t
         train(tmp_path, CONFIG.model_copy(update={"hangs_at": 6, "collective_timeout_s": 3}))
     assert "stood still for toy_training.collective_timeout_s = 3 s" in str(caught.value)
     assert "(all_reduce)" in str(caught.value)
-    assert "tests/toy_training/worker.py" in str(caught.value)
+    assert "tests/support/toy_training/worker.py" in str(caught.value)
     assert [pod.returncode for pod in pods.nodes] == [Preempted.exit_code] * 2
 
 
@@ -203,7 +203,7 @@ def test_processes_that_do_not_find_each_other_are_refused(pods, tmp_path, monke
     def alone(launch: Launch) -> None:
         pods.folder = Path(launch.work.job_file).parent
         spec = manifest(launch.request, launch.work, None, "alone")["spec"]
-        command = [sys.executable, "-m", "tests.toy_training.worker", spec["trainer"]["args"][2]]
+        command = [sys.executable, "-m", "tests.support.toy_training.worker", spec["trainer"]["args"][2]]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode != 0
         raise StageError(done.stderr)
@@ -220,7 +220,13 @@ def as_node(monkeypatch):
 
 
 def run_node(job: Job, digest: str) -> None:
-    node.run("tests.toy_training.worker", "tests.toy_training.config:ToyTrainingConfig", job.file, digest, offline=True)
+    node.run(
+        "tests.support.toy_training.worker",
+        "tests.support.toy_training.config:ToyTrainingConfig",
+        job.file,
+        digest,
+        offline=True,
+    )
 
 
 def test_a_node_that_sees_another_job_is_refused(as_node, tmp_path, monkeypatch):

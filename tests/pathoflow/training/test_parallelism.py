@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from pathoflow.contract.output import StageOutput
 from pathoflow.errors import ConfigError
-from pathoflow.output import StageOutput
 from pathoflow.training import launch
 from pathoflow.training.checkpoints import MARKER, PREFIX
 from pathoflow.training.job import Job
 from pathoflow.training.parallelism import fit_to_gpus, num_gpus
-from tests.toy_training.attempt import Attempt, outcome
-from tests.toy_training.config import ToyTrainingConfig
+from tests.support.toy_training.attempt import Attempt, outcome
+from tests.support.toy_training.config import ToyTrainingConfig
 
 
 def test_fewer_gpus_than_asked_for_are_refused_or_made_up_for(tmp_path):

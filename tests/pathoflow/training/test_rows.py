@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pathoflow.schemas import CORPUS, ShardWriter, read_rows
+from pathoflow.data.schemas import CORPUS, ShardWriter, read_rows
 from pathoflow.training.plan import shuffled_passes
 from pathoflow.training.rows import ShardRows
-from tests.pairs import pair
+from tests.support.pairs import pair
 
 NUM_ROWS = 23
 

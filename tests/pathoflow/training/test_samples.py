@@ -9,13 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
+from pathoflow.data.images import encode_jpeg
 from pathoflow.errors import InputError
-from pathoflow.images import encode_jpeg
 from pathoflow.modeling.processor import new_processor
 from pathoflow.modeling.tokenizer import IMAGE, train_tokenizer
-from pathoflow.prompts import prompt_messages, text_message
+from pathoflow.qa.prompts import prompt_messages, text_message
 from pathoflow.training.samples import IGNORED, Encoder, Sample, conversation, prompt
-from tests.conversations import patch
+from tests.support.conversations import patch
 
 IMAGES = [encode_jpeg(patch("lipoma"))]
 

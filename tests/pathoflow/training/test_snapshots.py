@@ -11,13 +11,13 @@ import safetensors.torch
 import torch
 from transformers import PrinterCallback
 
+from pathoflow.contract.output import StageOutput
 from pathoflow.errors import StageError
-from pathoflow.files import sha256_of_file
 from pathoflow.modeling.processor import new_processor
 from pathoflow.modeling.shape import TinyShape
 from pathoflow.modeling.tiny import build_tiny_model
 from pathoflow.modeling.tokenizer import train_tokenizer
-from pathoflow.output import StageOutput
+from pathoflow.system.files import sha256_of_file
 from pathoflow.training import snapshots
 from pathoflow.training.checkpoints import MARKER, PREFIX, newest_complete, staging_of
 from pathoflow.training.curves import read_series
@@ -25,9 +25,9 @@ from pathoflow.training.job import Job
 from pathoflow.training.launch import prepare
 from pathoflow.training.restart import train_safely
 from pathoflow.training.snapshots import distinct_tensors, load_distinct_tensors
-from tests.conversations import TINY_SHAPE
-from tests.toy_training.config import ToyTrainingConfig
-from tests.toy_training.worker import toy_trainer
+from tests.support.conversations import TINY_SHAPE
+from tests.support.toy_training.config import ToyTrainingConfig
+from tests.support.toy_training.worker import toy_trainer
 
 
 def new_job(where, config) -> Job:

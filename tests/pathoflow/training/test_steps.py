@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pathoflow.images import encode_png
+from pathoflow.data.images import encode_png
 from pathoflow.modeling.attention import use_segments
 from pathoflow.modeling.processor import new_processor
 from pathoflow.modeling.shape import TinyShape

@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pathoflow.images import encode_jpeg
+from pathoflow.data.images import encode_jpeg
 from pathoflow.modeling.processor import new_processor
 from pathoflow.modeling.tokenizer import IMAGE, train_tokenizer
 from pathoflow.training.plan import Plan
 from pathoflow.training.samples import Encoder, Sample, UnlearnableImage
 from pathoflow.training.steps import StepShares
 from pathoflow.training.unseen import Unseen, stand_in
-from tests.odd import BROKEN_WITHIN
-from tests.pairs import picture
+from tests.support.odd import BROKEN_WITHIN
+from tests.support.pairs import picture
 
 SOUND = encode_jpeg(picture(1, 128))
 SAMPLES = [Sample(IMAGE + "lipoma", [image], "text", name=name) for name, image in (("a", SOUND), ("b", BROKEN_WITHIN))]

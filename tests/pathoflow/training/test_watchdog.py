@@ -19,7 +19,7 @@ from pathoflow.errors import Preempted
 from pathoflow.training.checkpoints import newest_complete, step_of
 from pathoflow.training.standstill import Board, Report, reports
 from pathoflow.training.watchdog import Watchdog, patience
-from tests.toy_training.attempt import Attempt, outcome
+from tests.support.toy_training.attempt import Attempt, outcome
 
 SHORT = {"max_steps": 14, "hangs_at": 12}
 WAITING = "callbacks.py:"
@@ -50,7 +50,7 @@ def test_a_training_that_stands_still_is_ended_says_who_was_where_and_goes_on_fr
     assert WAITING in process_0
     assert "(all_reduce)" in process_0
     assert "in step 12" in process_0
-    assert "tests/toy_training/worker.py" in process_1
+    assert "tests/support/toy_training/worker.py" in process_1
     assert step_of(newest_complete(attempt.checkpoints)) == 10
     attempt.forget_start()
     again = Attempt(attempt.where, **SHORT | {"hangs_at": 0})

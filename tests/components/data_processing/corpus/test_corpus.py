@@ -13,7 +13,7 @@ from components.data_processing.corpus.config import CorpusConfig
 from components.data_processing.corpus.splits import Splitter
 from components.data_processing.corpus.stage import run
 from pathoflow.errors import InputError
-from tests.pairs import contents, new_output, pair, picture, rows_of, write_pairs
+from tests.support.pairs import contents, new_output, pair, picture, rows_of, write_pairs
 
 HELDOUT = ("quilt_1m/val/*", "textbook/*heldout*/*")
 

@@ -12,10 +12,10 @@ from PIL import ImageEnhance
 from components.data_processing.corpus.config import CorpusConfig
 from components.data_processing.corpus.evaluation_sets import read_evaluation_set
 from components.data_processing.corpus.stage import run
+from pathoflow.data.images import encode_jpeg, encode_png
+from pathoflow.data.schemas import MCQ, ShardWriter
 from pathoflow.errors import ConfigError, InputError
-from pathoflow.images import encode_jpeg, encode_png
-from pathoflow.schemas import MCQ, ShardWriter
-from tests.pairs import new_output, pair, picture, rows_of, write_pairs
+from tests.support.pairs import new_output, pair, picture, rows_of, write_pairs
 
 FORMATS = Path(__file__).parents[4].parent / "shared" / "real" / "formats"
 

@@ -15,11 +15,11 @@ import pytest
 
 from components.data_processing.corpus.config import CorpusConfig
 from components.data_processing.corpus.stage import run
-from pathoflow.code import REPOSITORY
+from pathoflow.contract.code import REPOSITORY
+from pathoflow.data.images import encode_png
+from pathoflow.data.schemas import PAIRS
 from pathoflow.errors import InputError
-from pathoflow.images import encode_png
-from pathoflow.schemas import PAIRS
-from tests.pairs import contents, new_output, pair, picture, rows_of, write_pairs
+from tests.support.pairs import contents, new_output, pair, picture, rows_of, write_pairs
 
 HELDOUT = ("quilt_1m/val/*",)
 
@@ -138,7 +138,7 @@ import sys
 from pathlib import Path
 from components.data_processing.corpus.config import CorpusConfig
 from components.data_processing.corpus.stage import run
-from pathoflow.output import StageOutput
+from pathoflow.contract.output import StageOutput
 root = Path(sys.argv[1])
 config = CorpusConfig(heldout=("quilt_1m/val/*",), dev_share=0.2, webdataset=True)
 run(config, public_pairs=root / "public_pairs", out=StageOutput(root / sys.argv[2], root / "scratch"))

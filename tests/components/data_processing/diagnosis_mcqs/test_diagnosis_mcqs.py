@@ -12,11 +12,11 @@ from components.data_processing.diagnosis_mcqs.config import DiagnosisMcqsConfig
 from components.data_processing.diagnosis_mcqs.leaks import Question, accuracy, guessers
 from components.data_processing.diagnosis_mcqs.sampling import allocation, stratified_sample
 from components.data_processing.diagnosis_mcqs.stage import run
+from pathoflow.data.lexicon import Lexicon
+from pathoflow.data.schemas import REASONING, ShardWriter
 from pathoflow.errors import ConfigError, InputError
-from pathoflow.lexicon import Lexicon
-from pathoflow.prompts import LETTERS
-from pathoflow.schemas import REASONING, ShardWriter
-from tests.pairs import contents, new_output, pair, picture, rows_of, write_corpus
+from pathoflow.qa.prompts import LETTERS
+from tests.support.pairs import contents, new_output, pair, picture, rows_of, write_corpus
 
 LEXICON_FILE = Path(__file__).parents[4] / "recipes" / "smoke" / "lexicon.yaml"
 LEXICON = Lexicon.load(LEXICON_FILE)

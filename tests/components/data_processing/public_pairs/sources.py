@@ -12,8 +12,8 @@ import tifffile
 
 from components.data_processing.public_pairs.config import PublicPairsConfig
 from components.data_processing.public_pairs.stage import run
-from pathoflow.output import StageOutput
-from tests.pairs import new_output, picture
+from pathoflow.contract.output import StageOutput
+from tests.support.pairs import new_output, picture
 
 SLIDE_PX = 1400
 

@@ -14,8 +14,8 @@ from PIL import ExifTags, Image
 from pydantic import ValidationError
 
 from components.data_processing.public_pairs.config import PublicPairsConfig
+from pathoflow.data.images import decode, encode_jpeg, encode_png
 from pathoflow.errors import InputError
-from pathoflow.images import decode, encode_jpeg, encode_png
 from tests.components.data_processing.public_pairs.sources import (
     SLIDE_PX,
     row,
@@ -26,7 +26,7 @@ from tests.components.data_processing.public_pairs.sources import (
     write_slide,
     write_table,
 )
-from tests.pairs import picture, rows_of
+from tests.support.pairs import picture, rows_of
 
 FORMATS = Path(__file__).parents[4].parent / "shared" / "real" / "formats"
 

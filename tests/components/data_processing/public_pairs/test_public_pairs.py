@@ -11,11 +11,11 @@ from PIL import ExifTags, Image
 
 from components.data_processing.public_pairs.config import PublicPairsConfig
 from components.data_processing.public_pairs.stage import run
+from pathoflow.data.images import decode, encode_jpeg, encode_png
 from pathoflow.errors import ConfigError, InputError
-from pathoflow.images import decode, encode_jpeg, encode_png
 from tests.components.data_processing.public_pairs.sources import row, write_table
 from tests.components.data_processing.public_pairs.sources import run_on as run_on_sources
-from tests.pairs import contents, new_output, picture, rows_of
+from tests.support.pairs import contents, new_output, picture, rows_of
 
 
 @pytest.fixture

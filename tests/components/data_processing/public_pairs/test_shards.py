@@ -18,15 +18,15 @@ from components.data_processing.public_pairs import reading
 from components.data_processing.public_pairs.chunks import plan_chunks
 from components.data_processing.public_pairs.config import PublicPairsConfig
 from components.data_processing.public_pairs.sources import CsvSource, PathGenSource, Source
-from pathoflow.code import REPOSITORY
+from pathoflow.contract.code import REPOSITORY
+from pathoflow.contract.sealing import Manifest, read_manifest, verify
+from pathoflow.contract.sharding import Shard
+from pathoflow.contract.stage import execute
+from pathoflow.contract.workdir import WorkDir
+from pathoflow.data.images import encode_jpeg
 from pathoflow.errors import InputError, SealError, StageError
-from pathoflow.images import encode_jpeg
-from pathoflow.sealing import Manifest, read_manifest, verify
-from pathoflow.sharding import Shard
-from pathoflow.stage import execute
-from pathoflow.workdir import WorkDir
 from tests.components.data_processing.public_pairs.sources import row, write_json, write_slide, write_table
-from tests.pairs import picture
+from tests.support.pairs import picture
 
 NUM_IMAGES = 60
 

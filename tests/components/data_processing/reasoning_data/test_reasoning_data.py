@@ -11,10 +11,10 @@ from components.data_processing.reasoning_data.config import ReasoningDataConfig
 from components.data_processing.reasoning_data.findings import findings_of
 from components.data_processing.reasoning_data.quality import fault, format_fault, repeats_endlessly
 from components.data_processing.reasoning_data.stage import run
+from pathoflow.data.lexicon import Lexicon
 from pathoflow.errors import ConfigError, InputError
-from pathoflow.lexicon import Lexicon
-from pathoflow.prompts import COT_SYSTEM_PROMPT, LETTERS, text_message
-from tests.pairs import contents, new_output, pair, picture, rows_of, write_corpus
+from pathoflow.qa.prompts import COT_SYSTEM_PROMPT, LETTERS, text_message
+from tests.support.pairs import contents, new_output, pair, picture, rows_of, write_corpus
 
 LEXICON = Path(__file__).parents[4] / "recipes" / "smoke" / "lexicon.yaml"
 IMAGE = picture(1)

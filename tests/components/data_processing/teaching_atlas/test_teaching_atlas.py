@@ -26,8 +26,8 @@ from components.data_processing.teaching_atlas.public_images import LOOKUP_COLUM
 from components.data_processing.teaching_atlas.specimens import DIAGNOSES
 from components.data_processing.teaching_atlas.stage import run
 from components.data_processing.teaching_atlas.typesetting import PAGE_WIDTH_PX, break_lines, load_font, set_page
-from pathoflow.lexicon import Lexicon
-from pathoflow.output import StageOutput
+from pathoflow.contract.output import StageOutput
+from pathoflow.data.lexicon import Lexicon
 
 REPOSITORY = Path(__file__).parents[4]
 CONFIG = TeachingAtlasConfig(

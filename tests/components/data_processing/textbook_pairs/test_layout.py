@@ -16,13 +16,13 @@ from components.data_processing.textbook_pairs.layout import Region, layout_mode
 from components.data_processing.textbook_pairs.layout_yolo import CLASSES
 from components.data_processing.textbook_pairs.pages import Pixels
 from components.data_processing.textbook_pairs.stage import run
-from pathoflow.chat import ChatUnavailable
+from pathoflow.contract.output import StageOutput
+from pathoflow.data.images import UnreadableImage
+from pathoflow.data.schemas import read_rows
 from pathoflow.errors import InputError
-from pathoflow.images import UnreadableImage
-from pathoflow.output import StageOutput
-from pathoflow.schemas import read_rows
-from tests.chat_server import ChatServer, Reply, completion
+from pathoflow.inference.chat import ChatUnavailable
 from tests.components.data_processing.textbook_pairs.onnx_file import detector
+from tests.support.chat_server import ChatServer, Reply, completion
 
 WHITE: Pixels = np.full((1176, 840, 3), 255, dtype=np.uint8)
 SCALE = 1024 / 1176

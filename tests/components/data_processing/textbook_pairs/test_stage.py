@@ -12,11 +12,11 @@ from components.data_processing.textbook_pairs.boxes import Box
 from components.data_processing.textbook_pairs.config import TextbookPairsConfig
 from components.data_processing.textbook_pairs.pages import Page
 from components.data_processing.textbook_pairs.stage import run, run_shard
+from pathoflow.contract.output import StageOutput
+from pathoflow.contract.sharding import Shard
+from pathoflow.data.schemas import read_rows
 from pathoflow.errors import InputError, StageError
-from pathoflow.output import StageOutput
-from pathoflow.schemas import read_rows
-from pathoflow.sharding import Shard
-from tests.pairs import contents
+from tests.support.pairs import contents
 
 REAL_PAGES = Path(__file__).parents[4].parent / "shared" / "real" / "textbook"
 

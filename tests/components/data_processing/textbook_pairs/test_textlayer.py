@@ -19,8 +19,8 @@ from components.data_processing.textbook_pairs.ocr import TextReader
 from components.data_processing.textbook_pairs.pages import Page, Rendering, render
 from components.data_processing.textbook_pairs.stage import run
 from components.data_processing.textbook_pairs.textlayer import TextLayer, find_text_layer
-from pathoflow.output import StageOutput
-from pathoflow.schemas import read_rows
+from pathoflow.contract.output import StageOutput
+from pathoflow.data.schemas import read_rows
 from tests.components.data_processing.textbook_pairs.conftest import tissue
 
 WIDTH, HEIGHT = 595, 842

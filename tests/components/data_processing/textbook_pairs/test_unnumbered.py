@@ -12,14 +12,14 @@ from components.data_processing.textbook_pairs.pool import Job, PageStore, key_o
 from components.data_processing.textbook_pairs.records import BadPage, Figure, Mentions, Panel
 from components.data_processing.textbook_pairs.stage import run, run_shard
 from components.data_processing.textbook_pairs.unnumbered import MentionFinder, find_mentions
-from pathoflow.chat import ChatUnavailable, UnusableAnswer
+from pathoflow.contract.output import StageOutput
+from pathoflow.contract.sharding import Shard
+from pathoflow.data.schemas import read_rows
 from pathoflow.errors import ConfigError
-from pathoflow.output import StageOutput
-from pathoflow.schemas import read_rows
-from pathoflow.sharding import Shard
-from tests.chat_server import ChatServer, Reply, completion
+from pathoflow.inference.chat import ChatUnavailable, UnusableAnswer
 from tests.components.data_processing.textbook_pairs.conftest import FILLER, Sheet, tissue
-from tests.pairs import contents
+from tests.support.chat_server import ChatServer, Reply, completion
+from tests.support.pairs import contents
 
 BOX = Box(0, 0, 100, 100)
 FIGURE = Figure(

@@ -11,15 +11,16 @@ from mlflow import MlflowClient
 from pydantic import ValidationError
 
 from components.deployment.register.config import RegisterConfig
-from pathoflow.config import OutputKind, StageConfig
+from pathoflow.contract.config import OutputKind, StageConfig
+from pathoflow.contract.publication import log_output
+from pathoflow.contract.sealing import Code, Counts, Manifest, read_manifest, seal, verify
+from pathoflow.contract.stage import execute
 from pathoflow.errors import SignatureError, StageError
-from pathoflow.registry.access import Registry
-from pathoflow.registry.aliases import aliases_of
-from pathoflow.registry.verification import find_version, verified_manifest
-from pathoflow.sealing import Code, Counts, Manifest, read_manifest, seal, verify
-from pathoflow.signing import TrustedKeys, make_key
-from pathoflow.stage import execute
-from pathoflow.tracking import Tracker, download_model
+from pathoflow.governance.registry.access import Registry
+from pathoflow.governance.registry.aliases import aliases_of
+from pathoflow.governance.registry.verification import find_version, verified_manifest
+from pathoflow.governance.signing import TrustedKeys, make_key
+from pathoflow.stores.tracking import Tracker, download_model
 
 MD5 = "0123456789abcdef0123456789abcdef.dir"
 
@@ -78,7 +79,7 @@ def log_model(workdir, services):
             "rl", "here/rl", run_id=None, parent_run_id=None
         )
         run.log_inputs({"diagnosis_mcqs": (MD5, "sha256:mcqs"), "sft": ("sha256:sft", "sha256:sft")})
-        run.finish(manifest, workdir.output("rl"), log_model=True)
+        log_output(run, manifest, workdir.output("rl"), log_model=True)
 
     return log
 

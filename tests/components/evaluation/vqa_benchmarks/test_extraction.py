@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.evaluation.vqa_benchmarks.extraction import extract, named_option, thinking
-from pathoflow.prompts import LETTERS, response_text
+from pathoflow.qa.prompts import LETTERS, response_text
 
 OPTIONS = ["T-cell lymphoma", "B-cell lymphoma", "lipoma", "melanoma"]
 PLAIN = st.text(alphabet=st.characters(exclude_characters="<>"), max_size=60)

@@ -14,7 +14,7 @@ from pathoflow.modeling.checkpoint import load_processor, save_model
 from pathoflow.modeling.processor import new_processor
 from pathoflow.modeling.tiny import build_tiny_model
 from pathoflow.modeling.tokenizer import train_tokenizer
-from pathoflow.prompts import mcq_text, response_text
+from pathoflow.qa.prompts import mcq_text, response_text
 from tests.components.evaluation.vqa_benchmarks.test_vqa_benchmarks import (
     CONFIG,
     OPTIONS,
@@ -23,8 +23,8 @@ from tests.components.evaluation.vqa_benchmarks.test_vqa_benchmarks import (
     mcq_row,
     write_mcqs,
 )
-from tests.odd import BROKEN, SOUND, embedded, set_aside
-from tests.pairs import new_output
+from tests.support.odd import BROKEN, SOUND, embedded, set_aside
+from tests.support.pairs import new_output
 
 POSITIONS = 200
 LIKELIHOOD = dict.fromkeys(("base", "cpt", "sft", "rl"), "letter_likelihood")

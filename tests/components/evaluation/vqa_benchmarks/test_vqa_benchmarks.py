@@ -13,8 +13,9 @@ from components.evaluation.vqa_benchmarks.config import Protocols, VqaBenchmarks
 from components.evaluation.vqa_benchmarks.evaluations import batches_of
 from components.evaluation.vqa_benchmarks.questions import GREY, Question
 from components.evaluation.vqa_benchmarks.stage import run
+from pathoflow.data.images import encode_png
+from pathoflow.data.schemas import MCQ, PREDICTIONS, ShardWriter
 from pathoflow.errors import InputError
-from pathoflow.images import encode_png
 from pathoflow.modeling.checkpoint import load_processor, save_model
 from pathoflow.modeling.loading import ModelReference, load
 from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
@@ -22,9 +23,8 @@ from pathoflow.modeling.processor import new_processor
 from pathoflow.modeling.shape import TinyShape
 from pathoflow.modeling.tiny import build_tiny_model
 from pathoflow.modeling.tokenizer import train_tokenizer
-from pathoflow.prompts import LETTERS, mcq_text, response_text
-from pathoflow.schemas import MCQ, PREDICTIONS, ShardWriter
-from tests.pairs import contents, new_output, rows_of
+from pathoflow.qa.prompts import LETTERS, mcq_text, response_text
+from tests.support.pairs import contents, new_output, rows_of
 
 COLOURS = {"red": (200, 30, 30), "blue": (30, 30, 200)}
 OPTIONS = ["a wholly red image of one colour", "blue"]

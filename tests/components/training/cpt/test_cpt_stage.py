@@ -26,9 +26,9 @@ from pathoflow.modeling.loading import ModelReference, load
 from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
 from pathoflow.modeling.weight_files import tensors_in
 from pathoflow.training.curves import read_series
-from tests.conversations import TINY_SHAPE, write_colour_corpus, write_reasoning
-from tests.pairs import contents, new_output, pair, write_corpus
-from tests.published import publish
+from tests.support.conversations import TINY_SHAPE, write_colour_corpus, write_reasoning
+from tests.support.pairs import contents, new_output, pair, write_corpus
+from tests.support.published import publish
 
 VALUES = {
     "model": "tiny",
@@ -55,7 +55,7 @@ from pathlib import Path
 from components.training.cpt.config import CptConfig
 from components.training.cpt.stage import run
 from pathoflow.errors import PathoflowError, Preempted
-from tests.pairs import new_output
+from tests.support.pairs import new_output
 
 def stop(*_):
     raise Preempted("asked to stop")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from components.training.cpt.config import CptConfig
 from components.training.cpt.lookups import find_lookups, reordered
 from components.training.cpt.worker import training_order
-from pathoflow.prompts import mcq_text, prompt_messages, response_text, text_message
+from pathoflow.qa.prompts import mcq_text, prompt_messages, response_text, text_message
 
 NAMES = ["T-cell lymphoma", "B-cell lymphoma", "lipoma", "A naevus"]
 

@@ -8,13 +8,13 @@ import pytest
 
 from components.training.cpt.config import CptConfig
 from components.training.cpt.stage import run
+from pathoflow.data.schemas import REASONING, ShardWriter
 from pathoflow.errors import InputError
-from pathoflow.prompts import text_message
-from pathoflow.schemas import REASONING, ShardWriter
+from pathoflow.qa.prompts import text_message
 from tests.components.training.cpt.test_cpt_stage import VALUES
-from tests.conversations import conversation, write_colour_corpus, write_reasoning
-from tests.odd import BROKEN, BROKEN_WITHIN, SOUND, embedded, set_aside, size_of
-from tests.pairs import new_output, pair, picture
+from tests.support.conversations import conversation, write_colour_corpus, write_reasoning
+from tests.support.odd import BROKEN, BROKEN_WITHIN, SOUND, embedded, set_aside, size_of
+from tests.support.pairs import new_output, pair, picture
 
 QUICK = VALUES | {"epochs": 1.0, "num_lookups": 8, "max_pixels": 3136, "num_processes": 2, "batch_size_per_process": 2}
 # 30 tokens of 28 x 28 px, and no text to speak of.

@@ -15,7 +15,7 @@ from components.training.pathoclip.config import PathoclipConfig
 from components.training.pathoclip.stage import run
 from pathoflow.errors import InputError
 from tests.components.training.pathoclip.test_pathoclip import CONFIG, spots
-from tests.pairs import new_output, write_corpus
+from tests.support.pairs import new_output, write_corpus
 
 VALUES = {"num_steps": 1, "batch_size": 16, "learning_rate": 1e-9, "num_threads": 1}
 

@@ -8,11 +8,11 @@ import torch
 from components.training.pathoclip.examples import load_examples
 from components.training.pathoclip.model import load
 from components.training.pathoclip.stage import run
+from pathoflow.data.images import encode_png
 from pathoflow.errors import InputError
-from pathoflow.images import encode_png
 from tests.components.training.pathoclip.test_pathoclip import CONFIG, spots
-from tests.odd import BROKEN, BROKEN_WITHIN, SOUND, embedded, set_aside, size_of
-from tests.pairs import new_output, pair, picture, write_corpus
+from tests.support.odd import BROKEN, BROKEN_WITHIN, SOUND, embedded, set_aside, size_of
+from tests.support.pairs import new_output, pair, picture, write_corpus
 
 ODD = {
     **{name: ({"image": embedded(data, name)}, reason) for name, (data, reason) in BROKEN.items()},

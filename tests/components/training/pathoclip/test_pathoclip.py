@@ -18,12 +18,12 @@ from components.training.pathoclip.examples import batch_of, load_examples, norm
 from components.training.pathoclip.model import load
 from components.training.pathoclip.retrieval import chance_at_1, ranks
 from components.training.pathoclip.stage import run
+from pathoflow.contract.output import Reporter
 from pathoflow.errors import InputError
-from pathoflow.output import Reporter
 from pathoflow.training.curves import read_series
 from pathoflow.training.metrics import PORT
-from tests.pairs import contents, new_output, pair, write_corpus
-from tests.s3_server import free_port
+from tests.support.pairs import contents, new_output, pair, write_corpus
+from tests.support.s3_server import free_port
 
 COLOURS = {"red": (210, 40, 40), "green": (40, 160, 60), "blue": (40, 60, 200), "yellow": (230, 210, 50)}
 TINY = TinyClip(

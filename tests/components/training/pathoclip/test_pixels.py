@@ -12,8 +12,8 @@ from pathoflow.modeling.processor import new_processor
 from pathoflow.modeling.tokenizer import IMAGE, train_tokenizer
 from pathoflow.training.samples import Encoder, Sample
 from tests.components.training.pathoclip.test_pathoclip import CONFIG
-from tests.odd import SOUND, embedded, size_of
-from tests.pairs import new_output, pair, write_corpus
+from tests.support.odd import SOUND, embedded, size_of
+from tests.support.pairs import new_output, pair, write_corpus
 
 PAIRS = [
     pair(name, f"A lesion: {name}.")

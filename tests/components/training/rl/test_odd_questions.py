@@ -6,12 +6,12 @@ import pytest
 
 from components.training.rl.config import RlConfig
 from components.training.rl.stage import run
+from pathoflow.data.images import encode_jpeg
 from pathoflow.errors import InputError
-from pathoflow.images import encode_jpeg
-from pathoflow.prompts import mcq_text
+from pathoflow.qa.prompts import mcq_text
 from tests.components.training.rl.test_rl import VALUES, question, sft, write_questions
-from tests.odd import BROKEN, BROKEN_WITHIN, SOUND, embedded, set_aside
-from tests.pairs import new_output, picture
+from tests.support.odd import BROKEN, BROKEN_WITHIN, SOUND, embedded, set_aside
+from tests.support.pairs import new_output, picture
 
 __all__ = ["sft"]
 

@@ -17,7 +17,7 @@ from components.training.rl.rewards import (
     think_answer_consistent,
     total_reward,
 )
-from pathoflow.prompts import response_text
+from pathoflow.qa.prompts import response_text
 
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 words = st.text(st.characters(codec="utf-8", exclude_characters="<>"), max_size=30)

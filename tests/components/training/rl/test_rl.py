@@ -23,21 +23,21 @@ from components.training.rl.config import RlConfig
 from components.training.rl.history import best
 from components.training.rl.stage import run
 from components.training.rl.worker import grpo_arguments
+from pathoflow.contract.output import StageOutput
+from pathoflow.data.images import encode_jpeg
+from pathoflow.data.schemas import MCQ, ShardWriter
 from pathoflow.errors import InputError
-from pathoflow.images import encode_jpeg
 from pathoflow.modeling.checkpoint import load_processor, save_model
 from pathoflow.modeling.processor import new_processor
 from pathoflow.modeling.shape import TinyShape
 from pathoflow.modeling.tiny import build_tiny_model
 from pathoflow.modeling.tokenizer import train_tokenizer
-from pathoflow.output import StageOutput
-from pathoflow.prompts import mcq_text
-from pathoflow.schemas import MCQ, ShardWriter
+from pathoflow.qa.prompts import mcq_text
 from pathoflow.training.metrics import FIGURES
 from pathoflow.training.samples import Encoder
 from pathoflow.training.samples import conversation as sample_of
-from tests.conversations import COLOURS, TINY_SHAPE, conversation, patch
-from tests.pairs import picture
+from tests.support.conversations import COLOURS, TINY_SHAPE, conversation, patch
+from tests.support.pairs import picture
 
 VALUES = {
     "beta": 0.0,
@@ -65,7 +65,7 @@ from pathlib import Path
 from components.training.rl.config import RlConfig
 from components.training.rl.stage import run
 from pathoflow.errors import Preempted
-from pathoflow.output import StageOutput
+from pathoflow.contract.output import StageOutput
 from pathoflow.training.metrics import FIGURES
 
 values, mcqs, sft, out = json.loads(sys.argv[1]), *map(Path, sys.argv[2:])

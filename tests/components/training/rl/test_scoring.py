@@ -10,7 +10,7 @@ from components.training.rl.worker import score_completions_alone
 from pathoflow.modeling.shape import TinyShape
 from pathoflow.modeling.tiny import build_tiny_model
 from pathoflow.modeling.tokenizer import train_tokenizer
-from tests.conversations import TINY_SHAPE
+from tests.support.conversations import TINY_SHAPE
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="TRL does it by itself")

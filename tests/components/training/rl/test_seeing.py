@@ -13,8 +13,8 @@ from pathoflow.modeling.processor import new_processor
 from pathoflow.modeling.shape import TinyShape
 from pathoflow.modeling.tiny import build_tiny_model
 from pathoflow.modeling.tokenizer import IMAGE, train_tokenizer
-from tests.conversations import TINY_SHAPE
-from tests.pairs import picture
+from tests.support.conversations import TINY_SHAPE
+from tests.support.pairs import picture
 
 
 @pytest.fixture(scope="module")

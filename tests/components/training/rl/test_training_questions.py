@@ -14,7 +14,7 @@ from trl.trainer.utils import RepeatSampler
 
 from components.training.rl.config import RlConfig
 from components.training.rl.worker import training_questions
-from pathoflow.prompts import LETTERS, mcq_text
+from pathoflow.qa.prompts import LETTERS, mcq_text
 from tests.components.training.rl.test_rl import VALUES, question
 
 VALUES_SHORT = {**VALUES, "prompts_per_step": 4, "gradient_accumulation_steps": 1, "max_steps": 6}

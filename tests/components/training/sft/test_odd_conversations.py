@@ -8,18 +8,18 @@ import pytest
 
 from components.training.sft.config import SftConfig
 from components.training.sft.stage import run
+from pathoflow.data.schemas import REASONING, ShardWriter
 from pathoflow.errors import InputError
 from pathoflow.modeling.checkpoint import save_model
 from pathoflow.modeling.processor import new_processor
 from pathoflow.modeling.shape import TinyShape
 from pathoflow.modeling.tiny import build_tiny_model
 from pathoflow.modeling.tokenizer import train_tokenizer
-from pathoflow.prompts import mcq_text, prompt_messages, text_message
-from pathoflow.schemas import REASONING, ShardWriter
+from pathoflow.qa.prompts import mcq_text, prompt_messages, text_message
 from tests.components.training.sft.test_sft import VALUES
-from tests.conversations import COLOURS, TINY_SHAPE, conversation
-from tests.odd import BROKEN, BROKEN_WITHIN, SOUND, embedded, set_aside
-from tests.pairs import new_output
+from tests.support.conversations import COLOURS, TINY_SHAPE, conversation
+from tests.support.odd import BROKEN, BROKEN_WITHIN, SOUND, embedded, set_aside
+from tests.support.pairs import new_output
 
 # Every conversation is learned once.
 QUICK = VALUES | {

@@ -11,12 +11,12 @@ from components.training.cpt.stage import run as run_cpt
 from components.training.sft import stage
 from components.training.sft.config import SftConfig
 from components.training.sft.stage import run
+from pathoflow.data.schemas import REASONING, ShardWriter, read_rows
 from pathoflow.errors import InputError, Standstill
-from pathoflow.schemas import REASONING, ShardWriter, read_rows
 from pathoflow.training.curves import read_series
 from pathoflow.training.launch import torchrun
-from tests.conversations import TINY_SHAPE, write_colour_corpus, write_reasoning
-from tests.pairs import contents, new_output
+from tests.support.conversations import TINY_SHAPE, write_colour_corpus, write_reasoning
+from tests.support.pairs import contents, new_output
 
 QUICK = {
     "freeze_vision_tower": False,

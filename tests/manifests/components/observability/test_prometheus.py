@@ -19,8 +19,8 @@ import yaml
 from pathoflow.training.curves import read_series
 from pathoflow.training.metrics import PORT, RUN_ID
 from tests.manifests.components.observability.test_observability import COMPONENT, dashboard, panels, rules
-from tests.s3_server import free_port
-from tests.toy_training.attempt import Attempt
+from tests.support.s3_server import free_port
+from tests.support.toy_training.attempt import Attempt
 
 # Pods as Kubernetes describes them to Prometheus: those that answer on the port, and those that must be left alone.
 PODS = {

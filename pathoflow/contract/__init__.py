@@ -1,0 +1,1 @@
+"""The contract of a stage: configuration, verified inputs, a sealed output, restart."""

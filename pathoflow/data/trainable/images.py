@@ -1,0 +1,63 @@
+"""What an image needs so that the models can see it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from PIL import Image
+
+from pathoflow.data.images import UnreadableImage, decode, examine
+from pathoflow.data.trainable.texts import Fault
+
+MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+"""The largest image that is decoded for a model, 178,956,970 pixels: Pillow refuses larger ones."""
+
+MAX_ASPECT = 200
+"""How many times as long as the other one side of an image may be.
+
+Source: transformers' `smart_resize` of Qwen2-VL, which raises above it. CLIP has no such limit, but scales the short
+side to its own: a line of pixels would fill the memory.
+"""
+
+
+def image_fault(
+    image: Mapping[str, Any] | None,
+    size: tuple[int | None, int | None] | None = None,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    whole: bool = False,
+) -> Fault | None:
+    """What keeps an embedded image from being seen; None if nothing does.
+
+    Args:
+        image: `bytes` and `path` of an image, as the schemas embed it.
+        size: Width and height that the row gives it, if it gives any: what a sample costs is reckoned from them.
+        max_pixels: Larger images are not decoded.
+        whole: Decode it, instead of looking at its header and its end alone.
+
+    >>> image_fault({"bytes": b"text", "path": "a.jpg"})
+    ('not_an_image', 'a.jpg: 4 bytes that are none of JPEG, PNG, TIFF, WEBP, BMP, GIF')
+    """
+    data = (image or {}).get("bytes") or b""
+    name = (image or {}).get("path") or "image"
+    try:
+        found = decode(data, max_pixels=max_pixels).size if whole else examine(data, max_pixels=max_pixels)
+    except UnreadableImage as error:
+        return error.reason, f"{name}: {error.detail}"
+    if fault := aspect_fault(*found):
+        return fault[0], f"{name}: {fault[1]}"
+    if size not in (None, found):
+        return "wrong_size", f"{name}: {found[0]} x {found[1]} px, where the row says {size[0]} x {size[1]}"
+    return None
+
+
+def aspect_fault(width: int, height: int) -> Fault | None:
+    """Whether an image is too long and thin for the models.
+
+    >>> aspect_fault(200, 1), aspect_fault(4000, 10)
+    (None, ('extreme_aspect', '4000 x 10 px, one side more than 200 times the other'))
+    """
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        return "extreme_aspect", f"{width} x {height} px, one side more than {MAX_ASPECT} times the other"
+    return None

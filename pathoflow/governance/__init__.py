@@ -1,0 +1,1 @@
+"""What auditors and approvers ask for: signatures, audits, the registry."""

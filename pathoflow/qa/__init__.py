@@ -1,0 +1,1 @@
+"""Questions, their prompts and the scores of their answers."""

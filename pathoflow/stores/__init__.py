@@ -1,0 +1,1 @@
+"""Where outputs go: DVC remotes, MLflow and S3 buckets."""

@@ -1,0 +1,1 @@
+"""What several tests stand on: servers, data, toy stages."""

@@ -1,8 +1,8 @@
 """Trains tiny models for a step in each of some modes and exports each twice, halfway and at the end.
 
 `python -m tests.support.exporting <directory> <cases as JSON>`, under torchrun for several processes. A case
-is a name with the configuration's values and whether the model's output layer is its embeddings (`tied`). Beside each export
-lie the whole weights in training.
+is a name with the configuration's values and whether the model's output layer is its embeddings (`tied`). Beside each
+export lie the whole weights in training.
 """
 
 from __future__ import annotations

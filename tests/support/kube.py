@@ -1,8 +1,8 @@
 """A real API server for tests that are marked `cluster`, and what plays Kubeflow Trainer there.
 
 `PATHOFLOW_TEST_KUBECONFIG` names the kubeconfig of an administrator; without it the tests skip themselves. Import the
-fixtures where they are used: `from tests.support.kube import api, kubeconfig, namespace, trainer_crds`. Each test module
-gets a namespace of its own. There may be no kubelet: pods are objects whose status a test writes.
+fixtures where they are used: `from tests.support.kube import api, kubeconfig, namespace, trainer_crds`. Each test
+module gets a namespace of its own. There may be no kubelet: pods are objects whose status a test writes.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pathoflow.contract.lineage import LINEAGE_TAG, read_references
 from pathoflow.contract.references import Reference
@@ -21,12 +21,9 @@ from pathoflow.governance.audit.report import AuditReport, Link, Output, Verdict
 from pathoflow.governance.audit.runs import check_run, load_run, logged_manifest
 from pathoflow.governance.audit.stores import MissingError, UnreachableError
 from pathoflow.governance.audit.tags import check_tags
-from pathoflow.governance.audit.trust import Trust, check_trust
+from pathoflow.governance.audit.trust import Trust, TrustCheck
 from pathoflow.governance.audit.versions import Version, find_version
 from pathoflow.stores.tracking import IDENTITY_TAG, REFERENCE_TAG
-
-if TYPE_CHECKING:
-    from pathoflow.governance.registry.access import Registry
 
 
 def audit(
@@ -34,7 +31,7 @@ def audit(
     places: Places,
     *,
     with_md5: bool = False,
-    registry: Callable[[], Registry] | None = None,
+    check_trust: TrustCheck | None = None,
     workers: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> AuditReport:
@@ -44,8 +41,8 @@ def audit(
         asked: `MODEL`, `MODEL@ALIAS` or `MODEL/VERSION`.
         places: The stores to look in.
         with_md5: Check DVC's own digest of each data file beside the manifest's SHA-256.
-        registry: Opens the registry, whose signatures and decision log are verified, too; without it, the report says
-            nothing of them.
+        check_trust: Verifies the version's signatures and the decision log; without it, the report says nothing of
+            them.
         workers: Threads that hash; by default one for each core.
         progress: Is told of bytes as they are read, from several threads.
 
@@ -79,7 +76,7 @@ def audit(
     names = walk.names()
     model = walk.model
     manifest = model.manifest if model else None
-    trust = check_trust(registry, version, manifest) if registry else Trust(Links("registry"))
+    trust = check_trust(version, manifest) if check_trust else Trust()
     outputs = [
         Output(
             name=names[output.identity],

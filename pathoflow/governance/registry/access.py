@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING
 from pathoflow.contract.code import REPOSITORY
 from pathoflow.contract.workdir import WorkDir
 from pathoflow.errors import ConfigError, InputError, RegistryError, SignatureError
+from pathoflow.governance.audit import Places
 from pathoflow.governance.registry.decisions import DecisionLog
 from pathoflow.governance.registry.entries import Anchor
+from pathoflow.governance.registry.names import STAGES, registered, split
 from pathoflow.governance.signing import KeyFile, TrustedKeys, make_key
 from pathoflow.governance.signing.keys import THROWAWAY
 from pathoflow.stores.objects import ObjectStore, open_store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-    from pathoflow.governance.audit import Places
 
 STORE_VARIABLE = "PATHOFLOW_REGISTRY"
 TRUSTED_VARIABLE = "PATHOFLOW_TRUSTED_KEYS"
@@ -168,8 +168,6 @@ class Registry:
     @cached_property
     def places(self) -> Places:
         """The stores that hold what versions stand on."""
-        from pathoflow.governance.audit import Places
-
         if self.workdir is not None:
             return Places.of_workdir(self.workdir.root, sources=self.sources, repository=self.code)
         remote = os.environ.get("PATHOFLOW_DVC_REMOTE") or None
@@ -184,8 +182,6 @@ class _Anchors:
 
     def read(self, models: Collection[str]) -> list[Anchor]:
         """Every anchor, and those that are gone of models whose registered models are there."""
-        from pathoflow.governance.registry.names import STAGES, registered, split
-
         with answering(self._registry.tracking_uri):
             tags = dict(self._tags())
         found = []

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import time
+from functools import partial
 
 import pytest
 
@@ -16,6 +17,7 @@ from pathoflow.governance.registry import intents, promotion
 from pathoflow.governance.registry.aliases import StageState, aliases_of
 from pathoflow.governance.registry.gates import Judgement
 from pathoflow.governance.registry.intents import ABANDONED_TAG, unfinished
+from pathoflow.governance.registry.trust import check_trust
 
 FORK = multiprocessing.get_context("fork")
 
@@ -239,7 +241,7 @@ def test_a_move_that_is_at_work_is_no_alias_moved_by_hand(case, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             case.promote("toy/2")
     registry = case.registry()
-    report = audit("toy.staging@champion", registry.places, registry=case.registry)
+    report = audit("toy.staging@champion", registry.places, check_trust=partial(check_trust, case.registry))
     told = {link.check: (link.verdict, link.detail) for link in report.problems}
     assert told["alias"][0] is Verdict.UNKNOWN
     assert "a move is at work" in told["alias"][1]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from pathoflow.errors import InputError, RefusedError
 from pathoflow.governance.audit import audit
 from pathoflow.governance.registry import approvals, promotion
 from pathoflow.governance.registry.aliases import aliases_of
+from pathoflow.governance.registry.trust import check_trust
 from pathoflow.governance.registry.verification import find_version, verified_manifest
 
 
@@ -36,7 +39,7 @@ def test_an_audit_tells_the_gates_that_let_the_version_in_and_how_it_came(case):
         case.promote("toy/3")
     with pytest.raises(RefusedError, match="FAIL approval"):
         case.promote("toy/1", "prod")
-    report = audit("toy.staging@champion", case.registry().places, registry=case.registry)
+    report = audit("toy.staging@champion", case.registry().places, check_trust=partial(check_trust, case.registry))
     assert {gate["verdict"] for gate in report.gates} == {"PASS"}
     assert [(step.what, step.detail) for step in report.history] == [
         ("register", "toy.dev/3"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from mlflow.exceptions import MlflowException
 
 from pathoflow.errors import InputError
 from pathoflow.governance.audit.stores import UnreachableError
+from pathoflow.stores.tracking import IDENTITY_TAG
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -50,6 +51,18 @@ class Version:
     def label(self) -> str:
         """The version as it is written on the command line."""
         return f"{self.name}/{self.number}"
+
+
+def model_stage(tags: Mapping[str, str]) -> str | None:
+    """Returns the stage that trained a version, by the version's tags; None where they do not say.
+
+    >>> identities = {"pathoflow.identity.sft": "sha256:a", "pathoflow.identity.rl": "sha256:b"}
+    >>> model_stage({"pathoflow.identity": "sha256:b"} | identities)
+    'rl'
+    """
+    prefix, identity = f"{IDENTITY_TAG}.", tags.get(IDENTITY_TAG)
+    found = (tag.removeprefix(prefix) for tag, value in tags.items() if tag.startswith(prefix) and value == identity)
+    return next(found, None)
 
 
 def find_version(client: MlflowClient, asked: str) -> Version:

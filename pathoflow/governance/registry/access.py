@@ -17,7 +17,7 @@ from pathoflow.errors import ConfigError, InputError, RegistryError, SignatureEr
 from pathoflow.governance.audit import Places
 from pathoflow.governance.registry.decisions import DecisionLog
 from pathoflow.governance.registry.entries import Anchor
-from pathoflow.governance.registry.names import STAGES, registered, split
+from pathoflow.governance.registry.names import ENVIRONMENTS, registered, split
 from pathoflow.governance.signing import KeyFile, TrustedKeys, make_key
 from pathoflow.governance.signing.keys import THROWAWAY
 from pathoflow.stores.objects import ObjectStore, open_store
@@ -192,7 +192,7 @@ class _Anchors:
                 found.append(Anchor(split(name)[0], seq, digest, f"tag {ANCHOR_TAG} of {name} in MLflow"))
         noted = {anchor.model for anchor in found}
         for model in sorted(set(models) - noted):
-            if any(registered(model, stage) in tags for stage in STAGES):
+            if any(registered(model, environment) in tags for environment in ENVIRONMENTS):
                 where = f"tag {ANCHOR_TAG} of {registered(model, 'dev')} in MLflow"
                 found.append(Anchor(model, 0, "", where, gone=True))
         return found
@@ -209,7 +209,7 @@ class _Anchors:
                 return
 
     def write(self, model: str, seq: int, digest: str) -> None:
-        """Notes an entry on the dev stage of a model, if it is there."""
+        """Notes an entry on the dev environment of a model, if it is there."""
         from mlflow.exceptions import MlflowException
 
         try:

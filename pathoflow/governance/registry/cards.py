@@ -16,18 +16,18 @@ from pathoflow.governance.registry.gate import Gate
 _SECTIONS = ("## Intended use", "## Lineage", "## Evaluation")
 
 
-def write(name: str, manifests: Mapping[str, Manifest], references: Mapping[str, str], license_name: str) -> str:
+def write(name: str, model: Manifest, scores: Manifest, references: Mapping[str, str], license_name: str) -> str:
     """The card of a model.
 
     Args:
-        name: The model's name, without the stage.
-        manifests: Of the model (`rl`), of its scores (`vqa_benchmarks`) and of others that tell of it, by stage.
+        name: The model's name, without the environment.
+        model: Manifest of the model.
+        scores: Manifest of its scores.
         references: Identity by stage of all that the model stands on.
         license_name: Licence of the weights.
     """
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-    model, scores = manifests["rl"], manifests["vqa_benchmarks"]
     accuracies = {
         metric: value
         for metric, value in sorted(scores.metrics.items())
@@ -69,7 +69,7 @@ Research only. **Not a medical device**: no output may inform the care of a pati
 ## Evaluation
 
 {f"On {num_items:,.0f} held-out questions" if num_items else "On held-out questions"}, with 95 % Wilson intervals where
-they were measured. `base`, `cpt` and `sft` are the models that this one was made from.
+they were measured. `accuracy_{model.stage}` is this model's; the others are those of models that it was compared with.
 
 | metric | value | interval |
 | --- | --- | --- |

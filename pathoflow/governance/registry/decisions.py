@@ -375,7 +375,7 @@ def _anchor_gone(anchor: Anchor) -> str:
 
 
 def _models(names: Collection[str]) -> set[str]:
-    """The models, without the stage, of registered models."""
+    """The models, without the environment, of registered models."""
     return {split(name)[0] for name in names}
 
 

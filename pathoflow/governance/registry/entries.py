@@ -21,7 +21,7 @@ class Entry:
         actor: Who, by their own word.
         signer: Whose key signed.
         action: What was decided.
-        model: About which model, without the stage.
+        model: About which model, without the environment.
         details: Further facts, as JSON values.
         digest: SHA-256 of the entry's bytes.
         previous: Digest of the entry before.

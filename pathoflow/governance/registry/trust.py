@@ -92,7 +92,7 @@ def _check_log(registry: Registry, links: Links) -> LogReport:
 
 
 def _concerns(entry: Entry, version: Version) -> bool:
-    """Whether an entry is about a version, or about the same model in an earlier stage."""
+    """Whether an entry is about a version, or about the same model in an earlier environment."""
     details, identity = entry.details, version.tags.get(IDENTITY_TAG)
     same_model = entry.model == split(version.name)[0]
     return same_model and (
@@ -126,7 +126,7 @@ def _tell_history(entries: list[Entry], version: Version, trust: Trust) -> None:
 
 
 def _check_decisions(registry: Registry, report: LogReport, version: Version, links: Links) -> None:
-    """The log says of every version how it came to be, and of every stage which version is its champion."""
+    """The log says of every version how it came to be, and of every environment which version is its champion."""
     entries = report.entries
     if not entries:
         return
@@ -192,7 +192,7 @@ def _tell_approvals(
     model, weights = split(version.name)[0], weights_digest(manifest)
     try:
         counting, refused = judge(
-            entries, registry.trusted, model=model, stage="prod", weights=weights, identity=manifest.identity
+            entries, registry.trusted, model=model, environment="prod", weights=weights, identity=manifest.identity
         )
     except PathoflowError as error:
         trust.links.unknown("approvals", str(error), "log")

@@ -39,7 +39,7 @@ def state_of(places: Places, version: Version) -> str:
     references.append(Reference(stage="model", kind="model", identity=identity, model_uri=version.uri))
     with ThreadPoolExecutor(_QUESTIONS_AT_ONCE) as pool:
         outputs = [_output(places, reference, pool) for reference in references]
-    # Neither name nor number: a copy in the next stage has the same tags and the same bytes at the same place.
+    # Neither name nor number: a copy in the next environment has the same tags and the same bytes at the same place.
     runs = _runs(places, {reference.run_id for reference in references if reference.run_id})
     return digest_of([version.tags, version.run_id, urlsplit(version.uri).path, outputs, runs])
 

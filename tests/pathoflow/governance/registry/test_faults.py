@@ -14,7 +14,7 @@ import pytest
 from pathoflow.errors import RefusedError, RegistryError
 from pathoflow.governance.audit import Verdict, audit
 from pathoflow.governance.registry import intents, promotion
-from pathoflow.governance.registry.aliases import StageState, aliases_of
+from pathoflow.governance.registry.aliases import EnvironmentState, aliases_of
 from pathoflow.governance.registry.gates import Judgement
 from pathoflow.governance.registry.intents import ABANDONED_TAG, unfinished
 from pathoflow.governance.registry.trust import check_trust
@@ -27,7 +27,7 @@ def agree(case) -> None:
     registry = case.registry()
     assert registry.log.verify().problems == []
     for name, state in registry.log.head().states.items():
-        wanted = StageState.read(state)
+        wanted = EnvironmentState.read(state)
         assert aliases_of(registry.client, name) == (wanted.champion, wanted.previous), name
     assert unfinished(registry, "toy") is None
     for version in registry.client.search_model_versions("name = 'toy.staging'"):
@@ -81,7 +81,7 @@ def quick(case, monkeypatch):
     def judge(registry, asked, stage, gates):
         version = promotion.find_version(registry, promotion.asked_in(asked, "dev"))
         states = registry.log.head().states
-        champion = StageState.read(states.get(f"toy.{stage}")).champion
+        champion = EnvironmentState.read(states.get(f"toy.{stage}")).champion
         gate = promotion.Gate("none", promotion.Verdict.PASS, "")
         return Judgement(version, stage, (gate,), champion)
 
@@ -132,7 +132,7 @@ def test_kill_9_at_any_moment_leaves_nothing_half_done(quick, num_kills):
     chance = random.Random(num_kills)
     num_left = 0
     for number in range(num_kills):
-        state = StageState.read(case.registry().log.head().states["toy.staging"])
+        state = EnvironmentState.read(case.registry().log.head().states["toy.staging"])
         kind = "rollback" if number % 2 and state.previous else other_than_champion(case)
         kill_one(case, kind, chance.uniform(0, move_s))
         left = unfinished(case.registry(), "toy")

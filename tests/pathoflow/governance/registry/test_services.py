@@ -109,7 +109,7 @@ def test_the_store_fails_in_the_middle_of_a_promotion(team, registry):
         agree(registry)
         assert unfinished(registry, "toy") is None
         if aliases_of(registry.client, "toy.staging") != before:
-            assert team.run("rollback", "toy", "--stage", "staging").returncode == 0
+            assert team.run("rollback", "toy", "--environment", "staging").returncode == 0
             agree(registry)
 
 
@@ -158,7 +158,7 @@ def test_a_rollback_serves_the_earlier_bytes(team, registry):
         team.run("promote", version, "--to", "staging")
     champion, previous = aliases_of(registry.client, "toy.staging")
     earlier = verified_manifest(registry, find_version(registry, f"toy.staging/{previous}"), with_bytes=True)
-    assert team.run("rollback", "toy", "--stage", "staging").returncode == 0
+    assert team.run("rollback", "toy", "--environment", "staging").returncode == 0
     assert team.run("fetch", "toy.staging@champion", "--out", str(team.root / "back")).returncode == 0
     assert file_digests(read_manifest(team.root / "back")) == file_digests(earlier)
     assert aliases_of(registry.client, "toy.staging")[0] == previous != champion
@@ -225,7 +225,7 @@ def test_mlflow_dies_in_the_middle_and_comes_back(team, registry, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(intents, "set_aliases", killed)
-        done = team.run("rollback", "toy", "--stage", "staging")
+        done = team.run("rollback", "toy", "--environment", "staging")
     assert done.returncode == 10, done.stdout + done.stderr
     assert "finished or taken back" in done.stderr
     database = f"postgresql+psycopg2://mlflow@/mlflow?host={root / 'postgres'}"
@@ -238,5 +238,5 @@ def test_mlflow_dies_in_the_middle_and_comes_back(team, registry, monkeypatch):
         assert "was taken back" in done.stderr
         assert aliases_of(registry.client, "toy.staging") == before
         agree(registry)
-        assert team.run("rollback", "toy", "--stage", "staging").returncode == 0
+        assert team.run("rollback", "toy", "--environment", "staging").returncode == 0
         agree(registry)

@@ -5,19 +5,13 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol, TypeVar
+from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
-from pathoflow.errors import SealError
-
-if TYPE_CHECKING:
-    from minio import Minio
-
-CHUNK_BYTES = 2**20
-_ATTEMPTS = 4
-_PAUSE_S = 0.1
-_NOT_THERE = ("NoSuchKey", "NoSuchBucket", "NoSuchObject")
+from pathoflow.errors import RegistryError, SealError
+from pathoflow.stores.objects.bucket import CHUNK_BYTES, Bucket, MissingObjectError, ObjectInfo
 
 Answer = TypeVar("Answer")
 
@@ -118,73 +112,41 @@ class FolderStore:
 class BucketStore:
     """Objects below a prefix of an S3 bucket."""
 
-    def __init__(self, uri: str, client: Minio) -> None:
+    def __init__(self, uri: str) -> None:
         parts = urlsplit(uri)
         self.root = uri.rstrip("/")
-        self._bucket, self._prefix = parts.netloc, unquote(parts.path).strip("/")
-        self._client = client
+        self._prefix = unquote(parts.path).strip("/")
+        self._bucket = Bucket.from_environment(parts.netloc)
 
     def names(self) -> set[str]:
         """Every object below the prefix."""
         return {entry.name for entry in self.entries()}
 
     def entries(self) -> Iterator[Entry]:
-        """Every object below the prefix.
+        """Every object below the prefix; one whose time the store does not tell counts as new.
 
         Raises:
             UnreachableError: The store cannot be asked.
         """
-        from minio.error import MinioException
-        from urllib3.exceptions import HTTPError
-
         start = f"{self._prefix}/" if self._prefix else ""
-        try:
-            for item in self._client.list_objects(self._bucket, prefix=start, recursive=True):
-                if not item.is_dir:
-                    modified = item.last_modified.timestamp() if item.last_modified else time.time()
-                    yield Entry(str(item.object_name)[len(start) :], int(item.size or 0), modified)
-        except (MinioException, HTTPError, OSError) as error:
-            raise UnreachableError(str(error)) from error
+        with _told():
+            for found in self._bucket.list(start):
+                yield Entry(found.key[len(start) :], found.num_bytes, found.modified_s or time.time())
 
     def remove(self, name: str) -> None:
         """Removes one object."""
-        self._ask(lambda key: self._client.remove_object(self._bucket, key), name)
+        with _told():
+            self._bucket.remove(self._key(name))
 
     def chunks(self, name: str) -> Iterator[bytes | memoryview]:
-        """The content of one object as it comes over the wire; a broken connection is taken up where it broke."""
-        from minio.error import MinioException, S3Error
-        from urllib3.exceptions import HTTPError
-
-        key = self._key(name)
-        done, attempt = 0, 0
-        while True:
-            response = None
-            try:
-                response = self._client.get_object(self._bucket, key, offset=done)
-                for piece in response.stream(CHUNK_BYTES):
-                    done += len(piece)
-                    yield piece
-                return
-            except S3Error as error:
-                if error.code in _NOT_THERE:
-                    raise MissingError(str(error)) from error
-                if error.code == "InvalidRange" and done:
-                    return
-                attempt = _again(attempt, error)
-            except (MinioException, HTTPError, OSError) as error:
-                if " 404" in str(error):
-                    raise MissingError(str(error)) from error
-                attempt = _again(attempt, error)
-            finally:
-                if response is not None:
-                    response.close()
-                    response.release_conn()
+        """The content of one object as it comes over the wire."""
+        with _told():
+            yield from self._bucket.stream(self._key(name))
 
     def state(self, name: str) -> tuple[int | str, ...]:
         """Size, time of the last change, and the store's own checksum."""
-        found = self._ask(lambda key: self._client.stat_object(self._bucket, key), name)
-        modified = found.last_modified.isoformat() if found.last_modified else ""
-        return int(found.size or 0), modified, str(found.etag or "")
+        found = self._info(name)
+        return found.num_bytes, str(found.modified_s), found.etag
 
     def size(self, name: str) -> int:
         """Bytes of one object.
@@ -193,7 +155,7 @@ class BucketStore:
             MissingError: There is no such object.
             UnreachableError: The store cannot be asked.
         """
-        return int(self._ask(lambda key: self._client.stat_object(self._bucket, key), name).size or 0)
+        return self._info(name).num_bytes
 
     def part(self, name: str, start: int, length: int) -> bytes:
         """A part of one object.
@@ -202,34 +164,26 @@ class BucketStore:
             MissingError: There is no such object.
             UnreachableError: The store cannot be asked.
         """
+        with _told():
+            return self._bucket.read_part(self._key(name), start, length)
 
-        def get(key: str) -> bytes:
-            response = self._client.get_object(self._bucket, key, offset=start, length=length)
-            try:
-                return bytes(response.read())
-            finally:
-                response.close()
-                response.release_conn()
-
-        return self._ask(get, name)
-
-    def _ask(self, question: Callable[[str], Answer], name: str) -> Answer:
-        from minio.error import MinioException, S3Error
-        from urllib3.exceptions import HTTPError
-
-        attempt = 0
-        while True:
-            try:
-                return question(self._key(name))
-            except S3Error as error:
-                if error.code in _NOT_THERE:
-                    raise MissingError(str(error)) from error
-                attempt = _again(attempt, error)
-            except (MinioException, HTTPError, OSError) as error:
-                attempt = _again(attempt, error)
+    def _info(self, name: str) -> ObjectInfo:
+        with _told():
+            return self._bucket.info(self._key(name))
 
     def _key(self, name: str) -> str:
         return f"{self._prefix}/{name}" if self._prefix else name
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Tells of a bucket's errors in the words that all stores share."""
+    try:
+        yield
+    except MissingObjectError as error:
+        raise MissingError(str(error)) from error
+    except RegistryError as error:
+        raise UnreachableError(str(error)) from error
 
 
 class ServerStore:
@@ -288,9 +242,7 @@ def open_store(uri: str, tracking_uri: str) -> Store:
     if parts.scheme in ("", "file"):
         return FolderStore(Path(unquote(parts.path) if parts.scheme else uri))
     if parts.scheme == "s3":
-        from pathoflow.stores.objects.s3 import connect
-
-        return BucketStore(uri, connect()[0])
+        return BucketStore(uri)
     if parts.scheme in ("mlflow-artifacts", "http", "https"):
         return ServerStore(uri, tracking_uri)
     raise UnreachableError(f"No reader for {parts.scheme}://. Supported: folders, s3, mlflow-artifacts.")
@@ -330,13 +282,6 @@ def read_sound(store: Store, name: str, parse: Callable[[bytes], Answer]) -> Ans
         if "://" not in store.root:
             raise
         return parse(read(store, name))
-
-
-def _again(attempt: int, error: Exception) -> int:
-    if attempt + 1 >= _ATTEMPTS:
-        raise UnreachableError(str(error)) from error
-    time.sleep(_PAUSE_S * 2**attempt)
-    return attempt + 1
 
 
 def random_access(store: Store, name: str) -> BinaryIO:

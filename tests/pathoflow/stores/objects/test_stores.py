@@ -16,7 +16,7 @@ from minio.xml import unmarshal
 
 from pathoflow.errors import BusyError, RegistryError
 from pathoflow.stores.objects import ObjectStore, open_store
-from pathoflow.stores.objects import s3 as s3_module
+from pathoflow.stores.objects import bucket as bucket_module
 from tests.support.s3_server import BUCKET, Fault, s3_server
 
 FORK = multiprocessing.get_context("fork")
@@ -87,7 +87,7 @@ def test_what_keeps_objects_is_told(store, location, monkeypatch):
         rule = "<Rule><DefaultRetention><Mode>COMPLIANCE</Mode><Days>365</Days></DefaultRetention></Rule>"
         for content, words in ((rule, r"Object Lock \(compliance, 365 days\)"), ("", "no Object Lock with a default")):
             found = unmarshal(ObjectLockConfig, f"<ObjectLockConfiguration>{content}</ObjectLockConfiguration>")
-            monkeypatch.setattr(store._client, "get_object_lock_config", lambda bucket, found=found: found)
+            monkeypatch.setattr(store._bucket._client, "get_object_lock_config", lambda bucket, found=found: found)
             assert re.search(words, store.retention)
 
 
@@ -175,7 +175,7 @@ def test_a_holder_elsewhere_that_renews_no_more_loses_the_lock(faulty, monkeypat
 @pytest.mark.parametrize("kind", ["503", "reset", "reset_after", "slow", "wrong"])
 def test_a_passing_fault_is_not_noticed(faulty, kind, monkeypatch):
     store, server = faulty
-    monkeypatch.setattr(s3_module, "_FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(bucket_module, "_FIRST_PAUSE_S", 0.01)
     for number, method in enumerate(("PUT", "GET", "DELETE")):
         server.faults.append(Fault(kind, method, count=2))
         assert store.put_if_absent(f"log/{number}", b"content")
@@ -189,10 +189,10 @@ def test_a_passing_fault_is_not_noticed(faulty, kind, monkeypatch):
 @pytest.mark.parametrize("kind", ["503", "reset", "wrong"])
 def test_a_fault_that_stays_is_told(faulty, kind, monkeypatch):
     store, server = faulty
-    monkeypatch.setattr(s3_module, "_FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(bucket_module, "_FIRST_PAUSE_S", 0.01)
     store.put("object", b"content")
     server.faults.append(Fault(kind, "GET", "object", count=1000))
-    with pytest.raises(RegistryError, match=r"could not read object in s3://registry/.* \(5 tries\)"):
+    with pytest.raises(RegistryError, match=r"could not read s3://registry/.*/object \(5 tries\)"):
         store.get("object")
 
 

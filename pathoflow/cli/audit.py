@@ -30,7 +30,7 @@ _LOOKS = {
 
 @dataclass(frozen=True)
 class AuditOptions:
-    """What the user asked for.
+    """Options of `pathoflow audit`.
 
     Attributes:
         asked: The version.

@@ -1,4 +1,4 @@
-"""What the registry's commands print."""
+"""Output of the registry's commands."""
 
 from __future__ import annotations
 

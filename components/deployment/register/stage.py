@@ -70,7 +70,7 @@ def run(config: RegisterConfig, *, vqa_benchmarks: Path, pathoclip: Path, out: S
 
 
 def _registry(config: RegisterConfig) -> Registry:
-    """The registry, with a key to sign with."""
+    """Opens the registry, with a key to sign with."""
     registry = Registry.from_environment()
     if config.signing == "throwaway":
         if registry.workdir is None:
@@ -85,7 +85,7 @@ def _registry(config: RegisterConfig) -> Registry:
 
 
 def lineage_tags(model: Manifest, others: Mapping[str, Manifest]) -> dict[str, str]:
-    """Tags that lead from a version back to its data, code and configuration.
+    """Returns tags that lead from a version back to its data, code and configuration.
 
     Args:
         model: Manifest of the model.
@@ -110,7 +110,7 @@ def lineage_tags(model: Manifest, others: Mapping[str, Manifest]) -> dict[str, s
 
 
 def dvc_tags(client: MlflowClient, run_id: str) -> dict[str, str]:
-    """DVC digests of the data sets that the model's run recorded as its inputs."""
+    """Returns DVC digests of the data sets that the model's run recorded as its inputs."""
     inputs = client.get_run(run_id).inputs.dataset_inputs
     return {
         f"pathoflow.dvc.{item.dataset.name}": item.dataset.digest
@@ -120,7 +120,7 @@ def dvc_tags(client: MlflowClient, run_id: str) -> dict[str, str]:
 
 
 def _find(client: MlflowClient, name: str, tags: Mapping[str, str]) -> ModelVersion | None:
-    """The version that stands for the same model, scores and lineage."""
+    """Finds the version that stands for the same model, scores and lineage."""
     keys = [key for key in tags if key.startswith(IDENTITY_TAG)]
     for version in client.search_model_versions(f"name = '{name}'"):
         if all(version.tags.get(key) == tags[key] for key in keys):

@@ -38,14 +38,14 @@ class Store(Protocol):
     root: str
 
     def names(self) -> set[str]:
-        """Every file below the root, as relative paths.
+        """Returns every file below the root, as relative paths.
 
         Raises:
             UnreachableError: The store cannot be asked.
         """
 
     def chunks(self, name: str) -> Iterator[bytes | memoryview]:
-        """The content of one file in pieces; each is valid until the next.
+        """Returns the content of one file in pieces; each is valid until the next.
 
         Raises:
             MissingError: There is no such file.
@@ -53,7 +53,7 @@ class Store(Protocol):
         """
 
     def state(self, name: str) -> tuple[int | str, ...]:
-        """What shows without reading a file that it was written since; empty where the store does not say.
+        """Returns what changes when a file is written, without reading it; empty where the store does not say.
 
         Raises:
             MissingError: There is no such file.
@@ -69,7 +69,7 @@ class FolderStore:
         self.root = str(root)
 
     def names(self) -> set[str]:
-        """Every file below the root, links included."""
+        """Returns every file below the root, links included."""
         return {
             path.relative_to(self._root).as_posix()
             for path in self._root.rglob("*")
@@ -77,14 +77,14 @@ class FolderStore:
         }
 
     def entries(self) -> Iterator[Entry]:
-        """Every regular file below the root."""
+        """Yields every regular file below the root."""
         for path in sorted(self._root.rglob("*")):
             if path.is_file():
                 state = path.stat()
                 yield Entry(path.relative_to(self._root).as_posix(), state.st_size, state.st_mtime)
 
     def state(self, name: str) -> tuple[int | str, ...]:
-        """Size, time of the last change, and number of the file itself."""
+        """Returns size, time of the last change, and number of the file itself."""
         try:
             found = (self._root / name).stat()
         except OSError as error:
@@ -96,7 +96,7 @@ class FolderStore:
         (self._root / name).unlink(missing_ok=True)
 
     def chunks(self, name: str) -> Iterator[bytes | memoryview]:
-        """The content of one file through one buffer."""
+        """Yields the content of one file through one buffer."""
         buffer = bytearray(CHUNK_BYTES)
         view = memoryview(buffer)
         try:
@@ -119,11 +119,11 @@ class BucketStore:
         self._bucket = Bucket.from_environment(parts.netloc)
 
     def names(self) -> set[str]:
-        """Every object below the prefix."""
+        """Returns every object below the prefix."""
         return {entry.name for entry in self.entries()}
 
     def entries(self) -> Iterator[Entry]:
-        """Every object below the prefix; one whose time the store does not tell counts as new.
+        """Yields every object below the prefix; one whose time the store does not tell counts as new.
 
         Raises:
             UnreachableError: The store cannot be asked.
@@ -139,17 +139,17 @@ class BucketStore:
             self._bucket.remove(self._key(name))
 
     def chunks(self, name: str) -> Iterator[bytes | memoryview]:
-        """The content of one object as it comes over the wire."""
+        """Yields the content of one object as it comes over the wire."""
         with _told():
             yield from self._bucket.stream(self._key(name))
 
     def state(self, name: str) -> tuple[int | str, ...]:
-        """Size, time of the last change, and the store's own checksum."""
+        """Returns size, time of the last change, and the store's own checksum."""
         found = self._info(name)
         return found.num_bytes, str(found.modified_s), found.etag
 
     def size(self, name: str) -> int:
-        """Bytes of one object.
+        """Returns bytes of one object.
 
         Raises:
             MissingError: There is no such object.
@@ -158,7 +158,7 @@ class BucketStore:
         return self._info(name).num_bytes
 
     def part(self, name: str, start: int, length: int) -> bytes:
-        """A part of one object.
+        """Returns a part of one object.
 
         Raises:
             MissingError: There is no such object.
@@ -196,7 +196,7 @@ class ServerStore:
         self._repository: Any = get_artifact_repository(self.root, tracking_uri=tracking_uri)
 
     def names(self) -> set[str]:
-        """Every artifact below the root."""
+        """Returns every artifact below the root."""
         from mlflow.exceptions import MlflowException
 
         found: set[str] = set()
@@ -213,11 +213,11 @@ class ServerStore:
         return found
 
     def state(self, name: str) -> tuple[int | str, ...]:
-        """Nothing: the server tells of an artifact's path and size only."""
+        """Returns nothing: the server tells of an artifact's path and size only."""
         return ()
 
     def chunks(self, name: str) -> Iterator[bytes | memoryview]:
-        """The content of one artifact as the server sends it."""
+        """Yields the content of one artifact as the server sends it."""
         from mlflow.exceptions import MlflowException
         from mlflow.utils.rest_utils import http_request
 
@@ -233,7 +233,7 @@ class ServerStore:
 
 
 def open_store(uri: str, tracking_uri: str) -> Store:
-    """The store at a folder's path or URI.
+    """Opens the store at a folder's path or URI.
 
     Raises:
         UnreachableError: Nothing here can read from such a place.
@@ -249,7 +249,7 @@ def open_store(uri: str, tracking_uri: str) -> Store:
 
 
 def read(store: Store, name: str, limit_bytes: int = 512 * 2**20) -> bytes:
-    """The whole content of a small file: a manifest or a listing.
+    """Reads the whole content of a small file: a manifest or a listing.
 
     Raises:
         MissingError: There is no such file.
@@ -264,7 +264,7 @@ def read(store: Store, name: str, limit_bytes: int = 512 * 2**20) -> bytes:
 
 
 def read_sound(store: Store, name: str, parse: Callable[[bytes], Answer]) -> Answer:
-    """What a small file says; read a second time where a remote one makes no sense: the way may have spoilt it.
+    """Reads and parses a small file, a second time where a remote one makes no sense: the way may have spoilt it.
 
     Args:
         store: Holds it.
@@ -285,7 +285,7 @@ def read_sound(store: Store, name: str, parse: Callable[[bytes], Answer]) -> Ans
 
 
 def random_access(store: Store, name: str) -> BinaryIO:
-    """A file of a store that can be read from any place, for formats that are read in parts.
+    """Opens a file of a store for reading from any place, for formats that are read in parts.
 
     Raises:
         MissingError: There is no such file.

@@ -14,7 +14,7 @@ from pathoflow.governance.audit.versions import Version
 
 @dataclass
 class Trust:
-    """What the registry's signed records say of a version.
+    """Answers of the registry's signed records about a version.
 
     Attributes:
         links: What was checked.

@@ -66,7 +66,7 @@ def model_stage(tags: Mapping[str, str]) -> str | None:
 
 
 def find_version(client: MlflowClient, asked: str) -> Version:
-    """The version that a user names; a model alone stands for its champion, or its latest version without one.
+    """Finds the version that a user names; a model alone stands for its champion, or else its latest version.
 
     Raises:
         InputError: There is no such model, alias or version; the message lists those that exist.
@@ -88,7 +88,7 @@ def find_version(client: MlflowClient, asked: str) -> Version:
 
 
 def load_version(client: MlflowClient, model: RegisteredModel, number: str) -> Version:
-    """One version of a model, with where its bytes lie.
+    """Loads one version of a model, with where its bytes lie.
 
     Raises:
         InputError: There is no such version.
@@ -114,7 +114,7 @@ def load_version(client: MlflowClient, model: RegisteredModel, number: str) -> V
 
 
 def all_versions(client: MlflowClient) -> list[Version]:
-    """Every version of every model.
+    """Returns every version of every model.
 
     Raises:
         UnreachableError: The registry does not answer.
@@ -132,7 +132,7 @@ def all_versions(client: MlflowClient) -> list[Version]:
 
 
 def _parse(asked: str) -> tuple[str, str | None, str | None]:
-    """Name, alias and version number in what was asked.
+    """Splits what was asked into name, alias and version number.
 
     >>> _parse("patho-r1.dev@champion"), _parse("two words/7"), _parse("patho-r1.dev")
     (('patho-r1.dev', 'champion', None), ('two words', None, '7'), ('patho-r1.dev', None, None))
@@ -163,7 +163,7 @@ def _versions(client: MlflowClient, name: str) -> list[ModelVersion]:
 
 
 def _pages(search: Callable[[str | None], Any]) -> Iterator[Any]:
-    """Every item of a search that MLflow answers in pages."""
+    """Yields every item of a search that MLflow answers in pages."""
     token = None
     while True:
         page = search(token)

@@ -157,7 +157,7 @@ class _Walk:
         return references
 
     def _reference(self, stage: str, identity: str, links: Links) -> Reference:
-        """Where an output lies: by the version's own record, or by the run that published it."""
+        """Finds where an output lies, by the version's own record or by the run that published it."""
         if identity in self._references:
             return self._references[identity]
         links.unknown("reference", f"{identity} is not in the version's lineage", self.version.label)
@@ -184,7 +184,7 @@ class _Walk:
         return output.manifest
 
     def _check(self, output: StoredOutput) -> None:
-        """What can be said of an output without its bytes."""
+        """Checks what can be said of an output without its bytes."""
         manifest, links = output.manifest, output.links
         if manifest is None:
             return
@@ -197,7 +197,7 @@ class _Walk:
         check_sources(manifest, self._history, self.places.sources, links)
 
     def check_version(self) -> None:
-        """What the registry says of the version, against what was reached."""
+        """Checks what the registry says of the version against what was reached."""
         version, links = self.version, self.registry
         links.equal("status", version.status, "READY", version.label, told_by="a finished registration")
         model = self.model = self._model()
@@ -207,7 +207,7 @@ class _Walk:
         check_kfp_run(version, self.places, links)
 
     def _model(self) -> StoredOutput | None:
-        """The output whose bytes the registry serves, which should be the one that the version's tag names."""
+        """Finds the output whose bytes the registry serves: it should be the one that the version's tag names."""
         links, where = self.registry, self.version.label
         named = self.outputs.get(self.version.tags.get(IDENTITY_TAG, ""))
         try:
@@ -230,7 +230,7 @@ class _Walk:
         return named
 
     def names(self) -> dict[str, str]:
-        """A name of each output by its identity: its stage, told apart where several of one stage take part."""
+        """Names each output, by identity: its stage, told apart where several of one stage take part."""
         names: dict[str, str] = {}
         for identity, output in self.outputs.items():
             taken = output.stage in names.values()
@@ -238,7 +238,7 @@ class _Walk:
         return names
 
     def edges(self, names: dict[str, str]) -> list[tuple[str, str]]:
-        """Input and output, by name."""
+        """Returns pairs of input and output, by name."""
         return [
             (names[source], names[output.identity])
             for output in self.outputs.values()
@@ -248,7 +248,7 @@ class _Walk:
         ]
 
     def links(self, names: dict[str, str]) -> list[Link]:
-        """Every link of the outputs."""
+        """Returns every link of the outputs."""
         found: list[Link] = []
         for identity, output in self.outputs.items():
             found += [link.model_copy(update={"subject": names[identity]}) for link in output.links.found]

@@ -59,7 +59,7 @@ class Registry:
 
     @classmethod
     def from_environment(cls, key: Path | None = None) -> Registry:
-        """The registry that the environment names; beside a local MLflow store, the rest is found by itself.
+        """Opens the registry that the environment names; beside a local MLflow store, the rest is found by itself.
 
         Raises:
             ConfigError: A part is not named; the message says which variable names it.
@@ -81,7 +81,7 @@ class Registry:
 
     @classmethod
     def of_workdir(cls, root: Path, key: Path | None = None) -> Registry:
-        """The registry of a local run.
+        """Opens the registry of a local run.
 
         Raises:
             InputError: There is no MLflow store.
@@ -181,7 +181,7 @@ class _Anchors:
         self._registry = registry
 
     def read(self, models: Collection[str]) -> list[Anchor]:
-        """Every anchor, and those that are gone of models whose registered models are there."""
+        """Returns every anchor, and those that are gone of models whose registered models are there."""
         with answering(self._registry.tracking_uri):
             tags = dict(self._tags())
         found = []
@@ -198,7 +198,7 @@ class _Anchors:
         return found
 
     def _tags(self) -> Iterator[tuple[str, str]]:
-        """The anchor's text of every registered model, empty where there is none."""
+        """Yields the anchor's text of every registered model, empty where there is none."""
         token = None
         while True:
             page = self._registry.client.search_registered_models(page_token=token)
@@ -244,12 +244,12 @@ def answering(uri: str) -> Iterator[None]:
 
 
 def local_trusted(root: Path) -> Path:
-    """The folder of trusted keys of a local registry."""
+    """Returns the folder of trusted keys of a local registry."""
     return root / "keys" / "trusted"
 
 
 def local_key(root: Path) -> Path:
-    """The throw-away key of a local registry."""
+    """Returns the throw-away key of a local registry."""
     return root / "keys" / f"{THROWAWAY}.key"
 
 

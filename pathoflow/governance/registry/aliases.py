@@ -33,7 +33,7 @@ class EnvironmentState:
         return before[-1] if before else None
 
     def promoted(self, version: int) -> EnvironmentState:
-        """The state once a version was promoted.
+        """Returns the state once a version was promoted.
 
         >>> EnvironmentState(1, (1,)).promoted(2)
         EnvironmentState(champion=2, line=(1, 2))
@@ -41,7 +41,7 @@ class EnvironmentState:
         return EnvironmentState(version, (*(other for other in self.line if other != version), version))
 
     def demoted(self) -> EnvironmentState:
-        """The state once the champion was taken away: nothing is served.
+        """Returns the state once the champion was taken away: nothing is served.
 
         >>> EnvironmentState(2, (1, 2)).demoted()
         EnvironmentState(champion=None, line=(1,))
@@ -49,7 +49,7 @@ class EnvironmentState:
         return EnvironmentState(None, tuple(version for version in self.line if version != self.champion))
 
     def rolled_back(self) -> EnvironmentState:
-        """The state once the version before the champion is served again.
+        """Returns the state once the version before the champion is served again.
 
         >>> EnvironmentState(3, (1, 2, 3)).rolled_back().rolled_back()
         EnvironmentState(champion=1, line=(1,))
@@ -58,17 +58,17 @@ class EnvironmentState:
         return EnvironmentState(line[-1], line)
 
     def plain(self) -> dict[str, Any]:
-        """The state as JSON values."""
+        """Returns the state as JSON values."""
         return {"champion": self.champion, "line": list(self.line)}
 
     @classmethod
     def read(cls, value: Mapping[str, Any] | None) -> EnvironmentState:
-        """The state from JSON values; nothing is the state before the first promotion."""
+        """Returns the state from JSON values; nothing is the state before the first promotion."""
         return cls(value["champion"], tuple(value["line"])) if value else cls()
 
 
 def aliases_of(client: MlflowClient, name: str) -> tuple[int | None, int | None]:
-    """Champion and previous of a registered model in MLflow; none of a model that does not exist."""
+    """Returns champion and previous of a registered model in MLflow; none of a model that does not exist."""
     try:
         found = client.get_registered_model(name).aliases
     except MlflowException as error:

@@ -133,25 +133,25 @@ def read_approval(envelope: bytes, trusted: TrustedKeys) -> Approval:
 
 
 def revoked(entries: Iterable[Entry]) -> set[str]:
-    """The approvals that were taken back."""
+    """Returns the approvals that were taken back."""
     return {str(entry.details.get("id")) for entry in entries if entry.action == "revoke"}
 
 
 def author_of(entries: Iterable[Entry], identity: str) -> Entry | None:
-    """The registration of a model, by its first entry."""
+    """Returns the registration of a model, by its first entry."""
     found = (entry for entry in entries if entry.action == "register" and entry.details.get("identity") == identity)
     return next(found, None)
 
 
 def is_author(approver: PublicKey, author: Entry) -> bool:
-    """Whether an approver registered the version: by the name or by the key."""
+    """Returns whether an approver registered the version: by the name or by the key."""
     return approver.name == author.actor or approver.fingerprint == author.signer.fingerprint
 
 
 def judge(
     entries: Sequence[Entry], trusted: TrustedKeys, *, model: str, environment: Environment, weights: str, identity: str
 ) -> tuple[list[Approval], list[str]]:
-    """The approvals of some weights that count now, one for each approver, and why others do not.
+    """Judges the approvals of some weights: those that count now, one for each approver, and why others do not.
 
     Args:
         entries: The log.
@@ -188,7 +188,7 @@ def _refusal(
     environment: Environment,
     weights: str,
 ) -> str | None:
-    """Why an approval does not count; None if it does."""
+    """Returns why an approval does not count; None if it does."""
     refusals = (
         (approval.weights != weights or approval.model != model, "is for other weights"),
         (approval.environment != environment, f"is for {approval.environment}"),

@@ -17,7 +17,7 @@ _SECTIONS = ("## Intended use", "## Lineage", "## Evaluation")
 
 
 def write(name: str, model: Manifest, scores: Manifest, references: Mapping[str, str], license_name: str) -> str:
-    """The card of a model.
+    """Writes the card of a model.
 
     Args:
         name: The model's name, without the environment.
@@ -103,7 +103,7 @@ def keep(registry: Registry, card: str) -> str:
 
 
 def check(registry: Registry, version: Version, entries: list[Entry]) -> Gate:
-    """Whether a version has its card: unchanged since it was registered, with all its sections."""
+    """Checks that a version has its card: unchanged since it was registered, with all its sections."""
     from huggingface_hub import ModelCard
 
     digest = _digest(version, entries)
@@ -121,7 +121,7 @@ def check(registry: Registry, version: Version, entries: list[Entry]) -> Gate:
 
 
 def read(registry: Registry, version: Version) -> str:
-    """A version's card, as it was when the version was registered.
+    """Reads a version's card, as it was when the version was registered.
 
     Raises:
         RegistryError: It is gone or was changed.
@@ -134,7 +134,7 @@ def read(registry: Registry, version: Version) -> str:
 
 
 def _digest(version: Version, entries: list[Entry]) -> str | None:
-    """The card's SHA-256 by the log: that of the latest registration of the same model."""
+    """Returns the card's SHA-256 by the log: that of the latest registration of the same model."""
     identity = version.tags.get("pathoflow.identity")
     found = (entry for entry in reversed(entries) if entry.details.get("identity") == identity)
     return next((str(entry.details["card"]) for entry in found if entry.details.get("card")), None)

@@ -29,7 +29,7 @@ from pathoflow.stores.tracking import IDENTITY_TAG
 
 @dataclass(frozen=True)
 class Judgement:
-    """What all gates say of one version.
+    """Answers of all gates about one version.
 
     Attributes:
         version: The version.
@@ -75,7 +75,7 @@ def ask(registry: Registry, version: Version, environment: Environment, policy: 
 
 
 def _origin(version: Version, entries: list[Entry], evidence: Evidence) -> Gate:
-    """Whether the log knows how this version came to be, and says the same of it as the registry."""
+    """Checks that the log knows how this version came to be, and says the same of it as the registry."""
     identity = version.tags.get(IDENTITY_TAG)
     entry = next(
         (
@@ -150,7 +150,7 @@ def _thresholds(evidence: Evidence, thresholds: Mapping[str, Bounds]) -> Iterato
 
 
 def _blank_images(evidence: Evidence, most: float | None) -> Iterator[Gate]:
-    """Whether the model answers without the image: then the options give the answer away."""
+    """Checks that the model does not answer without the image: else the options give the answer away."""
     if most is None:
         return
     metrics = evidence.scores.metrics if evidence.scores else {}
@@ -210,7 +210,7 @@ def _no_regression(
 
 
 def _contamination(evidence: Evidence, wanted: tuple[str, ...]) -> Iterator[Gate]:
-    """Whether the corpus was kept apart from what models are scored on."""
+    """Checks that the corpus was kept apart from what models are scored on."""
     if evidence.contamination is None:
         yield Gate("contamination", Verdict.UNKNOWN, evidence.why())
         return

@@ -26,7 +26,7 @@ ABANDONED_TAG = "pathoflow.abandoned"
 
 @dataclass(frozen=True)
 class Intent:
-    """What a command is about to do.
+    """Intent of a command, written before it acts.
 
     Attributes:
         id: Names the move in its log entry.
@@ -53,7 +53,7 @@ class Intent:
     seq: int
 
     def plain(self) -> dict[str, Any]:
-        """The intent as JSON values."""
+        """Returns the intent as JSON values."""
         return {
             **self.__dict__,
             "details": dict(self.details),
@@ -63,7 +63,7 @@ class Intent:
 
 
 def lock_name(model: str) -> str:
-    """The lock of one model; every name makes a valid one of bounded length."""
+    """Returns the lock of one model; every name makes a valid one of bounded length."""
     return f"model-{hashlib.sha256(model.encode()).hexdigest()[:24]}"
 
 
@@ -171,7 +171,7 @@ def repair(registry: Registry, model: str) -> list[str]:
 
 
 def unfinished(registry: Registry, model: str) -> Intent | None:
-    """The intent that a command left or is at work on.
+    """Returns the intent that a command left or is at work on.
 
     Raises:
         RegistryError: It was not written by a trusted registrar.
@@ -194,7 +194,7 @@ def unfinished(registry: Registry, model: str) -> Intent | None:
 
 
 def check_drift(registry: Registry, name: str, states: Mapping[str, Any]) -> str | None:
-    """What is wrong with the aliases of a registered model: they must stand where the log says."""
+    """Checks that a registered model's aliases stand where the log says; returns what is wrong, or None."""
     state = EnvironmentState.read(states.get(name))
     with answering(registry.tracking_uri):
         champion, previous = aliases_of(registry.client, name)
@@ -236,7 +236,7 @@ def _after(intent: Intent, copied: int) -> EnvironmentState:
 
 
 def _copied(registry: Registry, intent: Intent) -> int | None:
-    """The version that a killed promotion had copied."""
+    """Returns the version that a killed promotion had copied."""
     if intent.source is None:
         return None
     for version in range(_num_versions(registry, intent.name), intent.num_versions, -1):

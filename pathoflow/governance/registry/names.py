@@ -12,7 +12,7 @@ CHAMPION, PREVIOUS = "champion", "previous"
 
 
 def registered(model: str, environment: Environment) -> str:
-    """The registered model that holds the versions of an environment.
+    """Returns the registered model that holds the versions of an environment.
 
     >>> registered("patho-r1", "prod")
     'patho-r1.prod'
@@ -21,7 +21,7 @@ def registered(model: str, environment: Environment) -> str:
 
 
 def split(name: str) -> tuple[str, Environment | None]:
-    """Model and environment of a registered model's name.
+    """Splits a registered model's name into model and environment.
 
     >>> split("patho-r1.staging"), split("patho-r1"), split("two words.v2")
     (('patho-r1', 'staging'), ('patho-r1', None), ('two words.v2', None))
@@ -34,7 +34,7 @@ def split(name: str) -> tuple[str, Environment | None]:
 
 
 def environment_before(environment: Environment) -> Environment:
-    """Where versions come from that enter an environment.
+    """Returns the environment that versions come from which enter another.
 
     >>> environment_before("prod")
     'staging'
@@ -43,7 +43,7 @@ def environment_before(environment: Environment) -> Environment:
 
 
 def asked_in(asked: str, environment: Environment) -> str:
-    """What a user asked for, with the environment that goes without saying.
+    """Completes what a user asked for with the environment that goes without saying.
 
     >>> asked_in("patho-r1/3", "dev"), asked_in("patho-r1.dev@champion", "dev")
     ('patho-r1.dev/3', 'patho-r1.dev@champion')

@@ -21,7 +21,7 @@ class _Strict(BaseModel):
 
 
 class Bounds(_Strict):
-    """What a metric must keep to; at least one bound."""
+    """Bounds of a metric; at least one."""
 
     at_least: float | None = Field(None, description="The lowest value that passes.")
     at_most: float | None = Field(None, description="The highest value that passes.")
@@ -74,12 +74,12 @@ class Gates(_Strict):
     prod: EnvironmentGates
 
     def of(self, environment: Environment) -> EnvironmentGates:
-        """The gates of one environment."""
+        """Returns the gates of one environment."""
         return self.prod if environment == "prod" else self.staging
 
     @property
     def digest(self) -> str:
-        """What the log notes of the gates that were asked."""
+        """Digest by which the log names the gates that were asked."""
         return digest_of(self.model_dump(mode="json"))
 
 

@@ -33,7 +33,7 @@ _WAIT_S = 300.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command did.
+    """Outcome of a command.
 
     Attributes:
         name: The registered model that it was about.
@@ -179,7 +179,7 @@ def mend_log(registry: Registry) -> list[str]:
 
 
 def _spoilt_champion(registry: Registry, name: str, state: EnvironmentState) -> str | None:
-    """Why the champion that the log names cannot be served; None if it can, or if there is none."""
+    """Returns why the champion that the log names cannot be served; None if it can, or if there is none."""
     if state.champion is None:
         return None
     try:
@@ -212,7 +212,7 @@ class Refusal(RefusedError):
 
 
 def _unmoved(registry: Registry, judgement: Judgement, name: str) -> Judgement:
-    """The judgement, with another gate if the world moved since the gates were asked."""
+    """Adds a gate to the judgement if the world moved since the gates were asked."""
     now = EnvironmentState.read(registry.log.head().states.get(name)).champion
     problems = []
     if now != judgement.champion:

@@ -92,7 +92,7 @@ def _check_log(registry: Registry, links: Links) -> LogReport:
 
 
 def _concerns(entry: Entry, version: Version) -> bool:
-    """Whether an entry is about a version, or about the same model in an earlier environment."""
+    """Returns whether an entry is about a version, or about the same model in an earlier environment."""
     details, identity = entry.details, version.tags.get(IDENTITY_TAG)
     same_model = entry.model == split(version.name)[0]
     return same_model and (
@@ -126,7 +126,7 @@ def _tell_history(entries: list[Entry], version: Version, trust: Trust) -> None:
 
 
 def _check_decisions(registry: Registry, report: LogReport, version: Version, links: Links) -> None:
-    """The log says of every version how it came to be, and of every environment which version is its champion."""
+    """Checks the log's word on how the version came to be and on who is the environment's champion."""
     entries = report.entries
     if not entries:
         return

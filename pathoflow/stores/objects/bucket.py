@@ -296,7 +296,7 @@ def _may_pass(error: BaseException) -> bool:
 
 
 def _is_absence(error: BaseException, code: str) -> bool:
-    """Whether the store says that there is no such object; servers whose errors are no XML say it by the status."""
+    """Returns whether the store says that there is no such object; without XML, it says so by the status."""
     return code in _ABSENT or (not code and " 404" in str(error))
 
 

@@ -19,7 +19,7 @@ from pathoflow.governance.registry.aliases import aliases_of
 from pathoflow.governance.registry.intents import unfinished
 from pathoflow.governance.registry.verification import find_version, verified_manifest
 from pathoflow.governance.signing import file_digests
-from pathoflow.stores.objects import s3 as s3_module
+from pathoflow.stores.objects import bucket as bucket_module
 from tests.pathoflow.governance.registry.team import Team, agree, both_pass, kill_at_random, promote_at_once
 from tests.support.s3_server import BUCKET, Fault
 from tests.support.services import team_services
@@ -36,7 +36,7 @@ def team(tmp_path_factory):
 def registry(team, monkeypatch) -> Registry:
     for name, value in team.environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(s3_module, "_FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(bucket_module, "_FIRST_PAUSE_S", 0.01)
     return Registry.from_environment()
 
 

@@ -17,6 +17,7 @@ from minio.xml import unmarshal
 from pathoflow.errors import BusyError, RegistryError
 from pathoflow.stores.objects import ObjectStore, open_store
 from pathoflow.stores.objects import bucket as bucket_module
+from pathoflow.stores.objects.bucket import CHUNK_BYTES, Bucket, MissingObjectError
 from tests.support.s3_server import BUCKET, Fault, s3_server
 
 FORK = multiprocessing.get_context("fork")
@@ -172,7 +173,7 @@ def test_a_holder_elsewhere_that_renews_no_more_loses_the_lock(faulty, monkeypat
     assert store.list("locks/one/") == []
 
 
-@pytest.mark.parametrize("kind", ["503", "reset", "reset_after", "slow", "wrong"])
+@pytest.mark.parametrize("kind", ["503", "reset", "reset_after", "slow", "wrong", "cut"])
 def test_a_passing_fault_is_not_noticed(faulty, kind, monkeypatch):
     store, server = faulty
     monkeypatch.setattr(bucket_module, "_FIRST_PAUSE_S", 0.01)
@@ -184,6 +185,24 @@ def test_a_passing_fault_is_not_noticed(faulty, kind, monkeypatch):
         assert f"log/{number}" in store.list("log/")
         store.delete("head")
         assert store.get("head") is None
+
+
+def test_a_stream_goes_on_where_its_connection_broke(faulty, monkeypatch):
+    _, server = faulty
+    monkeypatch.setattr(bucket_module, "_FIRST_PAUSE_S", 0.01)
+    bucket, content = Bucket.from_environment(BUCKET), os.urandom(5 * CHUNK_BYTES + 1)
+    bucket.write("large", content)
+    server.faults.append(Fault("cut", "GET", "large", count=2))
+    assert b"".join(bucket.stream("large")) == content
+    server.faults.append(Fault("cut", "GET", "large", count=1000))
+    with pytest.raises(RegistryError, match=r"could not read s3://registry/large \(5 tries\)"):
+        list(bucket.stream("large"))
+    server.faults.clear()
+    stream = bucket.stream("large")
+    assert next(stream) == content[:CHUNK_BYTES]
+    stream.close()
+    with pytest.raises(MissingObjectError):
+        list(bucket.stream("small"))
 
 
 @pytest.mark.parametrize("kind", ["503", "reset", "wrong"])

@@ -26,7 +26,7 @@ from components.training.cpt.config import CptConfig
 from components.training.cpt.stage import run
 from pathoflow.contract.output import StageOutput
 from pathoflow.contract.recipe import find_recipe, load_stage
-from pathoflow.data.images import encode_jpeg, image_columns
+from pathoflow.data.image_io import encode_jpeg, image_columns
 from pathoflow.data.schemas import CORPUS, REASONING, ShardWriter
 from pathoflow.qa.prompts import mcq_text, prompt_messages, response_text, text_message
 

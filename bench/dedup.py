@@ -44,7 +44,7 @@ from components.data_processing.corpus.shuffling import rearranged
 from components.data_processing.corpus.stage import run
 from components.data_processing.corpus.survey import take_survey
 from pathoflow.contract.output import StageOutput
-from pathoflow.data.images import encode_png
+from pathoflow.data.image_io import encode_png
 from pathoflow.data.schemas import CORPUS, PAIRS, ShardWriter
 from pathoflow.system.files import sha256_of_file, sync_file, sync_tree
 

@@ -30,8 +30,8 @@ from pathoflow.contract.output import StageOutput
 from pathoflow.estimate import contrastive, fine_tuning, reinforcement
 from pathoflow.estimate.memory import Moment, fullest
 from pathoflow.estimate.shapes import tiny_clip, vision_language
-from pathoflow.modeling.checkpoint import load_processor
-from pathoflow.modeling.shape import TinyShape
+from pathoflow.modeling.pretrained import load_processor
+from pathoflow.modeling.tiny_shape import TinyShape
 from pathoflow.training.job import Job
 
 GOAL_PERCENT = 20

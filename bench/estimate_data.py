@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pathoflow.data.images import encode_jpeg, image_columns
+from pathoflow.data.image_io import encode_jpeg, image_columns
 from pathoflow.data.schemas import CORPUS, MCQ, REASONING, ShardWriter
-from pathoflow.modeling.checkpoint import save_model
+from pathoflow.modeling.pretrained import save_model
 from pathoflow.modeling.processor import new_processor
-from pathoflow.modeling.shape import TinyShape
-from pathoflow.modeling.tiny import build_tiny_model
+from pathoflow.modeling.tiny_model import build_tiny_model
+from pathoflow.modeling.tiny_shape import TinyShape
 from pathoflow.modeling.tokenizer import train_tokenizer
 from pathoflow.qa.prompts import mcq_text, prompt_messages, response_text, text_message
 

@@ -34,7 +34,7 @@ from pathlib import Path
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as stock
 from transformers.utils import logging
 from pathoflow.modeling.loading import ModelReference, load
-from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
+from pathoflow.modeling.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 
 logging.set_verbosity_error()
 logging.disable_progress_bar()

@@ -20,11 +20,11 @@ from PIL import Image
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as stock
 
 from bench.report import Figure, conclude
-from pathoflow.data.images import encode_png
-from pathoflow.modeling.attention import use_segments
+from pathoflow.data.image_io import encode_png
+from pathoflow.modeling.attention import use_segment_attention
 from pathoflow.modeling.processor import new_processor
-from pathoflow.modeling.shape import TinyShape
-from pathoflow.modeling.tiny import build_tiny_model
+from pathoflow.modeling.tiny_model import build_tiny_model
+from pathoflow.modeling.tiny_shape import TinyShape
 from pathoflow.modeling.tokenizer import train_tokenizer
 from pathoflow.qa.prompts import prompt_messages, text_message
 from pathoflow.training import samples
@@ -46,7 +46,7 @@ def main() -> None:
     ours = build_tiny_model(SHAPE, tokenizer, seed=0)
     theirs = stock.Qwen2_5_VLForConditionalGeneration(ours.config)
     theirs.load_state_dict(ours.state_dict())
-    use_segments(ours)
+    use_segment_attention(ours)
     loss = loss_of_packs(ours, encoder, encoded)
     expected = loss_one_by_one(theirs, encoder, encoded)
     lengths = [len(sample["input_ids"]) for sample in encoded]

@@ -28,11 +28,11 @@ from transformers import PrinterCallback
 
 from bench.report import Figure, conclude
 from components.training.sft.config import SftConfig
-from pathoflow.data.images import encode_png
+from pathoflow.data.image_io import encode_png
 from pathoflow.modeling.flops import sample_cost
 from pathoflow.modeling.processor import Qwen2_5_VLProcessor, new_processor
-from pathoflow.modeling.shape import TinyShape
-from pathoflow.modeling.tiny import build_tiny_model
+from pathoflow.modeling.tiny_model import build_tiny_model
+from pathoflow.modeling.tiny_shape import TinyShape
 from pathoflow.modeling.tokenizer import train_tokenizer
 from pathoflow.qa.prompts import prompt_messages, text_message
 from pathoflow.training import samples

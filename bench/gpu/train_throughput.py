@@ -33,10 +33,10 @@ from transformers import Qwen2_5_VLConfig, TrainerCallback
 
 from bench.report import Figure, conclude
 from components.training.sft.config import SftConfig
-from pathoflow.data.images import encode_jpeg
+from pathoflow.data.image_io import encode_jpeg
 from pathoflow.modeling.flops import Flops, forward_flops, sample_cost, training_flops
-from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
 from pathoflow.modeling.processor import Qwen2_5_VLProcessor, new_processor
+from pathoflow.modeling.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 from pathoflow.modeling.tokenizer import IMAGE_PAD, VIDEO_PAD, VISION_END, VISION_START, train_tokenizer
 from pathoflow.qa.prompts import prompt_messages, text_message
 from pathoflow.training import samples

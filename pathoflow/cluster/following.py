@@ -29,7 +29,7 @@ from pathoflow.cluster.patience import CANNOT_ANSWER, Patience
 from pathoflow.cluster.trainjob import ATTEMPT_ANNOTATION, TrainJobRequest, failure_file
 from pathoflow.cluster.trainjobs import Object, TrainJobs
 from pathoflow.errors import ClusterError, PathoflowError, Preempted
-from pathoflow.system.processes import stop_if_asked
+from pathoflow.system.processes import raise_if_interrupted
 
 # How often pods are looked at, by at most four requests.
 _LOOK_S = 6.0
@@ -93,7 +93,7 @@ class Following:
             KeyboardInterrupt: This process was told to stop.
         """
         while not self._is_over():
-            stop_if_asked()
+            raise_if_interrupted()
             try:
                 self._follow()
                 self._patience.end()

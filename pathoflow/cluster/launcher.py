@@ -31,7 +31,7 @@ from pathoflow.cluster.trainjob import GROUP, IDENTITY_ANNOTATION, JOBSET_LABEL,
 from pathoflow.cluster.trainjobs import Object, TrainJobs
 from pathoflow.errors import ClusterError, PathoflowError, Preempted
 from pathoflow.system.files import write_atomically
-from pathoflow.system.processes import ask_to_stop, die_with_parent, stop_if_asked
+from pathoflow.system.processes import die_with_parent, interrupt, raise_if_interrupted
 
 TRAINJOB_FILE = "trainjob.yaml"
 _EXISTS, _NOT_FOUND = 409, 404
@@ -98,7 +98,7 @@ class Launcher:
         deadline = time.monotonic() + self._launch.work.grace_s + _EARLIER_S
         told = False
         while True:
-            stop_if_asked()
+            raise_if_interrupted()
             if made := self._created():
                 self._say(f"Created {self._title} on {self._launch.request.nodes} nodes.")
                 return made
@@ -197,7 +197,7 @@ def _say(line: str) -> None:
 
 def _ask_to_stop(number: int, frame: FrameType | None) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    ask_to_stop(number, frame)
+    interrupt(number, frame)
 
 
 def main(launch: Launch) -> int:

@@ -26,8 +26,8 @@ from pathoflow.contract.sharding import Shard, Work, parts_of
 from pathoflow.contract.workdir import StageState, Status, WorkDir, now
 from pathoflow.errors import InputError, PathoflowError, Preempted, QuarantineError, SealError, StageError
 from pathoflow.system.files import sync_directory, write_atomically
-from pathoflow.system.memory import seldom_collecting, usually_collecting
-from pathoflow.system.processes import STOP_REQUESTED, ask_to_stop
+from pathoflow.system.memory import default_garbage_collection, rare_garbage_collection
+from pathoflow.system.processes import STOP_REQUESTED, interrupt
 
 if TYPE_CHECKING:
     from pathoflow.stores.tracking import StageRun, Tracker
@@ -96,7 +96,7 @@ def execute(
     """
     name = shard.name(config.stage) if shard else config.stage
     # A killed run's last process may need a moment to go.
-    with _stoppable(), workdir.lock(name, wait_s=5), seldom_collecting():
+    with _stoppable(), workdir.lock(name, wait_s=5), rare_garbage_collection():
         state = StageState(name, "running", os.getpid(), started_at=_process_start(), key_metric=config.key_metric)
         workdir.write_state(state)
         attempt = _Attempt(config, inputs, workdir, services, state, shard, parts)
@@ -175,7 +175,7 @@ class _Attempt:
         os.environ["MLFLOW_EXPERIMENT_NAME"] = self.services.experiment
         started = time.perf_counter()
         try:
-            with usually_collecting():
+            with default_garbage_collection():
                 run, extra = self._run_function(), self._share(work)
                 run(self.config, **self.inputs, **extra, out=out)
         finally:
@@ -385,7 +385,7 @@ def _stoppable() -> Iterator[None]:
 
     Both travel as `KeyboardInterrupt`: a stage that catches `Exception` around one bad record lets it through.
     """
-    previous = {number: signal.signal(number, ask_to_stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     except KeyboardInterrupt:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
-from pathoflow.data.images import decode, language_of
-from pathoflow.data.trainable.images import MAX_PIXELS
+from pathoflow.data.image_io import decode, language_of
+from pathoflow.data.trainable.image_checks import MAX_PIXELS
 
 _IMAGE_INCHES = 1.7
 _LINE_INCHES = 0.115

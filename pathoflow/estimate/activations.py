@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathoflow.estimate.shapes import Clip, Text, Tower, Vision
 
 ROWS_AT_A_TIME = 4096
-"""Positions whose logits are in memory at once, see `modeling.model`."""
+"""Positions whose logits are in memory at once, see `modeling.qwen2_5_vl`."""
 _TRL_TILE = (4096, 32_768)
 """Positions and vocabulary entries of a tile of logits. Source: TRL 1.16, `kernels/chunked_logprob.py`."""
 

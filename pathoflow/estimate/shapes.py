@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pathoflow.errors import InputError
-from pathoflow.modeling.shape import TinyShape
+from pathoflow.modeling.tiny_shape import TinyShape
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ CLIP = {
 
 
 def tiny_vision_language(shape: TinyShape) -> VisionLanguage:
-    """What `modeling.tiny.build_tiny_model` builds, with the full vocabulary."""
+    """What `modeling.tiny_model.build_tiny_model` builds, with the full vocabulary."""
     return VisionLanguage(
         Text(
             shape.vocabulary_size,

@@ -21,7 +21,7 @@ SEGMENTS = "flash_segments"
 instead of calling once per window, only to implementations that have `flash` in their name."""
 
 
-def use_segments(model: Any) -> None:
+def use_segment_attention(model: Any) -> None:
     """Lets `model` attend within samples: by FlashAttention where it is installed, by this module elsewhere."""
     installed = is_flash_attn_2_available() and torch.cuda.is_available()
     name = "flash_attention_2" if installed else SEGMENTS
@@ -63,10 +63,10 @@ def segment_attention(
     return _by_runs(query, key, value, cu_seq_lens_q, scaling, causal), None
 
 
-def runs_of(lengths: list[int]) -> list[tuple[int, int]]:
+def run_lengths(lengths: list[int]) -> list[tuple[int, int]]:
     """Neighbours of equal length, as (how many, how long each).
 
-    >>> runs_of([5, 5, 3, 5])
+    >>> run_lengths([5, 5, 3, 5])
     [(2, 5), (1, 3), (1, 5)]
     """
     return [(len(list(run)), length) for length, run in groupby(lengths)]
@@ -80,7 +80,7 @@ def _by_runs(
     scaling: float | None,
     causal: bool,
 ) -> torch.Tensor:
-    runs = runs_of(boundaries.diff().tolist())
+    runs = run_lengths(boundaries.diff().tolist())
     sizes = [number * length for number, length in runs]
     parts = zip(*(tensor.split(sizes, dim=2) for tensor in (query, key, value)), strict=True)
     outputs = []

@@ -27,8 +27,8 @@ from transformers.modeling_utils import set_zero3_state
 from transformers.utils.loading_report import LoadStateDictInfo
 
 from pathoflow.errors import ConfigError, InputError
-from pathoflow.modeling.weight_files import StoredTensor, listed, tensors_in
-from pathoflow.system.memory import returning_blocks
+from pathoflow.modeling.weight_files import StoredTensor, abbreviated, tensors_in
+from pathoflow.system.memory import returning_freed_memory
 
 Model = TypeVar("Model", bound=PreTrainedModel)
 
@@ -96,7 +96,7 @@ class LoadReport:
         """Words that belong into the manifest of what was made with the weights."""
         loaded = f"{self.num_tensors} tensors, {self.num_bytes} bytes, {self.dtype}, {self.digest}"
         if self.absent:
-            loaded += f"; random, because absent and ignored: {listed(self.absent)}"
+            loaded += f"; random, because absent and ignored: {abbreviated(self.absent)}"
         return {"loaded_weights": loaded}
 
 
@@ -121,11 +121,11 @@ def load(
             broken; or tensors are missing, unknown or of another shape, which the message names.
     """
     directory = reference.directory()
-    config = configuration(model_type, directory)
+    config = load_configuration(model_type, directory)
     found = tensors_in(directory)
     absent = _check(model_type, config, found, reference)
     shared = is_deepspeed_zero3_enabled()
-    with returning_blocks() if shared else nullcontext():
+    with returning_freed_memory() if shared else nullcontext():
         model, information = model_type.from_pretrained(
             directory,
             config=config,
@@ -138,13 +138,13 @@ def load(
     # The check went by names and shapes; this is what transformers did.
     not_loaded = set(information["missing_keys"]) - set(absent) - set(model.all_tied_weights_keys)
     if not_loaded or information["mismatched_keys"] or information["error_msgs"]:
-        raise InputError(f"{reference}: transformers could not load {listed(sorted(not_loaded))}: {information}")
+        raise InputError(f"{reference}: transformers could not load {abbreviated(sorted(not_loaded))}: {information}")
     if model.can_generate():
         model.generation_config = _without_settings(model.generation_config)
     return model, report
 
 
-def configuration(model_type: type[PreTrainedModel], directory: Path) -> Any:
+def load_configuration(model_type: type[PreTrainedModel], directory: Path) -> Any:
     """The configuration in a model's directory.
 
     Raises:
@@ -195,7 +195,7 @@ def _check(
         f"{name} {list(there)} instead of {list(here)}" for name, there, here in sorted(differences.mismatched_keys)
     ]
     faults = [
-        f"{len(names)} {what}: {listed(names)}"
+        f"{len(names)} {what}: {abbreviated(names)}"
         for what, names in (("are missing", missing), ("are unknown", unknown), ("have another shape", reshaped))
         if names
     ]

@@ -54,7 +54,7 @@ def tensors_in(directory: Path) -> dict[str, StoredTensor]:
         except (OSError, SafetensorError) as error:
             raise InputError(f"{file} is broken or missing: {error}. Fetch the model again.") from error
     if lost := sorted(in_index.keys() - found.keys() - {""}):
-        raise InputError(f"{directory / INDEX} lists {listed(lost)}, which no file holds. Fetch the model again.")
+        raise InputError(f"{directory / INDEX} lists {abbreviated(lost)}, which no file holds. Fetch the model again.")
     return found
 
 
@@ -86,15 +86,15 @@ def _files_by_tensor(directory: Path) -> dict[str, str]:
             "safetensors by `python -m pathoflow.modeling.convert`."
         )
     raise InputError(
-        f"There is no {WEIGHTS} in {directory}, and no index of several; it holds {listed(names)}. A model whose maker "
+        f"There is no {WEIGHTS} in {directory}, and no index of several; it holds {abbreviated(names)}. A model whose maker "
         "published pickles alone is converted by `python -m pathoflow.modeling.convert`."
     )
 
 
-def listed(names: Sequence[str]) -> str:
+def abbreviated(names: Sequence[str]) -> str:
     """Some names, and how many more there are.
 
-    >>> listed(["a", "b"])
+    >>> abbreviated(["a", "b"])
     'a, b'
     """
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""

@@ -15,7 +15,7 @@ _LOADING_BYTES, _USUAL_BYTES = 2**20, 32 * 2**20
 
 
 @contextmanager
-def seldom_collecting() -> Iterator[None]:
+def rare_garbage_collection() -> Iterator[None]:
     """Lets the collector run seldom: what MLflow and DVC make on import stays, and walking it takes a third of it."""
     gc.set_threshold(*_SELDOM)
     try:
@@ -25,7 +25,7 @@ def seldom_collecting() -> Iterator[None]:
 
 
 @contextmanager
-def usually_collecting() -> Iterator[None]:
+def default_garbage_collection() -> Iterator[None]:
     """Lets the collector run as often as it does by default, over what is made from here on.
 
     What was imported before is left out: it stays, and every full collection would walk it again.
@@ -40,7 +40,7 @@ def usually_collecting() -> Iterator[None]:
 
 
 @contextmanager
-def returning_blocks() -> Iterator[None]:
+def returning_freed_memory() -> Iterator[None]:
     """Gives blocks of a megabyte and more back to the system as soon as they are free, where the C library is glibc.
 
     glibc learns from the first large blocks to keep them. Weights that come whole and stay in part then leave holes:

@@ -19,7 +19,7 @@ STOP_REQUESTED = threading.Event()
 """Set from the signal that asks this process to stop until it has done so."""
 
 
-def ask_to_stop(signal_number: int, frame: FrameType | None) -> None:
+def interrupt(signal_number: int, frame: FrameType | None) -> None:
     """Handles a signal by `KeyboardInterrupt`.
 
     Python drops what is raised while a weak reference dies or an object is finalised. `STOP_REQUESTED` outlives that.
@@ -28,8 +28,8 @@ def ask_to_stop(signal_number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def stop_if_asked() -> None:
-    """Raises the `KeyboardInterrupt` of `ask_to_stop` again, if it was dropped."""
+def raise_if_interrupted() -> None:
+    """Raises the `KeyboardInterrupt` of `interrupt` again, if it was dropped."""
     if STOP_REQUESTED.is_set():
         raise KeyboardInterrupt
 

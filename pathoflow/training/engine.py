@@ -17,8 +17,8 @@ from torch.utils.data import Sampler, SequentialSampler
 from transformers import TrainerCallback, TrainingArguments
 
 from pathoflow.contract.output import Reporter
-from pathoflow.modeling.checkpoint import save_model
 from pathoflow.modeling.flops import forward_flops, training_flops
+from pathoflow.modeling.pretrained import save_model
 from pathoflow.training.callbacks import barrier
 from pathoflow.training.config import FineTuningConfig, TrainingConfig
 from pathoflow.training.job import Job

@@ -11,8 +11,8 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from pathoflow.data.images import decode
-from pathoflow.data.trainable.images import MAX_PIXELS
+from pathoflow.data.image_io import decode
+from pathoflow.data.trainable.image_checks import MAX_PIXELS
 from pathoflow.system.files import write_atomically
 from pathoflow.training.job import TABLES, Job
 from pathoflow.training.plan import Plan

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pathoflow.errors import ConfigError
-from pathoflow.modeling.attention import use_segments
+from pathoflow.modeling.attention import use_segment_attention
 
 if TYPE_CHECKING:
     from pathoflow.training.config import FineTuningConfig, TrainingConfig
@@ -33,7 +33,7 @@ def learner(model: Any, config: FineTuningConfig) -> Any:
     Raises:
         ConfigError: The recipe wants kernels that are not installed or have no GPU to run on.
     """
-    use_segments(model)
+    use_segment_attention(model)
     freeze(model, config)
     if config.liger_kernels:
         _use_liger(model)

@@ -21,7 +21,7 @@ from pathlib import Path
 from pathoflow.cluster.trainjob import ATTEMPT, failure_file
 from pathoflow.errors import ClusterError, ConfigError, PathoflowError, Preempted, StageError, Standstill
 from pathoflow.system.files import sha256_of_file
-from pathoflow.system.processes import ask_to_stop
+from pathoflow.system.processes import interrupt
 from pathoflow.training.config import TrainingConfig
 from pathoflow.training.job import Job
 from pathoflow.training.launch import prepare, supervise
@@ -141,5 +141,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, ask_to_stop)
+    signal.signal(signal.SIGTERM, interrupt)
     sys.exit(main(sys.argv[1:]))

@@ -17,11 +17,11 @@ from accelerate import PartialState
 from PIL import Image
 
 from components.training.sft.config import SftConfig
-from pathoflow.data.images import encode_png
+from pathoflow.data.image_io import encode_png
 from pathoflow.modeling.flops import sample_cost
 from pathoflow.modeling.processor import new_processor
-from pathoflow.modeling.shape import TinyShape
-from pathoflow.modeling.tiny import build_tiny_model
+from pathoflow.modeling.tiny_model import build_tiny_model
+from pathoflow.modeling.tiny_shape import TinyShape
 from pathoflow.modeling.tokenizer import IMAGE, train_tokenizer
 from pathoflow.training.engine import PackTrainer, pack_arguments, plan_steps
 from pathoflow.training.learning import learner

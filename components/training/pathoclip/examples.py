@@ -14,11 +14,11 @@ from torch.nn import functional
 from transformers import CLIPProcessor
 
 from pathoflow.contract.output import StageOutput
-from pathoflow.data.images import UnreadableImage, decode
+from pathoflow.data.image_io import UnreadableImage, decode
 from pathoflow.data.schemas import count_rows, read_rows
-from pathoflow.data.trainable.images import MAX_PIXELS
+from pathoflow.data.trainable.image_checks import MAX_PIXELS
 from pathoflow.data.trainable.rows import caption_fault, pair_fault
-from pathoflow.data.trainable.texts import Fault
+from pathoflow.data.trainable.text_checks import Fault
 
 CHUNK = 256
 COLUMNS = ["pair_id", "image", "width", "height", "caption"]

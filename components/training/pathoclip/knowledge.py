@@ -9,7 +9,7 @@ from components.training.pathoclip.contrastive import contrastive_loss
 from components.training.pathoclip.examples import Examples
 from components.training.pathoclip.retrieval import embed, ranks
 from pathoflow.errors import InputError
-from pathoflow.modeling.source import TINY
+from pathoflow.modeling.source_config import TINY
 
 NUM_PAIRS = 512
 

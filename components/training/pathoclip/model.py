@@ -12,7 +12,7 @@ from components.training.pathoclip.config import PathoclipConfig, TinyClip
 from pathoflow.errors import InputError
 from pathoflow.modeling.loading import LoadReport, ModelReference
 from pathoflow.modeling.loading import load as load_weights
-from pathoflow.modeling.source import TINY
+from pathoflow.modeling.source_config import TINY
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 

@@ -18,7 +18,7 @@ from components.training.pathoclip.knowledge import initial_figures, refuse_igno
 from components.training.pathoclip.model import load
 from components.training.pathoclip.retrieval import chance_at_1, embed, recalls
 from pathoflow.contract.output import StageOutput
-from pathoflow.data.images import encode_png
+from pathoflow.data.image_io import encode_png
 from pathoflow.data.plots import image_grid
 from pathoflow.data.schemas import count_rows
 from pathoflow.errors import InputError

@@ -28,10 +28,10 @@ from components.training.rl.questions import Question
 from components.training.rl.rewards import rewards_of, think_answer_consistent
 from components.training.rl.seeing import SeenOnce
 from pathoflow.contract.output import Reporter
-from pathoflow.modeling.attention import use_segments
-from pathoflow.modeling.checkpoint import load_processor
+from pathoflow.modeling.attention import use_segment_attention
 from pathoflow.modeling.loading import ModelReference, load
-from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
+from pathoflow.modeling.pretrained import load_processor
+from pathoflow.modeling.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 from pathoflow.system.files import write_atomically
 from pathoflow.training.engine import trainer_arguments, weights_dtype
 from pathoflow.training.job import Job
@@ -141,7 +141,7 @@ def look_fast(*models: Any) -> None:
     FlashAttention because of its name.
     """
     for model in filter(None, models):
-        use_segments(model)
+        use_segment_attention(model)
         SeenOnce(model.model.visual)
 
 

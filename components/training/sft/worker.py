@@ -15,11 +15,11 @@ from components.training.sft.config import SftConfig
 from components.training.sft.examination import Examination, Question
 from components.training.sft.questions import conversation_name, right_answer
 from pathoflow.contract.output import Reporter
-from pathoflow.modeling.checkpoint import load_processor
 from pathoflow.modeling.flops import sample_cost
-from pathoflow.modeling.loading import LoadReport, ModelReference, configuration, load
-from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
+from pathoflow.modeling.loading import LoadReport, ModelReference, load, load_configuration
+from pathoflow.modeling.pretrained import load_processor
 from pathoflow.modeling.processor import Qwen2_5_VLProcessor
+from pathoflow.modeling.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 from pathoflow.training import samples
 from pathoflow.training.engine import final_loss, fine_tune, pack_arguments, plan_steps, save_trained, weights_dtype
 from pathoflow.training.inspection import SampleTables
@@ -40,7 +40,7 @@ def main(job: Job, state: PartialState) -> None:
     config = job.settings(SftConfig)
     start = ModelReference(job.inputs["cpt"] / "model")
     processor = load_processor(start.directory())
-    model_config = configuration(Qwen2_5_VLForConditionalGeneration, start.directory())
+    model_config = load_configuration(Qwen2_5_VLForConditionalGeneration, start.directory())
     rows = rows_of(job, "reasoning_data", "train", groups_kept=config.shuffled_row_groups)
     encoder = Encoder(processor, config.answer_weight)
     sample_of = ConversationSamples(rows, processor)

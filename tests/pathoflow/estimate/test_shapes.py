@@ -22,7 +22,7 @@ from pathoflow.estimate.shapes import (
     tiny_vision_language,
     vision_language,
 )
-from pathoflow.modeling.shape import TinyShape
+from pathoflow.modeling.tiny_shape import TinyShape
 from pathoflow.training.learning import _ADAPTED_LAYERS
 
 

@@ -11,10 +11,10 @@ from pydantic import ValidationError
 
 from components.training.sft.config import SftConfig
 from pathoflow.errors import ConfigError
-from pathoflow.modeling.attention import use_segments
+from pathoflow.modeling.attention import use_segment_attention
 from pathoflow.modeling.processor import new_processor
-from pathoflow.modeling.shape import TinyShape
-from pathoflow.modeling.tiny import build_tiny_model
+from pathoflow.modeling.tiny_model import build_tiny_model
+from pathoflow.modeling.tiny_shape import TinyShape
 from pathoflow.modeling.tokenizer import IMAGE, train_tokenizer
 from pathoflow.training.learning import learner, learning_parts, plain
 from pathoflow.training.samples import Encoder, Sample
@@ -56,7 +56,7 @@ def test_frozen_parts_get_no_gradient_and_the_others_do(model, encoder, frozen):
 def filler_image() -> bytes:
     from PIL import Image
 
-    from pathoflow.data.images import encode_png
+    from pathoflow.data.image_io import encode_png
 
     return encode_png(Image.new("RGB", (28, 28), "red"))
 
@@ -78,7 +78,7 @@ def test_adapters_learn_alone_and_are_merged_into_the_weights(model, encoder):
     assert adapted(**pack).item() == loss, "what training goes on with has changed"
     fresh = build_tiny_model(TinyShape(**TINY_SHAPE), encoder.processor.tokenizer, seed=9)
     fresh.load_state_dict(state | {"lm_head.weight": state["model.language_model.embed_tokens.weight"]})
-    use_segments(fresh)
+    use_segment_attention(fresh)
     assert fresh(**pack).item() == pytest.approx(loss, rel=1e-5)
     assert state.keys() == before.keys()
     changed = {name for name in state if not torch.equal(state[name], before[name])}
@@ -92,7 +92,7 @@ def test_adapters_learn_alone_and_are_merged_into_the_weights(model, encoder):
 
 def test_adapters_begin_as_the_seed_says_and_change_nothing(model, encoder):
     pack = packed([encoder.encode(Sample("A yellow lesion", [], "text"))], filler(encoder))
-    use_segments(model)
+    use_segment_attention(model)
     before = model(**pack).item()
     beginnings = []
     for seed in (1, 1, 2):

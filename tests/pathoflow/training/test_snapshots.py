@@ -14,8 +14,8 @@ from transformers import PrinterCallback
 from pathoflow.contract.output import StageOutput
 from pathoflow.errors import StageError
 from pathoflow.modeling.processor import new_processor
-from pathoflow.modeling.shape import TinyShape
-from pathoflow.modeling.tiny import build_tiny_model
+from pathoflow.modeling.tiny_model import build_tiny_model
+from pathoflow.modeling.tiny_shape import TinyShape
 from pathoflow.modeling.tokenizer import train_tokenizer
 from pathoflow.system.files import sha256_of_file
 from pathoflow.training import snapshots

@@ -24,13 +24,13 @@ from components.training.rl.history import best
 from components.training.rl.stage import run
 from components.training.rl.worker import grpo_arguments
 from pathoflow.contract.output import StageOutput
-from pathoflow.data.images import encode_jpeg
+from pathoflow.data.image_io import encode_jpeg
 from pathoflow.data.schemas import MCQ, ShardWriter
 from pathoflow.errors import InputError
-from pathoflow.modeling.checkpoint import load_processor, save_model
+from pathoflow.modeling.pretrained import load_processor, save_model
 from pathoflow.modeling.processor import new_processor
-from pathoflow.modeling.shape import TinyShape
-from pathoflow.modeling.tiny import build_tiny_model
+from pathoflow.modeling.tiny_model import build_tiny_model
+from pathoflow.modeling.tiny_shape import TinyShape
 from pathoflow.modeling.tokenizer import train_tokenizer
 from pathoflow.qa.prompts import mcq_text
 from pathoflow.training.metrics import FIGURES

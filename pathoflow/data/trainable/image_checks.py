@@ -7,8 +7,8 @@ from typing import Any
 
 from PIL import Image
 
-from pathoflow.data.images import UnreadableImage, decode, examine
-from pathoflow.data.trainable.texts import Fault
+from pathoflow.data.image_io import UnreadableImage, decode, probe
+from pathoflow.data.trainable.text_checks import Fault
 
 MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)
 """The largest image that is decoded for a model, 178,956,970 pixels: Pillow refuses larger ones."""
@@ -42,7 +42,7 @@ def image_fault(
     data = (image or {}).get("bytes") or b""
     name = (image or {}).get("path") or "image"
     try:
-        found = decode(data, max_pixels=max_pixels).size if whole else examine(data, max_pixels=max_pixels)
+        found = decode(data, max_pixels=max_pixels).size if whole else probe(data, max_pixels=max_pixels)
     except UnreadableImage as error:
         return error.reason, f"{name}: {error.detail}"
     if fault := aspect_fault(*found):

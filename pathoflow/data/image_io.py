@@ -78,7 +78,7 @@ def decode(data: bytes, *, max_pixels: int, frame: int = 0) -> Image.Image:
     >>> decode(encode_png(Image.new("RGB", (4, 3))), max_pixels=11)  # doctest: +IGNORE_EXCEPTION_DETAIL
     Traceback (most recent call last):
         ...
-    pathoflow.data.images.UnreadableImage: image_too_large: 4 x 3 px, at most 11 pixels are decoded
+    pathoflow.data.image_io.UnreadableImage: image_too_large: 4 x 3 px, at most 11 pixels are decoded
     """
     if not data:
         raise UnreadableImage("empty_file", "0 bytes")
@@ -88,7 +88,7 @@ def decode(data: bytes, *, max_pixels: int, frame: int = 0) -> Image.Image:
         return _decode(data, max_pixels, frame)
 
 
-def examine(data: bytes, *, max_pixels: int) -> tuple[int, int]:
+def probe(data: bytes, *, max_pixels: int) -> tuple[int, int]:
     """Width and height of the image that `decode` would make, as far as header and end of the file tell.
 
     Decoding millions of images takes hours. Only those that seem to be cut short are decoded, and those of seldom
@@ -97,7 +97,7 @@ def examine(data: bytes, *, max_pixels: int) -> tuple[int, int]:
     Raises:
         UnreadableImage: For the reasons of `decode`.
 
-    >>> examine(encode_png(Image.new("RGB", (4, 3))), max_pixels=12)
+    >>> probe(encode_png(Image.new("RGB", (4, 3))), max_pixels=12)
     (4, 3)
     """
     if not data:

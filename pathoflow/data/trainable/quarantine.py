@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from pathoflow.contract.output import StageOutput
-from pathoflow.data.trainable.texts import Fault
+from pathoflow.data.trainable.text_checks import Fault
 
 Row = Mapping[str, Any]
 
 
-def set_aside(
+def quarantine_faulty(
     rows: Iterable[Row], fault_of: Callable[[Row], Fault | None], name_of: Callable[[Row], str], out: StageOutput
 ) -> list[int]:
     """Quarantines the rows that have a fault; `num_in` counts all of them, and `num_out` the others.

@@ -29,7 +29,7 @@ _IN_CONFIGURATION = {
 }
 
 
-def check_fit(config: Any, tokenizer: Any) -> None:
+def check_special_tokens(config: Any, tokenizer: Any) -> None:
     """Makes sure that a model and a tokenizer mean the same by the special tokens of images and turns.
 
     Raises:

@@ -6,8 +6,8 @@ import torch
 from transformers import GenerationConfig, Qwen2_5_VLConfig
 from transformers.models.qwen2 import Qwen2Tokenizer
 
-from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
-from pathoflow.modeling.shape import TinyShape
+from pathoflow.modeling.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
+from pathoflow.modeling.tiny_shape import TinyShape
 from pathoflow.modeling.tokenizer import IMAGE_PAD, VIDEO_PAD, VISION_END, VISION_START
 
 

@@ -9,7 +9,7 @@ from transformers import GenerationConfig
 from pathoflow.modeling.tokenizer import IMAGE_PAD, TURN_END, VIDEO_PAD
 
 
-def greedy(tokenizer: Any, max_new_tokens: int) -> GenerationConfig:
+def greedy_decoding(tokenizer: Any, max_new_tokens: int) -> GenerationConfig:
     """The likeliest token at each step, without penalties, up to the end of the turn or of so many tokens.
 
     transformers fills what a configuration leaves at its default from the model's own; `loading.load` leaves nothing

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pathoflow.data.images import (
+from pathoflow.data.image_io import (
     UnreadableImage,
     decode,
     encode_jpeg,

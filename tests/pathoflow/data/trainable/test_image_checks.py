@@ -10,8 +10,8 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from pathoflow.data.images import decode, encode_png, examine
-from pathoflow.data.trainable.images import MAX_ASPECT, MAX_PIXELS, aspect_fault, image_fault
+from pathoflow.data.image_io import decode, encode_png, probe
+from pathoflow.data.trainable.image_checks import MAX_ASPECT, MAX_PIXELS, aspect_fault, image_fault
 from tests.support.odd import BROKEN, SOUND, embedded, encoded
 from tests.support.pairs import picture
 
@@ -75,7 +75,7 @@ def test_the_header_tells_the_size_that_decoding_finds(kind, orientation, size):
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encoded(picture(1, 40).crop((0, 0, *size)), kind, exif=exif)
-    assert examine(data, max_pixels=1600) == decode(data, max_pixels=1600).size
+    assert probe(data, max_pixels=1600) == decode(data, max_pixels=1600).size
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
@@ -93,7 +93,7 @@ def test_a_sound_image_is_not_decoded(monkeypatch):
     files = [encoded(picture(1), kind) for kind in ("JPEG", "PNG")]
     for plugin in (JpegImageFile, PngImageFile):
         monkeypatch.setattr(plugin, "load", None)
-    assert [examine(file, max_pixels=10_000) for file in files] == [(64, 64)] * 2
+    assert [probe(file, max_pixels=10_000) for file in files] == [(64, 64)] * 2
 
 
 def test_larger_images_than_asked_for_are_refused():

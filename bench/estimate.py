@@ -27,8 +27,8 @@ from components.training.pathoclip.config import PathoclipConfig
 from components.training.rl.config import RlConfig
 from components.training.sft.config import SftConfig
 from pathoflow.contract.output import StageOutput
-from pathoflow.estimate import contrastive, fine_tuning, reinforcement
-from pathoflow.estimate.memory import Moment, fullest
+from pathoflow.estimate import clip_memory, fine_tuning_memory, rl_memory
+from pathoflow.estimate.gpu_memory import Phase, peak_phase
 from pathoflow.estimate.shapes import tiny_clip, vision_language
 from pathoflow.modeling.pretrained import load_processor
 from pathoflow.modeling.tiny_shape import TinyShape
@@ -140,13 +140,13 @@ def _write(folder: Path) -> None:
 
 def _compare(case: Case, folder: Path) -> Figure:
     measured = _measure(case, folder)
-    moment = fullest(_estimate(case, folder))
-    parts = ", ".join(f"{part} {value / 1e6:.0f}" for part, value in moment.parts.items() if value >= 5e5)
+    phase = peak_phase(_estimate(case, folder))
+    parts = ", ".join(f"{part} {value / 1e6:.0f}" for part, value in phase.parts.items() if value >= 5e5)
     print(
-        f"{case.name}: {moment.total / 1e6:.0f} MB estimated at the {moment.name} ({parts}), {measured / 1e6:.0f} MB",
+        f"{case.name}: {phase.total / 1e6:.0f} MB estimated at the {phase.name} ({parts}), {measured / 1e6:.0f} MB",
         flush=True,
     )
-    off = 100 * abs(moment.total / measured - 1)
+    off = 100 * abs(phase.total / measured - 1)
     return Figure(f"memory estimate, {case.name}", off, "% off", "measured peak above what a process has", GOAL_PERCENT)
 
 
@@ -192,22 +192,22 @@ def _job(case: Case, folder: Path, base: Path, place: Path) -> Path:
     return Job.create(config, {name: inputs[name] for name in config.inputs if name in inputs}, out).file
 
 
-def _estimate(case: Case, folder: Path) -> list[Moment]:
+def _estimate(case: Case, folder: Path) -> list[Phase]:
     config: Any = _config(case, folder / "base")
     if isinstance(config, PathoclipConfig):
-        return contrastive.moments(tiny_clip(config.tiny), config.batch_size, config.tiny.max_length_tokens)
+        return clip_memory.phases(tiny_clip(config.tiny), config.batch_size, config.tiny.max_length_tokens)
     shape = vision_language(folder / "base" / "model")
     image_tokens = SIDE * SIDE // 28**2
     if isinstance(config, RlConfig):
-        rollouts = reinforcement.Rollouts(_prompt_tokens(folder, config), image_tokens, config.max_completion_tokens)
-        return reinforcement.moments(config, shape, rollouts, on_gpu=False)
+        rollouts = rl_memory.Rollouts(_prompt_tokens(folder, config), image_tokens, config.max_completion_tokens)
+        return rl_memory.phases(config, shape, rollouts, on_gpu=False)
     place = folder / case.name.replace(" ", "_").replace(",", "")
     with np.load(place / "base" / "scratch" / "lengths.npz") as lengths:
         mean = float(lengths["tokens"].mean())
     samples = config.batch_size_per_process
     targets = mean - image_tokens if case.stage == "cpt" else _response_tokens(folder)
-    pack = fine_tuning.LargestPack(samples * mean, samples * image_tokens, samples * targets, repeated=False)
-    return fine_tuning.moments(config, shape, pack, on_gpu=False)
+    pack = fine_tuning_memory.LargestPack(samples * mean, samples * image_tokens, samples * targets, repeated=False)
+    return fine_tuning_memory.phases(config, shape, pack, on_gpu=False)
 
 
 def _prompt_tokens(folder: Path, config: RlConfig) -> int:

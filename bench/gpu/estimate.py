@@ -28,9 +28,9 @@ from bench.gpu.train_throughput import SHAPES, build_model, build_rows, sample_o
 from bench.report import Figure, conclude
 from components.training.pathoclip.contrastive import contrastive_loss
 from components.training.sft.config import SftConfig
-from pathoflow.estimate import contrastive, fine_tuning
-from pathoflow.estimate.activations import Numbers
-from pathoflow.estimate.memory import Moment, fullest, generation_moments
+from pathoflow.estimate import clip_memory, fine_tuning_memory
+from pathoflow.estimate.activations import Precision
+from pathoflow.estimate.gpu_memory import Phase, generation_phases, peak_phase
 from pathoflow.estimate.shapes import CLIP, Clip, Text, Tower, Vision, VisionLanguage
 from pathoflow.modeling.flops import sample_cost
 from pathoflow.modeling.processor import new_processor
@@ -62,7 +62,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("There is no GPU here. Try --device cpu --shape tiny.")
-    cases: dict[str, Callable[[], list[Moment]]] = {
+    cases: dict[str, Callable[[], list[Phase]]] = {
         name: partial(_fine_tuning, options, values) for name, values in _TRAININGS.items()
     }
     cases |= {"generation": partial(_generation, options), "pathoclip": partial(_pathoclip, options)}
@@ -81,7 +81,7 @@ def _device(options: argparse.Namespace) -> str:
     return torch.cuda.get_device_name() if options.device == "cuda" else "cpu"
 
 
-def _compared(name: str, options: argparse.Namespace, run: Callable[[], list[Moment]]) -> dict[str, Any]:
+def _compared(name: str, options: argparse.Namespace, run: Callable[[], list[Phase]]) -> dict[str, Any]:
     """Runs one case and sets its estimate beside its peak."""
     gc.collect()
     on_gpu = options.device == "cuda"
@@ -89,22 +89,22 @@ def _compared(name: str, options: argparse.Namespace, run: Callable[[], list[Mom
     if on_gpu:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-    moment = fullest(run())
+    phase = peak_phase(run())
     measured = torch.cuda.max_memory_allocated() if on_gpu else resident("VmHWM") - before
     beside = None
     if on_gpu:
         free, total = torch.cuda.mem_get_info()
         beside = total - free - torch.cuda.memory_reserved()
-    print(f"{name}: estimated {moment.total / 2**30:.2f} GiB ({moment.name}), measured {measured / 2**30:.2f} GiB")
+    print(f"{name}: estimated {phase.total / 2**30:.2f} GiB ({phase.name}), measured {measured / 2**30:.2f} GiB")
     return {
         "name": name,
-        "estimated_bytes": moment.total,
-        "parts": dict(moment.parts),
-        "moment": moment.name,
+        "estimated_bytes": phase.total,
+        "parts": dict(phase.parts),
+        "moment": phase.name,
         "measured_bytes": measured,
         "reserved_bytes": torch.cuda.max_memory_reserved() if on_gpu else None,
         "beside_bytes": beside,
-        "off_percent": 100 * abs(moment.total / max(measured, 1) - 1),
+        "off_percent": 100 * abs(phase.total / max(measured, 1) - 1),
     }
 
 
@@ -123,7 +123,7 @@ def _processor(options: argparse.Namespace, rows: list[dict[str, Any]]) -> Any:
     return new_processor(tokenizer, max_pixels=SHAPES[options.shape].max_pixels)
 
 
-def _fine_tuning(options: argparse.Namespace, values: dict[str, Any]) -> list[Moment]:
+def _fine_tuning(options: argparse.Namespace, values: dict[str, Any]) -> list[Phase]:
     """Two steps of the engine, in float32 weights with autocast as a single process trains them."""
     on_gpu = options.device == "cuda"
     rows = build_rows(options.samples_per_step * _NUM_STEPS, SHAPES[options.shape])
@@ -146,17 +146,17 @@ def _fine_tuning(options: argparse.Namespace, values: dict[str, Any]) -> list[Mo
     packs = [pack for step in range(plan.num_steps) for pack in plan.packs(step)[0]]
     largest = max(packs, key=lambda pack: int(lengths[pack].sum()))
     encoded = [encoder.encode(samples[number]) for number in largest]
-    pack = fine_tuning.LargestPack(
+    pack = fine_tuning_memory.LargestPack(
         tokens=float(lengths[largest].sum()),
         image_tokens=sum(float(sample["image_grid_thw"].prod(dim=1).sum()) / 4 for sample in encoded),
         targets=sum(float((sample["labels"] != IGNORED).sum()) for sample in encoded),
         repeated=len(packs) > plan.num_steps,
     )
     shape = _shape(options, model.config.text_config.vocab_size)
-    return fine_tuning.moments(config, shape, pack, on_gpu=on_gpu)
+    return fine_tuning_memory.phases(config, shape, pack, on_gpu=on_gpu)
 
 
-def _generation(options: argparse.Namespace) -> list[Moment]:
+def _generation(options: argparse.Namespace) -> list[Phase]:
     """Answers of full length, as vqa_benchmarks and rl have them generated."""
     on_gpu = options.device == "cuda"
     rows = build_rows(options.sequences, SHAPES[options.shape])
@@ -171,8 +171,8 @@ def _generation(options: argparse.Namespace) -> list[Moment]:
         model.generate(**inputs, do_sample=False, min_new_tokens=options.new_tokens, max_new_tokens=options.new_tokens)
     image_tokens = int(inputs["image_grid_thw"].prod(dim=1).float().mean()) // 4
     shape = _shape(options, model.config.text_config.vocab_size)
-    numbers = Numbers(dtype.itemsize, dtype.itemsize)
-    answers = fine_tuning.answering(
+    numbers = Precision(dtype.itemsize, dtype.itemsize)
+    answers = fine_tuning_memory.generation_cost(
         shape,
         sequences=options.sequences,
         prompt=inputs["input_ids"].shape[1],
@@ -180,10 +180,10 @@ def _generation(options: argparse.Namespace) -> list[Moment]:
         new_tokens=options.new_tokens,
         numbers=numbers,
     )
-    return generation_moments({"weights": float(dtype.itemsize * shape.parameters)}, 0.0, answers)
+    return generation_phases({"weights": float(dtype.itemsize * shape.parameters)}, 0.0, answers)
 
 
-def _pathoclip(options: argparse.Namespace) -> list[Moment]:
+def _pathoclip(options: argparse.Namespace) -> list[Phase]:
     """Two steps of ViT-L/14 in float32, whose loss is the stage's own."""
     shape = CLIP["openai/clip-vit-large-patch14"] if options.shape != "tiny" else _TINY_CLIP
     model = CLIPModel(_clip_configuration(shape)).to(options.device)
@@ -198,7 +198,7 @@ def _pathoclip(options: argparse.Namespace) -> list[Moment]:
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-    return contrastive.moments(shape, options.pairs, shape.text.num_tokens)
+    return clip_memory.phases(shape, options.pairs, shape.text.num_tokens)
 
 
 def _clip_configuration(shape: Clip) -> CLIPConfig:

@@ -18,7 +18,7 @@ _TRL_TILE = (4096, 32_768)
 
 
 @dataclass(frozen=True)
-class Numbers:
+class Precision:
     """In which number formats a model computes.
 
     Attributes:
@@ -32,7 +32,7 @@ class Numbers:
     casts: bool = False
 
     @classmethod
-    def of(cls, *, bf16: bool, deepspeed: bool) -> Numbers:
+    def of(cls, *, bf16: bool, deepspeed: bool) -> Precision:
         """Those of a training: DeepSpeed turns weights into bfloat16, the Trainer computes by autocast."""
         if not bf16:
             return cls(4, 4)
@@ -51,7 +51,7 @@ class Numbers:
         return width * (4 + self.residual * learns) + self.inputs(width, products)
 
 
-def decoder_layer(text: Text, numbers: Numbers, *, copies: int, rank: int = 0, padded: bool = False) -> float:
+def decoder_layer(text: Text, numbers: Precision, *, copies: int, rank: int = 0, padded: bool = False) -> float:
     """Bytes of one token in one layer of the language model.
 
     Args:
@@ -71,7 +71,7 @@ def decoder_layer(text: Text, numbers: Numbers, *, copies: int, rank: int = 0, p
     return norms + attention + feed_forward + adapters
 
 
-def vision_block(vision: Vision, numbers: Numbers, *, copies: int) -> float:
+def vision_block(vision: Vision, numbers: Precision, *, copies: int) -> float:
     """Bytes of one patch in one block of a vision tower that learns."""
     hidden, inner, compute = vision.hidden_size, vision.intermediate_size, numbers.compute
     # Values are a view of the joint projection, which stays whole.
@@ -79,13 +79,20 @@ def vision_block(vision: Vision, numbers: Numbers, *, copies: int) -> float:
     return numbers.norm(hidden, 1) + numbers.norm(hidden, 2) + attention + 4 * inner * compute
 
 
-def merger(vision: Vision, numbers: Numbers) -> float:
+def merger(vision: Vision, numbers: Precision) -> float:
     """Bytes of one image token in a merger that learns."""
     return numbers.norm(vision.merged_size, 1) + 2 * vision.merged_size * numbers.compute
 
 
 def language_model(
-    text: Text, tokens: float, numbers: Numbers, *, copies: int, checkpointed: bool, rank: int = 0, padded: bool = False
+    text: Text,
+    tokens: float,
+    numbers: Precision,
+    *,
+    copies: int,
+    checkpointed: bool,
+    rank: int = 0,
+    padded: bool = False,
 ) -> tuple[float, float]:
     """What the layers keep of so many tokens, and what comes on top while the last one is gone back through."""
     layer = tokens * decoder_layer(text, numbers, copies=copies, rank=rank, padded=padded)
@@ -99,7 +106,7 @@ def language_model(
 
 
 def vision_tower(
-    vision: Vision, patches: float, numbers: Numbers, *, copies: int, checkpointed: bool, learns: bool
+    vision: Vision, patches: float, numbers: Precision, *, copies: int, checkpointed: bool, learns: bool
 ) -> float:
     """What the vision tower keeps of so many patches; nothing if it does not learn."""
     if not learns:
@@ -108,7 +115,7 @@ def vision_tower(
     return patches * vision.depth * block
 
 
-def target_logits(vocab_size: int, targets: float, numbers: Numbers) -> float:
+def target_logits(vocab_size: int, targets: float, numbers: Precision) -> float:
     """The largest buffers of the engine's loss: of 4096 positions at most, three times in float32.
 
     Kept are the log-probabilities; going back come the gradient of the loss and that of the logits.
@@ -117,20 +124,20 @@ def target_logits(vocab_size: int, targets: float, numbers: Numbers) -> float:
     return min(targets, ROWS_AT_A_TIME) * vocab_size * (3 * 4 + copy)
 
 
-def scored_logits(text: Text, targets: float, numbers: Numbers, *, learns: bool, weight_bytes: int) -> float:
+def scored_logits(text: Text, targets: float, numbers: Precision, *, learns: bool, weight_bytes: int) -> float:
     """The largest buffers of TRL's loss: a tile of logits, and gradients of hidden states and head in float32."""
     tile = min(targets, _TRL_TILE[0]) * min(text.vocab_size, _TRL_TILE[1]) * numbers.compute
     copy = weight_bytes if weight_bytes < 4 else 0
     return tile + targets * text.hidden_size * (4 + numbers.compute) + learns * text.embeddings * (4 + copy)
 
 
-def prefill(text: Text, sequences: int, prompt: int, numbers: Numbers) -> float:
+def prefill(text: Text, sequences: int, prompt: int, numbers: Precision) -> float:
     """What is alive for a moment while prompts are read: three times the feed-forward's width of every token."""
     width = 3 * text.intermediate_size * numbers.compute + 2 * text.hidden_size * numbers.residual
     return float(sequences * prompt * width)
 
 
-def vision_forward(vision: Vision, images: int, image_tokens: int, numbers: Numbers) -> float:
+def vision_forward(vision: Vision, images: int, image_tokens: int, numbers: Precision) -> float:
     """What is alive for a moment while images are seen, a batch at once: a block's feed-forward, and residuals."""
     width = 3 * vision.intermediate_size * numbers.compute + 2 * vision.hidden_size * numbers.residual
     return float(images * image_tokens * vision.spatial_merge_size**2 * width)

@@ -86,8 +86,8 @@ def _files_by_tensor(directory: Path) -> dict[str, str]:
             "safetensors by `python -m pathoflow.modeling.convert`."
         )
     raise InputError(
-        f"There is no {WEIGHTS} in {directory}, and no index of several; it holds {abbreviated(names)}. A model whose maker "
-        "published pickles alone is converted by `python -m pathoflow.modeling.convert`."
+        f"There is no {WEIGHTS} in {directory}, and no index of several; it holds {abbreviated(names)}. A model whose "
+        "maker published pickles alone is converted by `python -m pathoflow.modeling.convert`."
     )
 
 

@@ -10,7 +10,7 @@ from transformers import CLIPModel
 
 from components.training.pathoclip.config import TinyClip
 from pathoflow.estimate import activations
-from pathoflow.estimate.activations import Numbers
+from pathoflow.estimate.activations import Precision
 from pathoflow.estimate.shapes import tiny_clip, tiny_vision_language
 from pathoflow.modeling.attention import use_segment_attention
 from pathoflow.modeling.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
@@ -72,7 +72,7 @@ def test_layers_of_the_language_model(bf16: bool) -> None:
             max_length_k=TOKENS,
             use_cache=False,
         )
-    numbers = Numbers.of(bf16=bf16, deepspeed=False)
+    numbers = Precision.of(bf16=bf16, deepspeed=False)
     counted, _ = activations.language_model(SHAPE.text_config, TOKENS, numbers, copies=1, checkpointed=False)
     if bf16:
         # Autocast's copies of the weights are kept, too; they are counted with the weights.
@@ -88,7 +88,7 @@ def test_the_vision_tower() -> None:
     grid = torch.tensor([[1, 16, 16]])
     with Kept(model.parameters()) as kept:
         model.model.visual(torch.randn(256, vision.patch_values), grid_thw=grid)
-    numbers = Numbers.of(bf16=False, deepspeed=False)
+    numbers = Precision.of(bf16=False, deepspeed=False)
     counted = activations.vision_tower(vision, 256, numbers, copies=1, checkpointed=False, learns=True)
     counted += 64 * activations.merger(vision, numbers)
     # The patches themselves are kept by the first product.

@@ -5,20 +5,20 @@ from __future__ import annotations
 from pathoflow.cluster.findings import Finding
 from pathoflow.contract.recipe import Recipe
 from pathoflow.errors import InputError
-from pathoflow.estimate.data import data_of
+from pathoflow.estimate.data_sizes import data_sizes
 from pathoflow.estimate.devices import GPUS
-from pathoflow.estimate.fitting import suggestions
 from pathoflow.estimate.stages import Assumptions, estimate
+from pathoflow.estimate.suggestions import suggestions
 
 
-def misfits(recipe: Recipe, gpu: str) -> list[Finding]:
+def fit_warnings(recipe: Recipe, gpu: str) -> list[Finding]:
     """A warning for each stage that does not fit, with the mildest remedy; it never fails for want of knowledge.
 
     Args:
         recipe: The recipe.
         gpu: The kind of GPU that the cluster is taken to have, of `devices.GPUS`.
     """
-    assumptions = Assumptions(GPUS[gpu], data_of(recipe.stages))
+    assumptions = Assumptions(GPUS[gpu], data_sizes(recipe.stages))
     try:
         stages = estimate(recipe, assumptions)
     except InputError as error:
@@ -37,6 +37,6 @@ def _detail(faults: list[str], gpu: str) -> str:
 
 
 def _remedy(recipe: Recipe, stage: str, gpu: str) -> str:
-    found = suggestions(recipe, stage, Assumptions(GPUS[gpu], data_of(recipe.stages)), most=1)
+    found = suggestions(recipe, stage, Assumptions(GPUS[gpu], data_sizes(recipe.stages)), most=1)
     values = f"For instance {found[0].options}" if found else "No values near the recipe's fit"
     return f"{values}; see `pathoflow estimate --recipe {recipe.name}`, which knows other GPUs."

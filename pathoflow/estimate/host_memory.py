@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pathoflow.estimate.devices import GIB
-from pathoflow.estimate.memory import Weights
+from pathoflow.estimate.gpu_memory import Weights
 
 _PROCESS = 3.0 * GIB
 """A process with torch, CUDA's libraries and NCCL: an assumption."""

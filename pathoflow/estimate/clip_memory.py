@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathoflow.estimate import activations
-from pathoflow.estimate.memory import Moment
+from pathoflow.estimate.gpu_memory import Phase
 from pathoflow.estimate.shapes import Clip
 
 CHUNK = 256
 """Images that are embedded at once, see `components.training.pathoclip.examples`."""
 
 
-def moments(shape: Clip, batch_size: int, text_tokens: float) -> list[Moment]:
+def phases(shape: Clip, batch_size: int, text_tokens: float) -> list[Phase]:
     """A step's forward pass, its backward pass, and the optimiser's step."""
     parameters = shape.parameters
     base = {"weights": 4.0 * parameters, "optimizer": 8.0 * parameters}
@@ -22,7 +22,7 @@ def moments(shape: Clip, batch_size: int, text_tokens: float) -> list[Moment]:
     backward = base | {"gradients": 4.0 * parameters, "activations": pixels + passing}
     # AdamW steps on lists of tensors, and makes one temporary copy of all.
     step = base | {"gradients": 4.0 * parameters, "buffers": 4.0 * parameters}
-    return [Moment("forward pass", forward), Moment("backward pass", backward), Moment("optimiser's step", step)]
+    return [Phase("forward pass", forward), Phase("backward pass", backward), Phase("optimiser's step", step)]
 
 
 def host_bytes(shape: Clip, pairs: float) -> float:

@@ -14,7 +14,7 @@ PIXELS_PER_TOKEN = 28 * 28
 
 
 @dataclass(frozen=True)
-class Data:
+class DataSizes:
     """Numbers and sizes; each comes with where it is from.
 
     Attributes:
@@ -45,7 +45,7 @@ class Data:
     image_bytes: int = 60_000
     sources: Mapping[str, str] | None = None
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """The numbers with their sources."""
         sources = self.sources or {}
         names = ("pairs", "samples", "questions", "heldout_questions")
@@ -62,13 +62,13 @@ _METRICS = {
 }
 
 
-def data_of(stages: Mapping[str, Any], workdir: Path | None = None, **given: int | None) -> Data:
+def data_sizes(stages: Mapping[str, Any], workdir: Path | None = None, **given: int | None) -> DataSizes:
     """What is known of a recipe's data: said by the user, else sealed in a run, else in the recipe, else the paper's.
 
     Args:
         stages: The stages' configurations.
         workdir: A run whose sealed outputs are counted.
-        given: Numbers that the user says, by their names in `Data`.
+        given: Numbers that the user says, by their names in `DataSizes`.
     """
     numbers: dict[str, int] = {}
     sources: dict[str, str] = {}
@@ -80,7 +80,7 @@ def data_of(stages: Mapping[str, Any], workdir: Path | None = None, **given: int
         note("pairs", atlas.num_public_train, "teaching_atlas.num_public_train")
     share = getattr(stages.get("reasoning_data"), "train_share", None)
     if share is not None:
-        pairs = numbers.get("pairs", Data.pairs)
+        pairs = numbers.get("pairs", DataSizes.pairs)
         note("samples", pairs * share, f"reasoning_data.train_share of {pairs:,} pairs")
     if (mcqs := stages.get("diagnosis_mcqs")) is not None:
         note("questions", mcqs.num_train, "diagnosis_mcqs.num_train")
@@ -95,4 +95,4 @@ def data_of(stages: Mapping[str, Any], workdir: Path | None = None, **given: int
     for name, value in given.items():
         if value is not None:
             note(name, value, "as you said")
-    return replace(Data(), **numbers, sources=sources)
+    return replace(DataSizes(), **numbers, sources=sources)

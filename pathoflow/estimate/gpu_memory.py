@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from pathoflow.estimate.activations import Numbers
+from pathoflow.estimate.activations import Precision
 
 PARTS = ("weights", "gradients", "optimizer", "reference", "buffers", "activations", "logits", "kv_cache", "runtime")
 """In the order in which they are shown."""
@@ -27,7 +27,7 @@ _SUB_GROUP = 1_000_000_000
 
 
 @dataclass(frozen=True)
-class Moment:
+class Phase:
     """What is in memory at one moment.
 
     Attributes:
@@ -75,9 +75,9 @@ class Weights:
     resident: bool = True
 
     @property
-    def numbers(self) -> Numbers:
+    def numbers(self) -> Precision:
         """The number formats in which it computes."""
-        return Numbers.of(bf16=self.bf16, deepspeed=self.deepspeed_stage > 0)
+        return Precision.of(bf16=self.bf16, deepspeed=self.deepspeed_stage > 0)
 
     @property
     def weight_bytes(self) -> int:
@@ -156,7 +156,7 @@ class Weights:
 
 
 @dataclass(frozen=True)
-class Pass:
+class TrainingPass:
     """What one forward and backward pass adds.
 
     Attributes:
@@ -176,7 +176,7 @@ class Pass:
     repeated: bool = False
 
 
-def training_moments(weights: Weights, work: Pass) -> list[Moment]:
+def training_phases(weights: Weights, work: TrainingPass) -> list[Phase]:
     """The end of the forward pass, the end of the backward pass and the optimiser's step."""
     base = weights.base()
     # The embedding's gradient stands beside the head's before the two become one.
@@ -196,7 +196,7 @@ def training_moments(weights: Weights, work: Pass) -> list[Moment]:
         "activations": work.passing + work.inputs,
     }
     step = base | {"gradients": weights.gradients() + _step(weights), "activations": work.inputs}
-    return [Moment("forward pass", forward), Moment("backward pass", backward), Moment("optimiser's step", step)]
+    return [Phase("forward pass", forward), Phase("backward pass", backward), Phase("optimiser's step", step)]
 
 
 def _step(weights: Weights) -> float:
@@ -227,7 +227,7 @@ class Generation:
     inputs: float = 0.0
 
 
-def generation_moments(base: Mapping[str, float], whole: float, answers: Generation) -> list[Moment]:
+def generation_phases(base: Mapping[str, float], whole: float, answers: Generation) -> list[Phase]:
     """Reading the prompts, and the last token.
 
     Args:
@@ -245,7 +245,7 @@ def generation_moments(base: Mapping[str, float], whole: float, answers: Generat
         "logits": answers.logits,
         "activations": answers.inputs,
     }
-    return [Moment("prompts read", held | start), Moment("last token generated", held | end)]
+    return [Phase("prompts read", held | start), Phase("last token generated", held | end)]
 
 
 @dataclass(frozen=True)
@@ -261,12 +261,12 @@ class Runtime:
     fragmentation: float = 0.05
     coming_and_going: tuple[str, ...] = field(default=("activations", "logits", "kv_cache", "buffers"))
 
-    def on(self, moment: Moment) -> Moment:
+    def on(self, phase: Phase) -> Phase:
         """The moment with this added."""
-        moving = sum(moment.parts.get(part, 0.0) for part in self.coming_and_going)
-        return Moment(moment.name, dict(moment.parts) | {"runtime": self.fixed + self.fragmentation * moving})
+        moving = sum(phase.parts.get(part, 0.0) for part in self.coming_and_going)
+        return Phase(phase.name, dict(phase.parts) | {"runtime": self.fixed + self.fragmentation * moving})
 
 
-def fullest(moments: list[Moment]) -> Moment:
+def peak_phase(phases: list[Phase]) -> Phase:
     """The one that needs most."""
-    return max(moments, key=lambda moment: moment.total)
+    return max(phases, key=lambda phase: phase.total)

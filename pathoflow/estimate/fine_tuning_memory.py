@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pathoflow.estimate import activations
-from pathoflow.estimate.memory import Generation, Moment, Pass, Weights, generation_moments, training_moments
+from pathoflow.estimate.gpu_memory import Generation, Phase, TrainingPass, Weights, generation_phases, training_phases
 from pathoflow.estimate.shapes import VisionLanguage
 
 
@@ -57,7 +57,7 @@ def weights_of(config: Any, shape: VisionLanguage, *, on_gpu: bool, reference: b
     )
 
 
-def moments(config: Any, shape: VisionLanguage, pack: LargestPack, *, on_gpu: bool = True) -> list[Moment]:
+def phases(config: Any, shape: VisionLanguage, pack: LargestPack, *, on_gpu: bool = True) -> list[Phase]:
     """The moments of the training itself."""
     weights = weights_of(config, shape, on_gpu=on_gpu)
     numbers, copies = weights.numbers, 0 if on_gpu else 1
@@ -77,7 +77,7 @@ def moments(config: Any, shape: VisionLanguage, pack: LargestPack, *, on_gpu: bo
     )
     if learns or not config.freeze_merger:
         kept += pack.image_tokens * activations.merger(vision, numbers)
-    work = Pass(
+    work = TrainingPass(
         kept=kept + pack.targets * text.hidden_size * numbers.residual,
         passing=passing,
         logits=activations.target_logits(text.vocab_size, pack.targets, numbers),
@@ -85,17 +85,17 @@ def moments(config: Any, shape: VisionLanguage, pack: LargestPack, *, on_gpu: bo
         checkpointed=config.gradient_checkpointing,
         repeated=pack.repeated,
     )
-    return training_moments(weights, work)
+    return training_phases(weights, work)
 
 
-def answering(
+def generation_cost(
     shape: VisionLanguage,
     *,
     sequences: int,
     prompt: int,
     image_tokens: int,
     new_tokens: int,
-    numbers: activations.Numbers,
+    numbers: activations.Precision,
     distinct_images: int | None = None,
 ) -> Generation:
     """What plain `generate` takes for so many sequences at once.
@@ -128,10 +128,10 @@ def answering(
     )
 
 
-def examination_moments(config: Any, shape: VisionLanguage, answers: Generation, *, on_gpu: bool) -> list[Moment]:
+def dev_evaluation_phases(config: Any, shape: VisionLanguage, answers: Generation, *, on_gpu: bool) -> list[Phase]:
     """The moments in which sft answers dev questions."""
     weights = weights_of(config, shape, on_gpu=on_gpu)
-    return generation_moments(weights.base(), whole_for_generation(weights), answers)
+    return generation_phases(weights.base(), whole_for_generation(weights), answers)
 
 
 def whole_for_generation(weights: Weights) -> float:

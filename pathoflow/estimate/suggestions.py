@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from pathoflow.contract.recipe import Recipe
 from pathoflow.estimate.devices import GIB
-from pathoflow.estimate.needs import StageEstimate
+from pathoflow.estimate.stage_estimate import StageEstimate
 from pathoflow.estimate.stages import Assumptions, estimate_stage
 
 Changes = Mapping[str, Any]
@@ -106,7 +106,7 @@ class _Search:
 
     def _fits(self, changes: Changes) -> bool:
         found = self.tried(changes)
-        return found is not None and (found.gpu_limit is None or found.fullest.total <= found.gpu_limit)
+        return found is not None and (found.gpu_limit is None or found.peak.total <= found.gpu_limit)
 
 
 def changed(recipe: Recipe, stage: str, changes: Changes) -> Recipe:

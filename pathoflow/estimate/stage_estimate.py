@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pathoflow.estimate.devices import GIB
-from pathoflow.estimate.memory import Moment, fullest
+from pathoflow.estimate.gpu_memory import Phase, peak_phase
 
 _UNITS = {"K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
@@ -22,7 +22,7 @@ class StageEstimate:
         parameters: Of the model, adapters included.
         learning: Those that learn.
         gpus: GPUs that it asks for, on all nodes; 0 computes on CPUs.
-        moments: What a GPU (or a process on CPUs) holds at each moment.
+        phases: What a GPU (or a process on CPUs) holds at each moment.
         gpu_limit: What a GPU has; None on CPUs.
         host: A node's memory by part.
         host_limit: What the recipe asks for; None if it does not say.
@@ -32,7 +32,7 @@ class StageEstimate:
         flops: Operations.
         seconds: How long the stage takes; None where that is not known.
         deadline: After how many seconds the recipe ends it; None for never.
-        told: Values that the figures rest on, in words.
+        basis: Values that the figures rest on, in words.
         disk_limit: What there is for checkpoints; None where that is not known.
     """
 
@@ -41,7 +41,7 @@ class StageEstimate:
     parameters: int
     learning: int
     gpus: int
-    moments: tuple[Moment, ...]
+    phases: tuple[Phase, ...]
     gpu_limit: float | None
     host: Mapping[str, float]
     host_limit: float | None
@@ -51,13 +51,13 @@ class StageEstimate:
     flops: float
     seconds: float | None
     deadline: float | None
-    told: str
+    basis: str
     disk_limit: float | None = None
 
     @property
-    def fullest(self) -> Moment:
+    def peak(self) -> Phase:
         """The moment that needs most."""
-        return fullest(list(self.moments))
+        return peak_phase(list(self.phases))
 
     @property
     def host_total(self) -> float:
@@ -72,7 +72,7 @@ class StageEstimate:
     def faults(self) -> list[str]:
         """What does not fit, in words."""
         checks = (
-            (f"GPU memory ({self.fullest.name})", self.fullest.total, self.gpu_limit),
+            (f"GPU memory ({self.peak.name})", self.peak.total, self.gpu_limit),
             ("host memory", self.host_total, self.host_limit),
             ("/dev/shm", self.shm, self.shm_limit),
             ("disk for checkpoints", self.disk.get("checkpoints", 0.0), self.disk_limit),

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pathoflow.estimate import activations
-from pathoflow.estimate.activations import Numbers
-from pathoflow.estimate.fine_tuning import answering, weights_of, whole_for_generation
-from pathoflow.estimate.memory import Generation, Moment, Pass, generation_moments, training_moments
+from pathoflow.estimate.activations import Precision
+from pathoflow.estimate.fine_tuning_memory import generation_cost, weights_of, whole_for_generation
+from pathoflow.estimate.gpu_memory import Generation, Phase, TrainingPass, generation_phases, training_phases
 from pathoflow.estimate.shapes import VisionLanguage
 
 
@@ -38,7 +38,7 @@ def completions_at_once(config: Any) -> int:
     return int(config.batch_size_per_process * passes)
 
 
-def moments(config: Any, shape: VisionLanguage, rollouts: Rollouts, *, on_gpu: bool = True) -> list[Moment]:
+def phases(config: Any, shape: VisionLanguage, rollouts: Rollouts, *, on_gpu: bool = True) -> list[Phase]:
     """Sampling a round of completions, scoring them by the model and its reference, and learning from them."""
     rank = getattr(config, "lora_rank", None) or 0
     # With adapters, the model without them is the reference.
@@ -48,16 +48,16 @@ def moments(config: Any, shape: VisionLanguage, rollouts: Rollouts, *, on_gpu: b
     # A question's completions share its image (components.training.rl.seeing).
     sampled = _answers(shape, rollouts, numbers, at_once, max(1, at_once // config.num_generations))
     base, whole = weights.base(), whole_for_generation(weights)
-    found = generation_moments(base, whole, sampled)
+    found = generation_phases(base, whole, sampled)
     if rollouts.dev_questions:
         examined = min(config.eval_batch_size, -(-rollouts.dev_questions // config.num_processes))
-        on_dev = generation_moments(base, whole, _answers(shape, rollouts, numbers, examined, examined))
-        found += [Moment(f"dev questions: {moment.name}", moment.parts) for moment in on_dev]
+        on_dev = generation_phases(base, whole, _answers(shape, rollouts, numbers, examined, examined))
+        found += [Phase(f"dev questions: {phase.name}", phase.parts) for phase in on_dev]
     return [*found, *_learning(config, shape, rollouts, weights, sampled.inputs, on_gpu=on_gpu)]
 
 
-def _answers(shape: VisionLanguage, rollouts: Rollouts, numbers: Numbers, sequences: int, images: int) -> Generation:
-    return answering(
+def _answers(shape: VisionLanguage, rollouts: Rollouts, numbers: Precision, sequences: int, images: int) -> Generation:
+    return generation_cost(
         shape,
         sequences=sequences,
         prompt=rollouts.prompt,
@@ -70,7 +70,7 @@ def _answers(shape: VisionLanguage, rollouts: Rollouts, numbers: Numbers, sequen
 
 def _learning(
     config: Any, shape: VisionLanguage, rollouts: Rollouts, weights: Any, buffered: float, *, on_gpu: bool
-) -> list[Moment]:
+) -> list[Phase]:
     """A forward and backward pass of `batch_size_per_process` completions, padded to the longest.
 
     The pixels of the whole round stay on the device beside it.
@@ -97,4 +97,4 @@ def _learning(
         weight_bytes=weights.weight_bytes,
     )
     repeated = config.gradient_accumulation_steps > 1
-    return training_moments(weights, Pass(kept, passing, logits, buffered, checkpointed, repeated))
+    return training_phases(weights, TrainingPass(kept, passing, logits, buffered, checkpointed, repeated))

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pathoflow.estimate.memory import Moment, Pass, Runtime, Weights, fullest, training_moments
+from pathoflow.estimate.gpu_memory import Phase, Runtime, TrainingPass, Weights, peak_phase, training_phases
 
 BILLION = 1_000_000_000
 PLAIN = Weights(learning=BILLION, frozen=0, largest=100_000_000, layer=50_000_000, tied=False)
-WORK = Pass(kept=3e9, passing=1e8, logits=2e9)
+WORK = TrainingPass(kept=3e9, passing=1e8, logits=2e9)
 
 
 def test_zero_divides_sixteen_bytes_a_parameter() -> None:
@@ -54,14 +54,14 @@ def test_autocast_copies_all_weights_only_where_the_backward_pass_needs_them() -
 
 
 def test_gradients_of_earlier_packs_are_there_in_the_forward_pass() -> None:
-    once, again = (training_moments(PLAIN, replace(WORK, repeated=repeated))[0] for repeated in (False, True))
+    once, again = (training_phases(PLAIN, replace(WORK, repeated=repeated))[0] for repeated in (False, True))
     assert again.total - once.total == PLAIN.gradients()
 
 
 def test_the_runtime_is_added_to_what_comes_and_goes() -> None:
-    moment = Runtime(fixed=10.0, fragmentation=0.5).on(Moment("now", {"weights": 100.0, "activations": 20.0}))
-    assert moment.parts["runtime"] == 20.0
-    assert moment.total == 140.0
+    phase = Runtime(fixed=10.0, fragmentation=0.5).on(Phase("now", {"weights": 100.0, "activations": 20.0}))
+    assert phase.parts["runtime"] == 20.0
+    assert phase.total == 140.0
 
 
 @given(
@@ -76,7 +76,7 @@ def test_more_processes_never_take_more_of_a_gpu(learning, frozen, stage, proces
     weights = replace(PLAIN, learning=learning, frozen=frozen, deepspeed_stage=stage, offload=offload)
     work = replace(WORK, kept=kept)
     few, many = (
-        fullest(training_moments(replace(weights, processes=number), work)).total
+        peak_phase(training_phases(replace(weights, processes=number), work)).total
         for number in (processes, processes + 1)
     )
     assert many <= few * (1 + 1e-9)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from pathoflow.cluster.trainjob import QUEUE_LABEL, TrainJobRequest
+from pathoflow.cluster.trainjob_spec import QUEUE_LABEL, TrainJobRequest
 from pathoflow.errors import ClusterError, PathoflowError, Preempted, StageError, error_of
 
 Object = dict[str, Any]

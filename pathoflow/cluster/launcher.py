@@ -22,13 +22,13 @@ import yaml
 from kubernetes.client import ApiException
 
 from pathoflow.cluster.api import connect, explain
+from pathoflow.cluster.api_retries import ApiRetries
 from pathoflow.cluster.diagnosis import condition
-from pathoflow.cluster.following import Following
-from pathoflow.cluster.launch import Launch
-from pathoflow.cluster.patience import Patience
+from pathoflow.cluster.launch_request import LaunchRequest
 from pathoflow.cluster.redaction import without_secrets
-from pathoflow.cluster.trainjob import GROUP, IDENTITY_ANNOTATION, JOBSET_LABEL, VERSION, manifest
-from pathoflow.cluster.trainjobs import Object, TrainJobs
+from pathoflow.cluster.trainjob_client import Object, TrainJobClient
+from pathoflow.cluster.trainjob_spec import GROUP, IDENTITY_ANNOTATION, JOBSET_LABEL, VERSION, manifest
+from pathoflow.cluster.trainjob_watcher import TrainJobWatcher
 from pathoflow.errors import ClusterError, PathoflowError, Preempted
 from pathoflow.system.files import write_atomically
 from pathoflow.system.processes import die_with_parent, interrupt, raise_if_interrupted
@@ -49,11 +49,11 @@ class Launcher:
         say: Tells the user one line.
     """
 
-    def __init__(self, launch: Launch, trainjobs: TrainJobs, say: Callable[[str], None]) -> None:
+    def __init__(self, launch: LaunchRequest, trainjobs: TrainJobClient, say: Callable[[str], None]) -> None:
         self._launch = launch
         self._trainjobs = trainjobs
         self._say = say
-        self._patience = Patience(say)
+        self._patience = ApiRetries(say)
         self._manifest: Object = {}
 
     def run(self) -> None:
@@ -62,7 +62,7 @@ class Launcher:
         self._manifest = manifest(self._launch.request, self._launch.work, owner, uuid.uuid4().hex[:12])
         trainjob = self._create_or_take_up()
         self._keep(trainjob)
-        Following(
+        TrainJobWatcher(
             self._trainjobs,
             trainjob,
             self._launch.request,
@@ -78,7 +78,9 @@ class Launcher:
             return "Stopped on request before there was a TrainJob."
         try:
             # The patience for this run may have been used up by a server that is away.
-            Patience(self._say).call(lambda: self._trainjobs.delete(self._name), f"delete {self._title}", for_s=_STOP_S)
+            ApiRetries(self._say).call(
+                lambda: self._trainjobs.delete(self._name), f"delete {self._title}", for_s=_STOP_S
+            )
         except ClusterError as error:
             return f"Stopped on request, but {self._title} goes on. {error} Run the stage again to take it up."
         return (
@@ -200,13 +202,13 @@ def _ask_to_stop(number: int, frame: FrameType | None) -> None:
     interrupt(number, frame)
 
 
-def main(launch: Launch) -> int:
+def main(launch: LaunchRequest) -> int:
     """Sees a launch through; the exit code."""
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     launch.outcome.unlink(missing_ok=True)
     launcher: Launcher | None = None
     try:
-        launcher = Launcher(launch, TrainJobs(connect(retries=0), launch.request.namespace), _say)
+        launcher = Launcher(launch, TrainJobClient(connect(retries=0), launch.request.namespace), _say)
         launcher.run()
     except KeyboardInterrupt:
         words = launcher.stop() if launcher else "Stopped on request before there was a TrainJob."
@@ -226,6 +228,6 @@ if __name__ == "__main__":
     exit_code = Preempted.exit_code
     with suppress(KeyboardInterrupt):
         die_with_parent(int(sys.argv[1]))
-        exit_code = main(Launch.load(Path(sys.argv[2])))
+        exit_code = main(LaunchRequest.load(Path(sys.argv[2])))
     # To take the interpreter apart takes a second, for which the stage would wait.
     os._exit(exit_code)

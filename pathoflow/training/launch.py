@@ -13,7 +13,7 @@ from collections import defaultdict, deque
 from collections.abc import Sequence
 from pathlib import Path
 
-from pathoflow.cluster.trainjob import TrainJobRequest
+from pathoflow.cluster.trainjob_spec import TrainJobRequest
 from pathoflow.contract.output import Reporter
 from pathoflow.errors import Preempted, StageError, Standstill
 from pathoflow.training import standstill

@@ -10,8 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pathoflow.cluster.launch import Launch
-from pathoflow.cluster.trainjob import RUN_ID, TrainJobRequest, Work
+from pathoflow.cluster.launch_request import LaunchRequest
+from pathoflow.cluster.trainjob_spec import RUN_ID, TrainJobRequest, WorkerCommand
 from pathoflow.errors import ConfigError, error_of
 from pathoflow.training.config import TrainingConfig
 from pathoflow.training.job import Job
@@ -52,7 +52,7 @@ def run_trainjob(
     run_id = os.environ.get(RUN_ID)
     if not run_id:
         raise ConfigError(f"{RUN_ID} is not set: it tells the TrainJobs of one pipeline run from those of another.")
-    work = Work(
+    work = WorkerCommand(
         stage=config.stage,
         run_id=run_id,
         module=module,
@@ -64,11 +64,11 @@ def run_trainjob(
         offline=offline,
         environment={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
     )
-    _launch(Launch(request, work, job.report, job.scratch / f"outcome-{os.getpid()}.txt"))
+    _launch(LaunchRequest(request, work, job.report, job.scratch / f"outcome-{os.getpid()}.txt"))
     shutil.copytree(for_pods.output, job.output, copy_function=_link_or_copy, dirs_exist_ok=True)
 
 
-def _launch(launch: Launch) -> None:
+def _launch(launch: LaunchRequest) -> None:
     """Runs the launcher in a process of its own, and stops it when this one is told to stop."""
     file = launch.outcome.with_name(f"launch-{os.getpid()}.json")
     launch.write(file)

@@ -18,7 +18,7 @@ import traceback
 from contextlib import suppress
 from pathlib import Path
 
-from pathoflow.cluster.trainjob import ATTEMPT, failure_file
+from pathoflow.cluster.trainjob_spec import ATTEMPT, failure_file
 from pathoflow.errors import ClusterError, ConfigError, PathoflowError, Preempted, StageError, Standstill
 from pathoflow.system.files import sha256_of_file
 from pathoflow.system.processes import interrupt

@@ -99,7 +99,7 @@ class TrainJobRequest(BaseModel):
 
 
 @dataclass(frozen=True)
-class Work:
+class WorkerCommand:
     """What the pods of a TrainJob do.
 
     Attributes:
@@ -127,7 +127,7 @@ class Work:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-def spec(request: TrainJobRequest, work: Work) -> dict[str, Any]:
+def spec(request: TrainJobRequest, work: WorkerCommand) -> dict[str, Any]:
     """The TrainJob's `spec`, the same for the same wish."""
     resources = {"cpu": request.cpu, "memory": request.memory}
     resources[request.gpu_resource] = str(request.gpus_per_node) if request.gpus_per_node else None
@@ -157,7 +157,7 @@ def spec(request: TrainJobRequest, work: Work) -> dict[str, Any]:
     return made
 
 
-def _template(request: TrainJobRequest, work: Work) -> dict[str, Any]:
+def _template(request: TrainJobRequest, work: WorkerCommand) -> dict[str, Any]:
     """What is different from the runtime's pods."""
     # A minute more than the workers take, in which torchrun ends them and this pod's last words are written.
     pod: dict[str, Any] = {"terminationGracePeriodSeconds": work.grace_s + 60}
@@ -173,7 +173,7 @@ def _template(request: TrainJobRequest, work: Work) -> dict[str, Any]:
     return {"spec": {"replicatedJobs": [{"name": WORKER_JOB, "template": job}]}}
 
 
-def _labels(work: Work) -> dict[str, str]:
+def _labels(work: WorkerCommand) -> dict[str, str]:
     return {
         "app.kubernetes.io/part-of": "pathoflow",
         "app.kubernetes.io/component": _dns(work.stage),
@@ -187,7 +187,9 @@ def identity(made: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
 
 
-def manifest(request: TrainJobRequest, work: Work, owner: dict[str, Any] | None, attempt: str) -> dict[str, Any]:
+def manifest(
+    request: TrainJobRequest, work: WorkerCommand, owner: dict[str, Any] | None, attempt: str
+) -> dict[str, Any]:
     """The whole TrainJob.
 
     Its name follows from the run, the stage and the spec: whoever asks for the same again meets the one that is there.

@@ -16,7 +16,7 @@ from urllib3.exceptions import HTTPError
 
 from pathoflow.cluster.api import explain
 from pathoflow.cluster.settings import COMPONENT_LABEL, KFP_RUN_LABEL, PART_OF, PART_OF_LABEL
-from pathoflow.cluster.trainjob import GROUP, PLURAL, RUN_LABEL, VERSION, label_value
+from pathoflow.cluster.trainjob_spec import GROUP, PLURAL, RUN_LABEL, VERSION, label_value
 from pathoflow.errors import ClusterError
 
 FINISH = "finish"
@@ -57,7 +57,7 @@ class Failure:
 
 
 @dataclass
-class Cleaning:
+class CleanupReport:
     """What was removed, and what could not be."""
 
     trainjobs: list[str] = field(default_factory=list)
@@ -66,7 +66,7 @@ class Cleaning:
     faults: list[str] = field(default_factory=list)
 
 
-def delete_trainjobs(api: client.ApiClient, namespace: str, run_id: str, cleaning: Cleaning) -> None:
+def delete_trainjobs(api: client.ApiClient, namespace: str, run_id: str, cleaning: CleanupReport) -> None:
     """Deletes the TrainJobs that a run left behind, with their pods."""
     custom = client.CustomObjectsApi(api)
     what = f"{GROUP}/{VERSION} in {namespace}"
@@ -98,7 +98,7 @@ def delete_trainjobs(api: client.ApiClient, namespace: str, run_id: str, cleanin
             cleaning.faults.append(str(explain(error, f"delete {what}")))
 
 
-def runs_at_work(api: client.ApiClient, namespace: str) -> set[str]:
+def active_runs(api: client.ApiClient, namespace: str) -> set[str]:
     """The ids of the runs that still have pods which have not ended."""
     pods = client.CoreV1Api(api).list_namespaced_pod(
         namespace,
@@ -109,7 +109,9 @@ def runs_at_work(api: client.ApiClient, namespace: str) -> set[str]:
     return {pod.metadata.labels[KFP_RUN_LABEL] for pod in pods.items}
 
 
-def tidy(checkpoints: Path, run_id: str, at_work: set[str], cleaning: Cleaning, *, succeeded: bool) -> None:
+def remove_scratch(
+    checkpoints: Path, run_id: str, at_work: set[str], cleaning: CleanupReport, *, succeeded: bool
+) -> None:
     """Removes scratch that nobody resumes from.
 
     A run that succeeded has published all it made: its folder goes. One that failed keeps its outputs and its
@@ -207,7 +209,13 @@ def _end_of(pod: Any) -> tuple[str, str]:
 
 
 def describe_end(
-    recipe: str, run_id: str, namespace: str, state: str, failures: list[Failure], cleaning: Cleaning, told: str = ""
+    recipe: str,
+    run_id: str,
+    namespace: str,
+    state: str,
+    failures: list[Failure],
+    cleaning: CleanupReport,
+    told: str = "",
 ) -> str:
     """The end of a run in Markdown: which stage failed, why, what to do, where to look, and what was removed.
 
@@ -245,7 +253,7 @@ def describe_end(
     return "\n".join(lines) + "\n"
 
 
-def conclude(
+def clean_up(
     api: client.ApiClient,
     namespace: str,
     recipe: str,
@@ -270,7 +278,7 @@ def conclude(
     Raises:
         ClusterError: Something could not be cleaned up; the report was written all the same.
     """
-    cleaning = Cleaning()
+    cleaning = CleanupReport()
     failures: list[Failure] = []
     try:
         failures = failures_of(api, namespace, run_id)
@@ -280,11 +288,11 @@ def conclude(
     state = "SUCCEEDED" if succeeded else (state if state not in ("", "SUCCEEDED", "COMPLETE") else "FAILED")
     delete_trainjobs(api, namespace, run_id, cleaning)
     try:
-        at_work = runs_at_work(api, namespace)
+        at_work = active_runs(api, namespace)
     except (client.ApiException, HTTPError) as error:
         cleaning.faults.append(str(explain(error, f"list the pods in {namespace}")))
     else:
-        tidy(checkpoints, run_id, at_work, cleaning, succeeded=succeeded)
+        remove_scratch(checkpoints, run_id, at_work, cleaning, succeeded=succeeded)
     text = describe_end(recipe, run_id, namespace, state, failures, cleaning, told)
     print(text)
     report.write_text(text)

@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pathoflow.cluster.trainjob import TrainJobRequest, Work
+from pathoflow.cluster.trainjob_spec import TrainJobRequest, WorkerCommand
 from pathoflow.system.files import write_atomically
 
 
 @dataclass(frozen=True)
-class Launch:
+class LaunchRequest:
     """What the stage's process tells the launcher, in a file.
 
     Attributes:
@@ -23,7 +23,7 @@ class Launch:
     """
 
     request: TrainJobRequest
-    work: Work
+    work: WorkerCommand
     report: Path
     outcome: Path
 
@@ -34,9 +34,9 @@ class Launch:
         write_atomically(file, json.dumps(launch, default=str))
 
     @classmethod
-    def load(cls, file: Path) -> Launch:
+    def load(cls, file: Path) -> LaunchRequest:
         """Reads what `write` wrote."""
         launch = json.loads(file.read_bytes())
-        work = Work(**launch["work"] | {"job_file": Path(launch["work"]["job_file"])})
+        work = WorkerCommand(**launch["work"] | {"job_file": Path(launch["work"]["job_file"])})
         request = TrainJobRequest.model_validate(launch["request"])
         return cls(request, work, Path(launch["report"]), Path(launch["outcome"]))

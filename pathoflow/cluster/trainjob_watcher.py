@@ -12,6 +12,7 @@ from kubernetes.client import ApiException
 from urllib3.exceptions import ProtocolError, ReadTimeoutError
 
 from pathoflow.cluster.api import explain
+from pathoflow.cluster.api_retries import CANNOT_ANSWER, ApiRetries
 from pathoflow.cluster.diagnosis import (
     Obstacle,
     condition,
@@ -25,9 +26,8 @@ from pathoflow.cluster.diagnosis import (
     started_at,
     title,
 )
-from pathoflow.cluster.patience import CANNOT_ANSWER, Patience
-from pathoflow.cluster.trainjob import ATTEMPT_ANNOTATION, TrainJobRequest, failure_file
-from pathoflow.cluster.trainjobs import Object, TrainJobs
+from pathoflow.cluster.trainjob_client import Object, TrainJobClient
+from pathoflow.cluster.trainjob_spec import ATTEMPT_ANNOTATION, TrainJobRequest, failure_file
 from pathoflow.errors import ClusterError, PathoflowError, Preempted
 from pathoflow.system.processes import raise_if_interrupted
 
@@ -43,7 +43,7 @@ _LAST_LINES = 30
 _DEADLINE_SLACK_S = 60.0
 
 
-class Following:
+class TrainJobWatcher:
     """One TrainJob that is watched.
 
     Args:
@@ -58,12 +58,12 @@ class Following:
 
     def __init__(
         self,
-        trainjobs: TrainJobs,
+        trainjobs: TrainJobClient,
         trainjob: Object,
         request: TrainJobRequest,
         folder: Path,
         report: Path,
-        patience: Patience,
+        patience: ApiRetries,
         say: Callable[[str], None],
     ) -> None:
         self._trainjobs = trainjobs

@@ -8,7 +8,7 @@ from typing import Any
 
 from kubernetes import client, watch
 
-from pathoflow.cluster.trainjob import GROUP, JOBSET_LABEL, PLURAL, VERSION, WORKER_JOB
+from pathoflow.cluster.trainjob_spec import GROUP, JOBSET_LABEL, PLURAL, VERSION, WORKER_JOB
 
 _CONNECT_S, _READ_S = 5, 10
 _NOT_FOUND, _CONFLICT = 404, 409
@@ -16,7 +16,7 @@ _NOT_FOUND, _CONFLICT = 404, 409
 Object = dict[str, Any]
 
 
-class TrainJobs:
+class TrainJobClient:
     """The TrainJobs of one namespace.
 
     Args:

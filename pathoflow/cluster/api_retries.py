@@ -26,7 +26,7 @@ def is_away(error: Exception) -> bool:
     return error.status in _AWAY if isinstance(error, ApiException) else isinstance(error, CANNOT_ANSWER)
 
 
-class Patience:
+class ApiRetries:
     """How long one process has been waiting for its API server.
 
     Args:

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 import pytest
 from kubeflow_trainer_api import models
 
-from pathoflow.cluster.trainjob import (
+from pathoflow.cluster.trainjob_spec import (
     ATTEMPT,
     IDENTITY_ANNOTATION,
     NODES,

@@ -18,7 +18,7 @@ from bench.report import Figure, conclude
 from components.training.cpt.config import CptConfig
 from pathoflow.contract.output import Reporter
 from pathoflow.contract.recipe import find_recipe, load_stage
-from pathoflow.training.metrics import COMPLETED_BY, FIGURES, PORT, Training, exposed
+from pathoflow.training.prometheus import COMPLETED_BY, FIGURES, PORT, Training, serve_metrics
 
 PORT_HERE = 19464
 READ_EVERY_S = 15.0
@@ -47,7 +47,7 @@ def _cost(scratch: Path, num_steps: int, num_readings: int) -> tuple[float, floa
     """Seconds that a step notes, and that a reading takes from the asking to the last byte."""
     os.environ[PORT] = str(PORT_HERE)
     values = dict.fromkeys(FIGURES, 0.5)
-    with exposed(Training("cpt", "bench", scratch, COMPLETED_BY, 400)):
+    with serve_metrics(Training("cpt", "bench", scratch, COMPLETED_BY, 400)):
         (metrics,) = Reporter.watchers
         began = time.perf_counter()
         for step in range(num_steps):

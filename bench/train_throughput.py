@@ -37,10 +37,10 @@ from pathoflow.modeling.tokenizer import train_tokenizer
 from pathoflow.qa.prompts import prompt_messages, text_message
 from pathoflow.training import samples
 from pathoflow.training.engine import PackTrainer, pack_arguments, plan_steps
-from pathoflow.training.learning import learner
-from pathoflow.training.lengths import Measures
+from pathoflow.training.lengths import SampleLengths
 from pathoflow.training.samples import Encoder, Sample
 from pathoflow.training.steps import StepShares
+from pathoflow.training.trainable_weights import prepare_model
 
 WORDS = ["lesion", "shows", "atypical", "glands", "with", "enlarged", "nuclei", "and", "mitoses", "in", "stroma"]
 MEDIAN_WORDS, SIGMA, MAX_WORDS = 60, 1.0, 600
@@ -116,10 +116,10 @@ def _engine(all_samples: list[Sample], lengths: list[int], processor: Qwen2_5_VL
     )
     model = build_tiny_model(SHAPE, processor.tokenizer, seed=0)
     costs = [sample_cost(model.config, length, [16]) for length in lengths]
-    plan = plan_steps(config, np.arange(len(lengths)), Measures(np.array(lengths), np.array(costs)), 1)
+    plan = plan_steps(config, np.arange(len(lengths)), SampleLengths(np.array(lengths), np.array(costs)), 1)
     shares = StepShares(plan, all_samples.__getitem__, Encoder(processor))
     arguments = pack_arguments(config, folder / "engine", plan)
-    return _timed(PackTrainer(shares, model=learner(model, config), args=arguments))
+    return _timed(PackTrainer(shares, model=prepare_model(model, config), args=arguments))
 
 
 def _trl(rows: list[dict[str, Any]], processor: Qwen2_5_VLProcessor, folder: Path) -> float:

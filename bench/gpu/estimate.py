@@ -36,10 +36,10 @@ from pathoflow.modeling.flops import sample_cost
 from pathoflow.modeling.processor import new_processor
 from pathoflow.modeling.tokenizer import train_tokenizer
 from pathoflow.training.engine import PackTrainer, pack_arguments, plan_steps
-from pathoflow.training.learning import learner
-from pathoflow.training.lengths import Measures
+from pathoflow.training.lengths import SampleLengths
 from pathoflow.training.samples import IGNORED, Encoder
 from pathoflow.training.steps import StepShares
+from pathoflow.training.trainable_weights import prepare_model
 
 _NUM_STEPS = 2
 _TINY_CLIP = Clip(Tower(128, 512, 4, 4, 65), Tower(64, 256, 2, 4, 77), 1000, 64, 112, 14)
@@ -131,13 +131,13 @@ def _fine_tuning(options: argparse.Namespace, values: dict[str, Any]) -> list[Ph
     settings = {"batch_size_per_process": options.samples_per_step, "max_length_tokens": 4096, "bf16": on_gpu}
     config = SftConfig(**(settings | values))
     model = build_model(SHAPES[options.shape], processor.tokenizer, options.device, torch.float32)
-    model = learner(model, config)
+    model = prepare_model(model, config)
     encoder = Encoder(processor)
     samples = [sample_of(row, processor) for row in rows]
     measured = encoder.measure(samples)
     lengths = np.array([length for length, _ in measured])
     costs = np.array([sample_cost(model.config, length, patches) for length, patches in measured])
-    plan = plan_steps(config, np.arange(len(rows)), Measures(lengths, costs), 1)
+    plan = plan_steps(config, np.arange(len(rows)), SampleLengths(lengths, costs), 1)
     shares = StepShares(plan, samples.__getitem__, encoder)
     with tempfile.TemporaryDirectory() as folder:
         trainer = PackTrainer(shares, model=model, args=pack_arguments(config, Path(folder), plan))

@@ -41,12 +41,12 @@ from pathoflow.modeling.tokenizer import IMAGE_PAD, VIDEO_PAD, VISION_END, VISIO
 from pathoflow.qa.prompts import prompt_messages, text_message
 from pathoflow.training import samples
 from pathoflow.training.engine import PackTrainer, pack_arguments, plan_steps
-from pathoflow.training.learning import learner, learning_parts
-from pathoflow.training.lengths import Measures
-from pathoflow.training.monitoring import peak_flops
+from pathoflow.training.lengths import SampleLengths
 from pathoflow.training.plan import Plan
+from pathoflow.training.reporting import peak_flops
 from pathoflow.training.samples import Encoder, Sample
 from pathoflow.training.steps import StepShares
+from pathoflow.training.trainable_weights import prepare_model, trainable_parts
 
 WORDS = ["lesion", "shows", "atypical", "glands", "with", "enlarged", "nuclei", "and", "mitoses", "in", "stroma"]
 
@@ -219,11 +219,11 @@ def _engine(
         log_every_steps=1,
         save_every_steps=10_000,
     )
-    model = learner(build_model(shape, processor.tokenizer, options.device), config)
+    model = prepare_model(build_model(shape, processor.tokenizer, options.device), config)
     encoder = Encoder(processor)
     all_samples = [sample_of(row, processor) for row in rows]
     measured = encoder.measure(all_samples)
-    measures = Measures(
+    measures = SampleLengths(
         np.array([length for length, _ in measured]),
         np.array([sample_cost(model.config, length, patches) for length, patches in measured]),
     )
@@ -262,7 +262,7 @@ def _flops_of_a_step(model: Any, plan: Plan, encoder: Encoder, all_samples: list
     grids = [grid for sample in encoded for grid in sample["image_grid_thw"].tolist()]
     num_targets = sum(int((sample["labels"][1:] != samples.IGNORED).sum()) for sample in encoded)
     lengths = [len(sample["input_ids"]) for sample in encoded]
-    return training_flops(forward_flops(model.config, lengths, grids, num_targets), **learning_parts(model))
+    return training_flops(forward_flops(model.config, lengths, grids, num_targets), **trainable_parts(model))
 
 
 def _trl(

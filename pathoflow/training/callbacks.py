@@ -13,7 +13,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from pathoflow.training.watchdog import Watchdog
 
 
-class StopOnRequest(TrainerCallback):  # type: ignore[misc]
+class StopOnSigterm(TrainerCallback):  # type: ignore[misc]
     """On SIGTERM to any of them, has all processes write a checkpoint at the same step and stop.
 
     Processes that load data inherit the handler and go on: a signal to the whole group must not end them before the
@@ -46,7 +46,7 @@ class StopOnRequest(TrainerCallback):  # type: ignore[misc]
         return control
 
 
-class StepNoted(TrainerCallback):  # type: ignore[misc]
+class WatchdogStepCallback(TrainerCallback):  # type: ignore[misc]
     """Tells the watchdog which step has begun."""
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -56,10 +56,10 @@ class StepNoted(TrainerCallback):  # type: ignore[misc]
 
 def any_process(flag: bool, device: torch.device) -> bool:
     """Whether `flag` is set in any process of the run."""
-    return bool(sums([float(flag)], device)[0])
+    return bool(all_reduce_sums([float(flag)], device)[0])
 
 
-def sums(values: list[float], device: torch.device) -> list[float]:
+def all_reduce_sums(values: list[float], device: torch.device) -> list[float]:
     """Each value added up over the processes of the run."""
     if not torch.distributed.is_initialized():
         return values

@@ -21,15 +21,15 @@ from pathoflow.modeling.flops import forward_flops, training_flops
 from pathoflow.modeling.pretrained import save_model
 from pathoflow.training.callbacks import barrier
 from pathoflow.training.config import FineTuningConfig, TrainingConfig
+from pathoflow.training.initial_loss_check import InitialLossCheck
 from pathoflow.training.job import Job
-from pathoflow.training.knowledge import KnowledgeCheck
-from pathoflow.training.learning import learning_parts, plain
-from pathoflow.training.lengths import Measures
+from pathoflow.training.lengths import SampleLengths
 from pathoflow.training.parallelism import deepspeed_configuration
 from pathoflow.training.plan import Plan, num_steps
-from pathoflow.training.restart import train_safely
-from pathoflow.training.snapshots import RestartableTrainer
+from pathoflow.training.preemptible import train_preemptibly
+from pathoflow.training.restartable_trainer import RestartableTrainer
 from pathoflow.training.steps import Share, StepShares, the_only
+from pathoflow.training.trainable_weights import merge_adapters, trainable_parts
 
 CURVES = {"loss": "loss", "learning_rate": "learning_rate", "grad_norm": "grad_norm"}
 
@@ -68,7 +68,7 @@ class PackTrainer(RestartableTrainer):
         super().__init__(train_dataset=shares, data_collator=the_only, **arguments)
         self.plan = shares.plan
         self.meter = Meter()
-        self._learns = learning_parts(self.model)
+        self._learns = trainable_parts(self.model)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
         return SequentialSampler(self.train_dataset if train_dataset is None else train_dataset)
@@ -179,7 +179,9 @@ def weights_dtype(config: TrainingConfig) -> torch.dtype:
     return torch.bfloat16 if config.bf16 and config.deepspeed_stage else torch.float32
 
 
-def plan_steps(config: FineTuningConfig, order: npt.NDArray[np.int64], measures: Measures, num_processes: int) -> Plan:
+def plan_steps(
+    config: FineTuningConfig, order: npt.NDArray[np.int64], measures: SampleLengths, num_processes: int
+) -> Plan:
     """The plan of a training that takes the samples in `order`."""
     samples_per_step = config.samples_per_step(num_processes)
     return Plan(
@@ -232,19 +234,19 @@ def fine_tune(
         model: What `modeling.learning.learner` made; changed in place.
         shares: What to learn, step by step.
         callbacks: What else looks on, or stops.
-        is_pretrained: Whether a model that only guesses is refused, see `knowledge`.
+        is_pretrained: Whether a model that only guesses is refused, see `initial_loss_check`.
 
     Raises:
         InputError: The model should know something, and only guesses.
     """
-    check = KnowledgeCheck(
+    check = InitialLossCheck(
         lambda: shares[arguments.process_index]["packs"][0],
         Reporter(job.report),
         config.max_initial_loss_share if is_pretrained else None,
     )
     trainer = PackTrainer(shares, model=model, args=arguments, callbacks=[check, *callbacks])
     check.trainer = trainer
-    train_safely(trainer, config, job, CURVES)
+    train_preemptibly(trainer, config, job, CURVES)
     return trainer
 
 
@@ -255,7 +257,7 @@ def save_trained(trainer: Any, processor: Any, directory: Path) -> None:
     """
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped) if trainer.is_deepspeed_enabled else None
     if trainer.is_world_process_zero():
-        model, state = plain(trainer.accelerator.unwrap_model(trainer.model), state)
+        model, state = merge_adapters(trainer.accelerator.unwrap_model(trainer.model), state)
         save_model(model, processor, directory, state)
     barrier()
 

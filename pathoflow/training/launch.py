@@ -16,12 +16,12 @@ from pathlib import Path
 from pathoflow.cluster.trainjob_spec import TrainJobRequest
 from pathoflow.contract.output import Reporter
 from pathoflow.errors import Preempted, StageError, Standstill
-from pathoflow.training import standstill
+from pathoflow.training import hang_reports
 from pathoflow.training.checkpoints import step_of
 from pathoflow.training.config import TrainingConfig
-from pathoflow.training.continuing import with_checkpoint
 from pathoflow.training.job import Job
 from pathoflow.training.parallelism import fit_to_gpus, num_gpus
+from pathoflow.training.resume import find_checkpoint
 
 _ENVIRONMENT = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -92,7 +92,7 @@ def prepare(job: Job, config: TrainingConfig) -> Job:
     Raises:
         ConfigError: The checkpoint belongs to another configuration, or to processes that cannot hand over.
     """
-    job = with_checkpoint(job, config)
+    job = find_checkpoint(job, config)
     Reporter(job.report).cut_back(step_of(job.checkpoint) if job.checkpoint else -1)
     return job
 
@@ -123,13 +123,13 @@ def supervise(
         Standstill: They ended themselves, because they waited for each other in vain or could not stop in time.
         StageError: A worker failed; the message holds its last lines of output.
     """
-    standstill.forget(job.scratch)
+    hang_reports.forget(job.scratch)
     failure = job.scratch / f"failure-of-node-{node}.json"
     failure.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "pathoflow.training.agent", str(os.getpid()), str(failure), *where]
+    command = [sys.executable, "-m", "pathoflow.training.torchrun_agent", str(os.getpid()), str(failure), *where]
     command += ["--shutdown_timeout", str(config.checkpoint_grace_s)]
     command += ["--tee", "3", "--log-dir", str(job.scratch / "logs")]
-    command += ["-m", "pathoflow.training.process", module, str(file or job.file)]
+    command += ["-m", "pathoflow.training.worker_bootstrap", module, str(file or job.file)]
     environment = os.environ | _ENVIRONMENT | {"OMP_NUM_THREADS": str(config.threads_per_process)}
     if offline:
         environment["HF_HUB_OFFLINE"] = "1"
@@ -161,9 +161,9 @@ def supervise(
 
 def _raise_standstill(job: Job, config: TrainingConfig) -> None:
     """Raises `Standstill` if the workers left word that they ended themselves."""
-    if found := standstill.reports(job.scratch):
+    if found := hang_reports.reports(job.scratch):
         limits = config.collective_timeout_s, config.checkpoint_grace_s
-        raise Standstill(standstill.explain(found, config.num_processes, config.stage, *limits)) from None
+        raise Standstill(hang_reports.explain(found, config.num_processes, config.stage, *limits)) from None
 
 
 def _relay(child: subprocess.Popen[str], last_lines: dict[int, deque[str]]) -> None:

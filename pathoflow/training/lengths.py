@@ -20,7 +20,7 @@ _COSTS_KEPT = 65_536
 
 
 @dataclass(frozen=True)
-class Measures:
+class SampleLengths:
     """Every sample's length and cost, by its number.
 
     Attributes:
@@ -43,7 +43,7 @@ def measure(
     cost_of: Callable[[int, Sequence[int]], float],
     file: Path,
     state: PartialState,
-) -> Measures:
+) -> SampleLengths:
     """Measures all samples, the processes sharing the work; a restarted run finds the result in `file`.
 
     Pixels are not looked at: an image's tokens follow from its size.
@@ -71,15 +71,15 @@ def measure(
                 tokens.append(num_tokens)
                 costs.append(cost(num_tokens, tuple(patches)))
         parts = gather_object([(np.array(tokens, dtype=np.int64), np.array(costs, dtype=np.float64))])
-        measures = Measures(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+        measures = SampleLengths(*(np.concatenate(values) for values in zip(*parts, strict=True)))
         if state.is_main_process:
             _save(measures, file)
         return measures
     with np.load(file) as saved:
-        return Measures(saved["tokens"], saved["costs"])
+        return SampleLengths(saved["tokens"], saved["costs"])
 
 
-def _save(measures: Measures, file: Path) -> None:
+def _save(measures: SampleLengths, file: Path) -> None:
     unfinished = file.with_suffix(".unfinished.npz")
     np.savez(unfinished, tokens=measures.tokens, costs=measures.costs)
     unfinished.replace(file)

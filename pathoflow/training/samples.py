@@ -17,7 +17,7 @@ from pathoflow.errors import InputError
 from pathoflow.modeling.processor import Qwen2_5_VLProcessor
 from pathoflow.modeling.tokenizer import IMAGE_PAD, TURN_END, TURN_START, VIDEO_PAD, VISION_END, VISION_START
 from pathoflow.qa.prompts import chat_messages
-from pathoflow.training.positions import multimodal_positions
+from pathoflow.training.rotary_positions import multimodal_positions
 
 IGNORED = -100
 """The label of a token that is not learned; the value is PyTorch's."""

@@ -22,9 +22,9 @@ from typing import ClassVar
 from torch.distributed import distributed_c10d
 
 from pathoflow.errors import Preempted
+from pathoflow.training.hang_reports import ASKED, FOLDER, Cause, HangReport, HangReportFolder, num_ended, num_waiting
 from pathoflow.training.job import Job
-from pathoflow.training.stacks import Stillness, in_collective, place
-from pathoflow.training.standstill import ASKED, FOLDER, Board, Cause, Report, num_ended, num_waiting
+from pathoflow.training.stack_traces import StuckTimer, in_collective, place
 
 # Between two looks: a hundredth of the limit, within these bounds.
 _SHORTEST_LOOK_S, _LONGEST_LOOK_S = 0.05, 5.0
@@ -43,7 +43,7 @@ def watched(job: Job) -> Iterator[None]:
     """Has a watchdog look on at this process's main thread, which must be the caller's."""
     rank, num_processes = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
     watchdog = Watchdog(
-        Board(job.scratch / FOLDER, rank),
+        HangReportFolder(job.scratch / FOLDER, rank),
         rank,
         num_processes,
         limit_s=job.config["collective_timeout_s"],
@@ -56,7 +56,7 @@ def watched(job: Job) -> Iterator[None]:
         watchdog.stop()
 
 
-def patience(limit_s: float) -> timedelta:
+def backend_timeout(limit_s: float) -> timedelta:
     """How long a backend may wait in a collective: so long that the watchdog is sooner, and has the first word.
 
     It holds for the groups that libraries make later, too, which would take NCCL's ten minutes.
@@ -82,14 +82,16 @@ class Watchdog:
 
     step: ClassVar[int | None] = None
 
-    def __init__(self, board: Board, rank: int, num_processes: int, *, limit_s: float, grace_s: float) -> None:
+    def __init__(
+        self, board: HangReportFolder, rank: int, num_processes: int, *, limit_s: float, grace_s: float
+    ) -> None:
         self._board, self._rank, self._num_processes = board, rank, num_processes
         self._limit_s = limit_s
         self._stop_s = grace_s - min(_MARGIN_SHARE * grace_s, _LONGEST_MARGIN_S)
         self._look_s = min(max(limit_s / 100, _SHORTEST_LOOK_S), _LONGEST_LOOK_S)
         self._asked_look_s = min(self._look_s, grace_s / 20, 1.0)
         doubt_after_s = min(limit_s, _DEADLOCK_S) / 2
-        self._stillness = Stillness(doubt_after_s, gap_s=10 * self._look_s + 10)
+        self._stillness = StuckTimer(doubt_after_s, gap_s=10 * self._look_s + 10)
         self._main = threading.get_ident()
         self._asked_at: float | None = None
         self._wakeup, self._signals = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -129,7 +131,7 @@ class Watchdog:
             self._look_s = self._asked_look_s
             self._board.wait(still_s >= _DEADLOCK_S and in_collective(innermost))
         if cause := self._cause(names, still_s, now):
-            self._end(Report(self._rank, cause, place(innermost), round(still_s, 1), self.step), innermost)
+            self._end(HangReport(self._rank, cause, place(innermost), round(still_s, 1), self.step), innermost)
 
     def _cause(self, names: set[str], still_s: float, now: float) -> Cause | None:
         """Why this process must end now; None if it need not."""
@@ -147,7 +149,7 @@ class Watchdog:
             return "deadlock"
         return None
 
-    def _end(self, report: Report, innermost: FrameType) -> None:
+    def _end(self, report: HangReport, innermost: FrameType) -> None:
         """Leaves word, waits a moment for the others' and ends the process, whatever its main thread does."""
         try:
             self._board.report(report)

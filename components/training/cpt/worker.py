@@ -28,15 +28,15 @@ from pathoflow.modeling.tiny_model import build_tiny_model
 from pathoflow.modeling.tokenizer import IMAGE, train_tokenizer
 from pathoflow.training import samples
 from pathoflow.training.engine import final_loss, fine_tune, pack_arguments, plan_steps, save_trained, weights_dtype
-from pathoflow.training.inspection import SampleTables
+from pathoflow.training.initial_loss_check import initial_loss
 from pathoflow.training.job import Job
-from pathoflow.training.knowledge import initial_loss
-from pathoflow.training.learning import learner
 from pathoflow.training.lengths import measure
 from pathoflow.training.plan import shuffled_passes
-from pathoflow.training.rows import ShardRows
+from pathoflow.training.sample_tables import SampleTables
 from pathoflow.training.samples import Encoder, Sample
+from pathoflow.training.shard_rows import ShardRows
 from pathoflow.training.steps import StepShares
+from pathoflow.training.trainable_weights import prepare_model
 from pathoflow.training.unseen import Unseen
 from pathoflow.training.worker import rows_of, run_worker
 
@@ -84,7 +84,7 @@ def main(job: Job, state: PartialState) -> None:
     unseen = Unseen(job.scratch / "unseen")
     shares = StepShares(plan, sample_of, encoder, config.cached_samples, unseen)
     tables = SampleTables(plan, sample_of, encoder, job, config.samples_shown_every_steps)
-    trainer = fine_tune(config, job, arguments, learner(model, config), shares, [tables], is_pretrained=not tiny)
+    trainer = fine_tune(config, job, arguments, prepare_model(model, config), shares, [tables], is_pretrained=not tiny)
     save_trained(trainer, processor, job.output / "model")
     if state.is_main_process:
         job.finish(

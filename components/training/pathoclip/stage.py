@@ -22,7 +22,7 @@ from pathoflow.data.image_io import encode_png
 from pathoflow.data.plots import image_grid
 from pathoflow.data.schemas import count_rows
 from pathoflow.errors import InputError
-from pathoflow.training.metrics import Training, exposed, kind_and_size
+from pathoflow.training.prometheus import Training, model_label, serve_metrics
 
 NUM_QUERIES = 6
 NUM_RETRIEVED = 5
@@ -53,7 +53,7 @@ def run(config: PathoclipConfig, *, corpus: Path, out: StageOutput) -> None:
     _check_number(len(examples))
     initial = initial_figures(model, processor, examples)
     refuse_ignorance(initial["initial_rank"], config)
-    with exposed(_described(model, config, len(examples), out.scratch)):
+    with serve_metrics(_described(model, config, len(examples), out.scratch)):
         losses = train(model, processor, examples, config, out.scratch, out)
     model.save_pretrained(out.path / "model")
     processor.save_pretrained(out.path / "model")
@@ -80,7 +80,7 @@ def _check_number(num_pairs: int) -> None:
 def _described(model: CLIPModel, config: PathoclipConfig, num_examples: int, scratch: Path) -> Training:
     return Training(
         stage=config.stage,
-        model=kind_and_size(model),
+        model=model_label(model),
         scratch=scratch,
         completed_by=CHECKPOINT,
         checkpoint_every_steps=config.checkpoint_every_steps,

@@ -23,7 +23,7 @@ from pathoflow.estimate.shapes import (
     vision_language,
 )
 from pathoflow.modeling.tiny_shape import TinyShape
-from pathoflow.training.learning import _ADAPTED_LAYERS
+from pathoflow.training.trainable_weights import _ADAPTED_LAYERS
 
 
 def configuration(shape: VisionLanguage) -> Qwen2_5_VLConfig:

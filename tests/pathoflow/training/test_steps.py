@@ -16,7 +16,7 @@ from pathoflow.modeling.tiny_model import build_tiny_model
 from pathoflow.modeling.tiny_shape import TinyShape
 from pathoflow.modeling.tokenizer import IMAGE, IMAGE_PAD, train_tokenizer
 from pathoflow.training.plan import Plan
-from pathoflow.training.positions import multimodal_positions
+from pathoflow.training.rotary_positions import multimodal_positions
 from pathoflow.training.samples import IGNORED, Encoder, Sample
 from pathoflow.training.steps import StepShares, filler, packed
 

@@ -21,7 +21,7 @@ from components.training.pathoclip.stage import run
 from pathoflow.contract.output import Reporter
 from pathoflow.errors import InputError
 from pathoflow.training.curves import read_series
-from pathoflow.training.metrics import PORT
+from pathoflow.training.prometheus import PORT
 from tests.support.pairs import contents, new_output, pair, write_corpus
 from tests.support.s3_server import free_port
 

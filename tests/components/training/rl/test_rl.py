@@ -33,7 +33,7 @@ from pathoflow.modeling.tiny_model import build_tiny_model
 from pathoflow.modeling.tiny_shape import TinyShape
 from pathoflow.modeling.tokenizer import train_tokenizer
 from pathoflow.qa.prompts import mcq_text
-from pathoflow.training.metrics import FIGURES
+from pathoflow.training.prometheus import FIGURES
 from pathoflow.training.samples import Encoder
 from pathoflow.training.samples import conversation as sample_of
 from tests.support.conversations import COLOURS, TINY_SHAPE, conversation, patch
@@ -66,7 +66,7 @@ from components.training.rl.config import RlConfig
 from components.training.rl.stage import run
 from pathoflow.errors import Preempted
 from pathoflow.contract.output import StageOutput
-from pathoflow.training.metrics import FIGURES
+from pathoflow.training.prometheus import FIGURES
 
 values, mcqs, sft, out = json.loads(sys.argv[1]), *map(Path, sys.argv[2:])
 signal.signal(signal.SIGTERM, signal.default_int_handler)

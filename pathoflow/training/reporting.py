@@ -12,9 +12,9 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from pathoflow.contract.output import Reporter
-from pathoflow.training.advice import NotANumberError, divergence, not_a_number, starvation
-from pathoflow.training.callbacks import sums
+from pathoflow.training.callbacks import all_reduce_sums
 from pathoflow.training.config import TrainingConfig
+from pathoflow.training.diagnostics import NotANumberError, divergence, not_a_number, starvation
 
 _GIB = 2**30
 # Dense bfloat16, from the makers' data sheets, in 10^12 operations per second.
@@ -30,7 +30,7 @@ class Meter(Protocol):
     flops: float
 
 
-class Reporting(TrainerCallback):  # type: ignore[misc]
+class ReportingCallback(TrainerCallback):  # type: ignore[misc]
     """Passes progress, curves and warnings on to the stage's reporter, from the first process.
 
     Args:
@@ -114,7 +114,7 @@ class Reporting(TrainerCallback):  # type: ignore[misc]
         if meter is not None:
             totals |= {"wait_s": meter.data_wait_s, "tokens": meter.num_tokens, "computed": meter.num_computed}
             totals["flops"] = meter.flops
-        totals = dict(zip(totals, sums(list(totals.values()), args.device), strict=True))
+        totals = dict(zip(totals, all_reduce_sums(list(totals.values()), args.device), strict=True))
         if meter is None:
             totals["tokens"] = float(state.num_input_tokens_seen)
         return totals

@@ -33,7 +33,7 @@ each other, or it has nothing to save yet; or another process ended."""
 
 
 @dataclass(frozen=True)
-class Report:
+class HangReport:
     """The last words of one process.
 
     Attributes:
@@ -51,7 +51,7 @@ class Report:
     step: int | None = None
 
 
-class Board:
+class HangReportFolder:
     """The folder in which the processes of a run see each other's words.
 
     Args:
@@ -87,7 +87,7 @@ class Board:
             else:
                 path.unlink(missing_ok=True)
 
-    def report(self, report: Report) -> None:
+    def report(self, report: HangReport) -> None:
         """Leaves this process's last words."""
         with suppress(OSError):
             write_atomically(self._folder / f"{_RANK}{self._rank}.json", json.dumps(asdict(report)))
@@ -108,16 +108,16 @@ def forget(scratch: Path) -> None:
     shutil.rmtree(scratch / FOLDER, ignore_errors=True)
 
 
-def reports(scratch: Path) -> list[Report]:
+def reports(scratch: Path) -> list[HangReport]:
     """What the processes of a job left, by rank."""
     found = []
     for path in (scratch / FOLDER).glob(f"{_RANK}*.json"):
         with suppress(OSError, ValueError, TypeError):
-            found.append(Report(**json.loads(path.read_bytes())))
+            found.append(HangReport(**json.loads(path.read_bytes())))
     return sorted(found, key=lambda report: report.rank)
 
 
-def explain(found: Sequence[Report], num_processes: int, stage: str, limit_s: float, grace_s: float) -> str:
+def explain(found: Sequence[HangReport], num_processes: int, stage: str, limit_s: float, grace_s: float) -> str:
     """What the user should know of a training that ended itself.
 
     Args:
@@ -150,9 +150,9 @@ def explain(found: Sequence[Report], num_processes: int, stage: str, limit_s: fl
     return f"Training was asked to stop before its first step. {where} {again}."
 
 
-def _places(found: Sequence[Report], num_processes: int) -> str:
+def _places(found: Sequence[HangReport], num_processes: int) -> str:
     """Where the processes were, those at the same place together, the ones that were there longest first."""
-    together: dict[str, list[Report]] = defaultdict(list)
+    together: dict[str, list[HangReport]] = defaultdict(list)
     for report in found:
         together[report.place].append(report)
     groups = sorted(together.items(), key=lambda group: -max(report.still_s for report in group[1]))

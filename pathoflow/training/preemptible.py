@@ -11,15 +11,15 @@ from transformers import PrinterCallback, TrainerCallback, TrainerControl, Train
 
 from pathoflow.contract.output import Reporter
 from pathoflow.errors import Preempted
-from pathoflow.training.callbacks import StepNoted, StopOnRequest
+from pathoflow.training.callbacks import StopOnSigterm, WatchdogStepCallback
 from pathoflow.training.config import TrainingConfig
 from pathoflow.training.job import Job
-from pathoflow.training.metrics import COMPLETED_BY, Training, exposed, kind_and_size
-from pathoflow.training.monitoring import Reporting
-from pathoflow.training.snapshots import RestartableTrainer
+from pathoflow.training.prometheus import COMPLETED_BY, Training, model_label, serve_metrics
+from pathoflow.training.reporting import ReportingCallback
+from pathoflow.training.restartable_trainer import RestartableTrainer
 
 
-def train_safely(
+def train_preemptibly(
     trainer: RestartableTrainer,
     config: TrainingConfig,
     job: Job,
@@ -40,15 +40,15 @@ def train_safely(
     trainer.remove_callback(PrinterCallback)
     # It would write a harmless number in the place of a loss that is none.
     trainer.args.logging_nan_inf_filter = False
-    stopping = StopOnRequest(stop_every_steps)
-    trainer.add_callback(StepNoted())
+    stopping = StopOnSigterm(stop_every_steps)
+    trainer.add_callback(WatchdogStepCallback())
     trainer.add_callback(stopping)
-    trainer.add_callback(Reporting(Reporter(job.report), curves, config, trainer))
+    trainer.add_callback(ReportingCallback(Reporter(job.report), curves, config, trainer))
     trainer.prepare_saving(config, job.origin(), lambda: stopping.stopped)
     if job.checkpoint is not None:
         trainer.add_callback(_Resumption(trainer, job.checkpoint))
     is_first = trainer.is_world_process_zero()
-    with exposed(_described(trainer, config, job), until_exit=True) if is_first else nullcontext():
+    with serve_metrics(_described(trainer, config, job), until_exit=True) if is_first else nullcontext():
         trainer.train(resume_from_checkpoint=str(job.checkpoint) if job.checkpoint else None)
         trainer.finish_saving()
         if stopping.stopped:
@@ -58,7 +58,7 @@ def train_safely(
 def _described(trainer: RestartableTrainer, config: TrainingConfig, job: Job) -> Training:
     return Training(
         stage=config.stage,
-        model=kind_and_size(trainer.model),
+        model=model_label(trainer.model),
         scratch=job.scratch,
         completed_by=COMPLETED_BY,
         checkpoint_every_steps=config.save_every_steps,

@@ -14,7 +14,7 @@ SLOW_MODULE = "import pathlib, sys, time\npathlib.Path(sys.argv[1]).touch()\ntim
 AGENT = """
 import os, subprocess, sys
 os.environ["PATHOFLOW_AGENT_PID"] = str(os.getpid())
-subprocess.Popen([sys.executable, "-m", "pathoflow.training.process", "slow_module", sys.argv[1]]).wait()
+subprocess.Popen([sys.executable, "-m", "pathoflow.training.worker_bootstrap", "slow_module", sys.argv[1]]).wait()
 """
 
 

@@ -27,7 +27,7 @@ def freeze(model: Any, config: TrainingConfig) -> None:
         part.requires_grad_(not config.freeze_language_model)
 
 
-def learner(model: Any, config: FineTuningConfig) -> Any:
+def prepare_model(model: Any, config: FineTuningConfig) -> Any:
     """`model` made ready to learn from packs: attention, frozen parts, adapters and optional kernels.
 
     Raises:
@@ -43,7 +43,7 @@ def learner(model: Any, config: FineTuningConfig) -> Any:
     return model if config.lora_rank is None else _with_adapters(model, config)
 
 
-def learning_parts(model: Any) -> dict[str, bool]:
+def trainable_parts(model: Any) -> dict[str, bool]:
     """Which parts have weights that learn, in the words of `modeling.flops.training_flops`."""
     base = model.get_base_model() if hasattr(model, "peft_config") else model
     visual = base.model.visual
@@ -55,7 +55,7 @@ def learning_parts(model: Any) -> dict[str, bool]:
     }
 
 
-def plain(model: Any, state: dict[str, torch.Tensor] | None = None) -> tuple[Any, dict[str, torch.Tensor]]:
+def merge_adapters(model: Any, state: dict[str, torch.Tensor] | None = None) -> tuple[Any, dict[str, torch.Tensor]]:
     """The model without adapters around it, and its weights as they are to be written; nothing in use is changed.
 
     Adapters are added to the weights that they adapt, in copies in the CPU's memory: training may go on. A weight
@@ -75,7 +75,7 @@ def plain(model: Any, state: dict[str, torch.Tensor] | None = None) -> tuple[Any
     return base, state
 
 
-def adapters(config: TrainingConfig) -> Any:
+def lora_config(config: TrainingConfig) -> Any:
     """PEFT's description of the adapters that a recipe asks for; None where it trains the weights."""
     if config.lora_rank is None:
         return None
@@ -95,7 +95,7 @@ def _with_adapters(model: Any, config: TrainingConfig) -> Any:
 
     # The adapters' first half is random.
     torch.manual_seed(config.seed)
-    return get_peft_model(model, adapters(config))
+    return get_peft_model(model, lora_config(config))
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]

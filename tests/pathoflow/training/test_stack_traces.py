@@ -6,7 +6,7 @@ import gc
 import sys
 import weakref
 
-from pathoflow.training.stacks import Stillness, in_collective, place
+from pathoflow.training.stack_traces import StuckTimer, in_collective, place
 
 
 def here():
@@ -18,7 +18,7 @@ def elsewhere(still, now):
 
 
 def test_a_call_that_goes_on_is_still_and_one_that_returns_is_not():
-    still = Stillness(doubt_after_s=100, gap_s=10)
+    still = StuckTimer(doubt_after_s=100, gap_s=10)
     for now in range(5):
         assert elsewhere(still, float(now)) == (0.0 if now == 0 else now)
     assert still.seconds(sys._getframe(), 5.0) == 0.0
@@ -26,7 +26,7 @@ def test_a_call_that_goes_on_is_still_and_one_that_returns_is_not():
 
 def test_the_same_line_of_another_call_is_not_still_once_it_seemed_to_be_for_long():
     """As where every step spends most of its time in one call: each look finds the same line."""
-    still = Stillness(doubt_after_s=3, gap_s=10)
+    still = StuckTimer(doubt_after_s=3, gap_s=10)
     seen = [elsewhere(still, float(now)) for now in range(20)]
     assert max(seen) <= 4
     frame = here()
@@ -34,7 +34,7 @@ def test_the_same_line_of_another_call_is_not_still_once_it_seemed_to_be_for_lon
 
 
 def test_a_process_that_did_not_run_itself_did_not_wait():
-    still = Stillness(doubt_after_s=100, gap_s=10)
+    still = StuckTimer(doubt_after_s=100, gap_s=10)
     frame = here()
     assert [still.seconds(frame, now) for now in (0.0, 9.0, 5000.0, 5004.0)] == [0.0, 9.0, 0.0, 4.0]
 
@@ -43,7 +43,7 @@ def test_nothing_that_a_call_holds_is_kept_before_there_is_doubt():
     class Large:
         pass
 
-    still = Stillness(doubt_after_s=3, gap_s=10)
+    still = StuckTimer(doubt_after_s=3, gap_s=10)
 
     def call(now):
         large = Large()
@@ -67,7 +67,7 @@ def test_a_place_names_the_line_here_and_the_call_into_a_library():
 
     json.dumps(Looking(a=1), indent=1, sort_keys=True)
     (found,) = found
-    assert found.startswith("tests/pathoflow/training/test_stacks.py:")
+    assert found.startswith("tests/pathoflow/training/test_stack_traces.py:")
     assert "(test_a_place_names_the_line_here_and_the_call_into_a_library), in json/encoder.py:" in found
     assert place(here()).endswith("(here)")
 

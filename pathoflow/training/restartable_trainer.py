@@ -16,11 +16,11 @@ import torch
 from torch.utils._pytree import tree_map
 from transformers import Trainer
 
-from pathoflow.training.advice import NotANumberError, not_a_number
 from pathoflow.training.callbacks import barrier
 from pathoflow.training.checkpoints import complete, list_files, staging_of, wait_until_listed
 from pathoflow.training.config import TrainingConfig
 from pathoflow.training.data_workers import fork_from_server
+from pathoflow.training.diagnostics import NotANumberError, not_a_number
 
 _WEIGHTS = "weights.safetensors"
 

@@ -11,7 +11,7 @@ import pytest
 
 from pathoflow.data.schemas import CORPUS, ShardWriter, read_rows
 from pathoflow.training.plan import shuffled_passes
-from pathoflow.training.rows import ShardRows
+from pathoflow.training.shard_rows import ShardRows
 from tests.support.pairs import pair
 
 NUM_ROWS = 23

@@ -16,12 +16,12 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from pathoflow.contract.output import Reporter
 from pathoflow.errors import InputError
-from pathoflow.training.callbacks import sums
+from pathoflow.training.callbacks import all_reduce_sums
 
 INITIAL_LOSS = "initial_loss"
 
 
-class KnowledgeCheck(TrainerCallback):  # type: ignore[misc]
+class InitialLossCheck(TrainerCallback):  # type: ignore[misc]
     """Measures the loss before the first step, logs it as `initial_loss`, and refuses a model that only guesses.
 
     Args:
@@ -53,17 +53,17 @@ class KnowledgeCheck(TrainerCallback):  # type: ignore[misc]
         if state.is_world_process_zero:
             self._reporter.series(0, initial_loss=loss)
         vocabulary_size = self.trainer.model.config.get_text_config().vocab_size
-        if fault := guesses(loss, vocabulary_size, self._max_share):
+        if fault := chance_level_fault(loss, vocabulary_size, self._max_share):
             raise InputError(fault)
 
 
-def guesses(loss: float, vocabulary_size: int, max_share: float | None) -> str | None:
+def chance_level_fault(loss: float, vocabulary_size: int, max_share: float | None) -> str | None:
     """What to say of a model whose loss is near that of guessing; None of one that knows something.
 
-    >>> guesses(2.5, 152_000, 0.75)
-    >>> guesses(11.9, 152_000, 0.75)[:70]
+    >>> chance_level_fault(2.5, 152_000, 0.75)
+    >>> chance_level_fault(11.9, 152_000, 0.75)[:70]
     'The loss before the first step is 11.90, and guessing among 152000 tok'
-    >>> guesses(11.9, 152_000, None)
+    >>> chance_level_fault(11.9, 152_000, None)
     """
     guessing = math.log(vocabulary_size)
     # NaN compares as False, and is no knowledge.
@@ -87,7 +87,7 @@ def mean_loss(trainer: Any, pack: dict[str, Any]) -> float:
         # Not `_prepare_inputs`, which is a rollout in TRL.
         loss = model(**trainer._prepare_input(pack))
     model.train(was_training)
-    total, weight = sums([float(loss), float(pack["target_weights"].double().sum())], trainer.args.device)
+    total, weight = all_reduce_sums([float(loss), float(pack["target_weights"].double().sum())], trainer.args.device)
     return total / weight if weight else 0.0
 
 

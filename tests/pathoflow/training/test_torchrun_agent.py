@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pathoflow.training.agent import cause_of
+from pathoflow.training.torchrun_agent import cause_of
 
 KILLED, ENDED = -signal.SIGKILL, -signal.SIGTERM
 PATIENCE_S = 600

@@ -46,7 +46,7 @@ def in_collective(innermost: FrameType) -> bool:
     return any(module == name or module.startswith(f"{name}.") for name in _COLLECTIVES)
 
 
-class Stillness:
+class StuckTimer:
     """How long a thread has been at one place.
 
     A place is the same if each call in the stack is the same function at the same instruction. A thread that is seen

@@ -7,7 +7,7 @@ import pytest
 from pathoflow.data.image_io import encode_jpeg
 from pathoflow.modeling.processor import new_processor
 from pathoflow.modeling.tokenizer import IMAGE, train_tokenizer
-from pathoflow.training.inspection import table
+from pathoflow.training.sample_tables import table
 from pathoflow.training.samples import Encoder, Sample
 from tests.support.conversations import patch
 

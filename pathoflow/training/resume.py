@@ -32,7 +32,7 @@ LAYOUT = ("num_processes", "batch_size_per_process", "gradient_accumulation_step
 """How the samples of a step are shared: their product is how many there are."""
 
 
-def with_checkpoint(job: Job, config: TrainingConfig) -> Job:
+def find_checkpoint(job: Job, config: TrainingConfig) -> Job:
     """The job with the checkpoint to go on from: its own newest, `resume_from`, or that of an earlier attempt.
 
     An earlier attempt has the same code and inputs, and another configuration that changes nothing in what is learned:

@@ -25,8 +25,8 @@ from prometheus_client.registry import Collector
 from pathoflow.contract.output import Reporter
 from pathoflow.errors import Preempted
 from pathoflow.system.files import write_atomically
-from pathoflow.training.advice import NotANumberError
 from pathoflow.training.checkpoints import MARKER, PREFIX
+from pathoflow.training.diagnostics import NotANumberError
 
 PORT = "PATHOFLOW_METRICS_PORT"
 """The environment variable with the port to listen on."""
@@ -107,12 +107,12 @@ class Training:
     saving_s: Callable[[], float] | None = None
 
 
-def kind_and_size(model: Any) -> str:
+def model_label(model: Any) -> str:
     """What kind of model this is, and how many weights it has, in all processes together.
 
     >>> from types import SimpleNamespace
     >>> weights = [SimpleNamespace(numel=lambda: 3_754_622_976)]
-    >>> kind_and_size(SimpleNamespace(config=SimpleNamespace(model_type="clip"), parameters=lambda: weights))
+    >>> model_label(SimpleNamespace(config=SimpleNamespace(model_type="clip"), parameters=lambda: weights))
     'clip-3.8B'
     """
     kind = getattr(getattr(model, "config", None), "model_type", None) or type(model).__name__.lower()
@@ -126,7 +126,7 @@ def kind_and_size(model: Any) -> str:
 
 
 @contextmanager
-def exposed(training: Training, *, until_exit: bool = False) -> Iterator[None]:
+def serve_metrics(training: Training, *, until_exit: bool = False) -> Iterator[None]:
     """Answers Prometheus while the block trains, if `PATHOFLOW_METRICS_PORT` is set.
 
     A port that cannot be had is told and changes nothing else. How a training ended would be lost with its process,

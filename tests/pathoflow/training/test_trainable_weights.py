@@ -16,9 +16,9 @@ from pathoflow.modeling.processor import new_processor
 from pathoflow.modeling.tiny_model import build_tiny_model
 from pathoflow.modeling.tiny_shape import TinyShape
 from pathoflow.modeling.tokenizer import IMAGE, train_tokenizer
-from pathoflow.training.learning import learner, learning_parts, plain
 from pathoflow.training.samples import Encoder, Sample
 from pathoflow.training.steps import filler, packed
+from pathoflow.training.trainable_weights import merge_adapters, prepare_model, trainable_parts
 from tests.support.conversations import TINY_SHAPE
 
 LORA = {"lora_rank": 2, "freeze_merger": True}
@@ -43,13 +43,13 @@ def part_of(name: str) -> str:
 @pytest.mark.parametrize("frozen", [(), ("vision_tower",), ("merger",), ("vision_tower", "language_model")])
 def test_frozen_parts_get_no_gradient_and_the_others_do(model, encoder, frozen):
     parts = ("vision_tower", "merger", "language_model")
-    model = learner(model, SftConfig(**{f"freeze_{part}": part in frozen for part in parts}))
+    model = prepare_model(model, SftConfig(**{f"freeze_{part}": part in frozen for part in parts}))
     sample = encoder.encode(Sample("A yellow lesion", [], "text"))
     image = encoder.encode(Sample(f"{IMAGE}lipoma", [filler_image()], "text"))
     model(**packed([sample, image], filler(encoder))).backward()
     learned = {part_of(name) for name, weight in model.named_parameters() if weight.grad is not None}
     assert learned == set(parts) - set(frozen)
-    flags = learning_parts(model)
+    flags = trainable_parts(model)
     assert {part for part in parts if flags[f"{part.removesuffix('_tower').removesuffix('_model')}_learns"]} == learned
 
 
@@ -63,7 +63,7 @@ def filler_image() -> bytes:
 
 def test_adapters_learn_alone_and_are_merged_into_the_weights(model, encoder):
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
-    adapted = learner(model, SftConfig(**LORA))
+    adapted = prepare_model(model, SftConfig(**LORA))
     learning = [name for name, weight in adapted.named_parameters() if weight.requires_grad]
     assert learning
     assert all("lora_" in name and "language_model" in name for name in learning)
@@ -74,7 +74,7 @@ def test_adapters_learn_alone_and_are_merged_into_the_weights(model, encoder):
         adapted(**pack).backward()
         optimizer.step()
     loss = adapted(**pack).item()
-    base, state = plain(adapted)
+    base, state = merge_adapters(adapted)
     assert adapted(**pack).item() == loss, "what training goes on with has changed"
     fresh = build_tiny_model(TinyShape(**TINY_SHAPE), encoder.processor.tokenizer, seed=9)
     fresh.load_state_dict(state | {"lm_head.weight": state["model.language_model.embed_tokens.weight"]})
@@ -98,7 +98,7 @@ def test_adapters_begin_as_the_seed_says_and_change_nothing(model, encoder):
     for seed in (1, 1, 2):
         torch.rand(seed)
         fresh = build_tiny_model(TinyShape(**TINY_SHAPE), encoder.processor.tokenizer, seed=0)
-        adapted = learner(fresh, SftConfig(**LORA, seed=seed))
+        adapted = prepare_model(fresh, SftConfig(**LORA, seed=seed))
         assert adapted(**pack).item() == before
         beginnings.append(next(weight for name, weight in adapted.named_parameters() if "lora_A" in name))
     assert torch.equal(beginnings[0], beginnings[1])
@@ -123,16 +123,16 @@ def test_liger_kernels_that_are_missing_or_have_no_gpu_are_told(model, monkeypat
     config = SftConfig(liger_kernels=True)
     monkeypatch.setitem(sys.modules, "liger_kernel", None)
     with pytest.raises(ConfigError, match=r"needs the package liger-kernel\. Install it or set it to false"):
-        learner(model, config)
+        prepare_model(model, config)
     called = []
     stand_in = SimpleNamespace(apply_liger_kernel_to_qwen2_5_vl=lambda **options: called.append(options))
     monkeypatch.setitem(sys.modules, "liger_kernel", SimpleNamespace(transformers=stand_in))
     monkeypatch.setitem(sys.modules, "liger_kernel.transformers", stand_in)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match=r"needs a GPU\. Set it to false"):
-        learner(model, config)
+        prepare_model(model, config)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    learner(model, config)
+    prepare_model(model, config)
     # The loss is computed by the model itself, for the positions that are learned alone.
     assert called[0]["fused_linear_cross_entropy"] is called[0]["cross_entropy"] is False
     assert called[0]["model"] is model
@@ -145,7 +145,7 @@ def test_compiled_layers_give_the_same_loss_and_gradients(model, encoder):
     results = []
     for compiled in (False, True):
         model.zero_grad()
-        loss = learner(model, SftConfig(torch_compile=compiled))(**pack)
+        loss = prepare_model(model, SftConfig(torch_compile=compiled))(**pack)
         loss.backward()
         results.append((loss.item(), model.model.language_model.layers[0].mlp.up_proj.weight.grad.clone()))
     assert results[1][0] == pytest.approx(results[0][0], rel=1e-5)

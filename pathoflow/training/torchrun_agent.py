@@ -1,4 +1,4 @@
-"""torchrun that dies with the stage which started it: `python -m pathoflow.training.agent <pid of the stage> …`.
+"""torchrun that dies with the stage which started it: `python -m pathoflow.training.torchrun_agent <pid of the stage> …`.
 
 It exits with 75 if the run was stopped on request, and leaves the name and the error of the process that failed first.
 """
@@ -15,7 +15,7 @@ from typing import Any
 
 from pathoflow.errors import Preempted
 from pathoflow.system.processes import die_with_parent
-from pathoflow.training.process import AGENT, moment_of
+from pathoflow.training.worker_bootstrap import AGENT, moment_of
 
 
 def stop(*_: Any) -> None:

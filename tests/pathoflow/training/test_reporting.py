@@ -11,7 +11,7 @@ import torch
 from pathoflow.contract.output import Reporter
 from pathoflow.errors import StageError
 from pathoflow.training.curves import read_series
-from pathoflow.training.monitoring import Reporting
+from pathoflow.training.reporting import ReportingCallback
 from tests.support.toy_training.config import ToyTrainingConfig
 
 ARGS = SimpleNamespace(device=torch.device("cpu"), world_size=1)
@@ -21,13 +21,13 @@ ARGS = SimpleNamespace(device=torch.device("cpu"), world_size=1)
 def clock(monkeypatch):
     """Time that passes as the test says."""
     now = SimpleNamespace(s=100.0)
-    monkeypatch.setattr("pathoflow.training.monitoring.time.monotonic", lambda: now.s)
+    monkeypatch.setattr("pathoflow.training.reporting.time.monotonic", lambda: now.s)
     return now
 
 
 @pytest.fixture(autouse=True)
 def many_cores(monkeypatch):
-    monkeypatch.setattr("pathoflow.training.monitoring.os.cpu_count", lambda: 16)
+    monkeypatch.setattr("pathoflow.training.reporting.os.cpu_count", lambda: 16)
 
 
 def watch(tmp_path, **values):
@@ -37,7 +37,7 @@ def watch(tmp_path, **values):
         is_world_process_zero=True, global_step=10, max_steps=110, num_input_tokens_seen=0, log_history=[]
     )
     config = ToyTrainingConfig(peak_tflops=1e-6, **values)
-    reporting = Reporting(Reporter(tmp_path), {"loss": "loss", "grad_norm": "grad_norm"}, config, trainer)
+    reporting = ReportingCallback(Reporter(tmp_path), {"loss": "loss", "grad_norm": "grad_norm"}, config, trainer)
     reporting.on_train_begin(ARGS, state, None)
     return reporting, trainer, state
 
@@ -93,7 +93,7 @@ def test_lost_numbers_end_the_training_with_advice(tmp_path, clock, logs):
 
 @pytest.mark.parametrize(("values", "cores"), [({"cached_samples": 64}, 16), ({"data_workers": 1}, 2)])
 def test_nothing_is_advised_that_would_not_help(tmp_path, clock, capsys, monkeypatch, values, cores):
-    monkeypatch.setattr("pathoflow.training.monitoring.os.cpu_count", lambda: cores)
+    monkeypatch.setattr("pathoflow.training.reporting.os.cpu_count", lambda: cores)
     reporting, trainer, state = watch(tmp_path, **values)
     clock.s += 10.0
     trainer.meter.num_computed = trainer.meter.num_tokens = 100

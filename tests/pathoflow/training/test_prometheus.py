@@ -17,10 +17,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pathoflow.contract.output import Reporter
 from pathoflow.errors import Preempted, StageError
-from pathoflow.training.advice import NotANumberError
 from pathoflow.training.checkpoints import MARKER, PREFIX
 from pathoflow.training.curves import read_series
-from pathoflow.training.metrics import COMPLETED_BY, PORT, RUN_ID, Training, TrainingMetrics, exposed
+from pathoflow.training.diagnostics import NotANumberError
+from pathoflow.training.prometheus import COMPLETED_BY, PORT, RUN_ID, Training, TrainingMetrics, serve_metrics
 from tests.support.s3_server import free_port
 from tests.support.toy_training.attempt import Attempt
 
@@ -153,7 +153,7 @@ def test_every_curve_of_a_stage_is_told_under_its_own_name(tmp_path):
 
 
 def test_a_port_that_cannot_be_had_is_told_and_training_goes_on(tmp_path, port, capsys):
-    with socket.create_server(("0.0.0.0", port)), exposed(training(tmp_path)):
+    with socket.create_server(("0.0.0.0", port)), serve_metrics(training(tmp_path)):
         Reporter(tmp_path).progress(1, 2, "steps")
     assert f"{PORT}={port} cannot be listened on" in capsys.readouterr().err
 
@@ -161,21 +161,21 @@ def test_a_port_that_cannot_be_had_is_told_and_training_goes_on(tmp_path, port, 
 @pytest.mark.parametrize("value", ["abc", "70000", "-1"])
 def test_a_port_that_is_none_is_told_too(tmp_path, monkeypatch, capsys, value):
     monkeypatch.setenv(PORT, value)
-    with exposed(training(tmp_path)):
+    with serve_metrics(training(tmp_path)):
         pass
     assert "Set a free port between 1 and 65535" in capsys.readouterr().err
 
 
 def test_nothing_is_kept_or_listened_on_without_a_port(tmp_path, monkeypatch):
     monkeypatch.delenv(PORT, raising=False)
-    with exposed(training(tmp_path)):
+    with serve_metrics(training(tmp_path)):
         assert Reporter.watchers == []
     assert not list(tmp_path.iterdir())
 
 
 def test_the_port_is_free_again_after_a_training_in_this_process(tmp_path, port):
     for _ in range(2):
-        with exposed(training(tmp_path)):
+        with serve_metrics(training(tmp_path)):
             assert read(port) is not None
     assert json.loads((tmp_path / "metrics.json").read_text()) == {"starts": 2, "preemptions": 0}
     assert read(port) is None
@@ -183,7 +183,7 @@ def test_the_port_is_free_again_after_a_training_in_this_process(tmp_path, port)
 
 def test_nobody_waits_for_a_reader_that_never_came(tmp_path, port):
     began = time.monotonic()
-    with exposed(training(tmp_path)):
+    with serve_metrics(training(tmp_path)):
         pass
     assert time.monotonic() - began < 1
 
@@ -191,7 +191,7 @@ def test_nobody_waits_for_a_reader_that_never_came(tmp_path, port):
 def test_whoever_has_been_read_stays_until_its_end_was_read(tmp_path, port):
     readings = []
     reader = threading.Timer(1.2, lambda: readings.append(read(port)))
-    with exposed(training(tmp_path)):
+    with serve_metrics(training(tmp_path)):
         assert read(port)["finished"] == 0
         time.sleep(1)
         assert read(port)["finished"] == 0
@@ -204,7 +204,7 @@ def test_whoever_lost_its_numbers_waits_for_the_next_reading(tmp_path, port):
     readings = []
     reader = threading.Timer(1.0, lambda: readings.append(read(port)))
     reader.start()
-    with pytest.raises(NotANumberError), exposed(training(tmp_path)):
+    with pytest.raises(NotANumberError), serve_metrics(training(tmp_path)):
         raise NotANumberError("nan")
     reader.join()
     assert readings[0]["not_a_number"] == 1

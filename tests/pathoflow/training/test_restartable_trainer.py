@@ -18,13 +18,13 @@ from pathoflow.modeling.tiny_model import build_tiny_model
 from pathoflow.modeling.tiny_shape import TinyShape
 from pathoflow.modeling.tokenizer import train_tokenizer
 from pathoflow.system.files import sha256_of_file
-from pathoflow.training import snapshots
+from pathoflow.training import restartable_trainer
 from pathoflow.training.checkpoints import MARKER, PREFIX, newest_complete, staging_of
 from pathoflow.training.curves import read_series
 from pathoflow.training.job import Job
 from pathoflow.training.launch import prepare
-from pathoflow.training.restart import train_safely
-from pathoflow.training.snapshots import distinct_tensors, load_distinct_tensors
+from pathoflow.training.preemptible import train_preemptibly
+from pathoflow.training.restartable_trainer import distinct_tensors, load_distinct_tensors
 from tests.support.conversations import TINY_SHAPE
 from tests.support.toy_training.config import ToyTrainingConfig
 from tests.support.toy_training.worker import toy_trainer
@@ -39,7 +39,7 @@ def train(where, **values):
     config = ToyTrainingConfig(**{"max_steps": 14, "log_every_steps": 3, **values})
     job = new_job(where, config)
     trainer = toy_trainer(config, job.checkpoints)
-    train_safely(trainer, config, job, {"loss": "loss", "grad_norm": "grad_norm"})
+    train_preemptibly(trainer, config, job, {"loss": "loss", "grad_norm": "grad_norm"})
     return trainer, hashlib.sha256(safetensors.torch.save(distinct_tensors(trainer.model))).hexdigest()
 
 
@@ -101,7 +101,7 @@ def test_a_background_write_that_fails_fails_the_training(tmp_path, monkeypatch)
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pathoflow.training.snapshots._write_part", full)
+    monkeypatch.setattr("pathoflow.training.restartable_trainer._write_part", full)
     with pytest.raises(OSError, match="No space left"):
         train(tmp_path, background_checkpoints=True)
     assert newest_complete(tmp_path / "scratch" / "checkpoints") is None
@@ -109,7 +109,7 @@ def test_a_background_write_that_fails_fails_the_training(tmp_path, monkeypatch)
 
 def test_what_is_written_in_the_background_is_what_was_copied(tmp_path, monkeypatch):
     # With a write that waits until training has gone on, references in the place of copies would show.
-    usual = snapshots._write_part
+    usual = restartable_trainer._write_part
 
     def slow(path, part):
         time.sleep(0.2)
@@ -117,7 +117,7 @@ def test_what_is_written_in_the_background_is_what_was_copied(tmp_path, monkeypa
 
     train(tmp_path / "quick", save_every_steps=14)
     train(tmp_path / "at_once", save_every_steps=4)
-    monkeypatch.setattr(snapshots, "_write_part", slow)
+    monkeypatch.setattr(restartable_trainer, "_write_part", slow)
     train(tmp_path / "late", save_every_steps=4, background_checkpoints=True)
     for step in (12, 14):
         at_once, late = (
@@ -130,7 +130,7 @@ def test_what_is_written_in_the_background_is_what_was_copied(tmp_path, monkeypa
 def test_a_copy_for_the_background_holds_tied_weights_once():
     tied, other = torch.nn.Linear(3, 3), torch.nn.Linear(3, 3, bias=False)
     other.weight = tied.weight
-    copied = snapshots._detached({"first": tied.state_dict(), "second": other.state_dict()})
+    copied = restartable_trainer._detached({"first": tied.state_dict(), "second": other.state_dict()})
     assert copied["first"]["weight"] is copied["second"]["weight"]
     assert copied["first"]["weight"].data_ptr() != tied.weight.data_ptr()
     assert torch.equal(copied["first"]["weight"], tied.weight)

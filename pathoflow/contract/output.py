@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 QUARANTINE_FILE = "quarantine.jsonl"
 
 
-class Watcher(Protocol):
+class ProgressListener(Protocol):
     """Is told of all that the reporters of this process write."""
 
     def on_progress(self, done: int, total: int, unit: str) -> None:
@@ -44,7 +44,7 @@ class Reporter:
         watchers: Who is told, too.
     """
 
-    watchers: ClassVar[list[Watcher]] = []
+    watchers: ClassVar[list[ProgressListener]] = []
     _interval_s = 0.2
 
     def __init__(self, directory: Path) -> None:

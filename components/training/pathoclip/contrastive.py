@@ -47,7 +47,7 @@ def train(
         places = batch_of(step, len(examples), config.batch_size, config.seed)
         pixels = examples.pixels[places].to(device)
         crops = random_crops(pixels, config.min_crop_share, step, config.seed)
-        tokens = tokenized(processor, [examples.captions[place] for place in places.tolist()]).to(device)
+        tokens = tokenize(processor, [examples.captions[place] for place in places.tolist()]).to(device)
         logits = model(**tokens, pixel_values=normalised(crops, processor)).logits_per_image
         loss = contrastive_loss(logits, examples.caption_ids[places].to(device))
         optimizer.zero_grad(set_to_none=True)
@@ -94,7 +94,7 @@ def learning_rate_share(step: int, config: PathoclipConfig) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
-def tokenized(processor: CLIPProcessor, captions: list[str]) -> Any:
+def tokenize(processor: CLIPProcessor, captions: list[str]) -> Any:
     """Captions as padded token tensors `[B, L]`, cut to the model's longest."""
     return processor.tokenizer(captions, padding=True, truncation=True, return_tensors="pt")
 

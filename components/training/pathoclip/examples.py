@@ -62,7 +62,7 @@ def load_examples(
     pixels = torch.empty((count_rows(directory), 3, size["height"], size["width"]), dtype=torch.uint8)
     captions: list[str] = []
     for num_rows, row in enumerate(read_rows(directory, COLUMNS), start=1):
-        seen = seen_by(processor, row)
+        seen = preprocess(processor, row)
         if isinstance(seen, Tensor):
             pixels[len(captions)] = seen
             captions.append(row["caption"])
@@ -76,7 +76,7 @@ def load_examples(
     return Examples(pixels[: len(captions)], captions, caption_ids)
 
 
-def seen_by(processor: CLIPProcessor, row: Mapping[str, Any]) -> Tensor | Fault:
+def preprocess(processor: CLIPProcessor, row: Mapping[str, Any]) -> Tensor | Fault:
     """What CLIP sees of a pair's image, `[3, S, S]`, uint8, or why the pair cannot be learned."""
     if fault := pair_fault(row, with_references=False):
         return fault

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import CLIPModel, CLIPProcessor
 
-from components.training.pathoclip.contrastive import tokenized
+from components.training.pathoclip.contrastive import tokenize
 from components.training.pathoclip.examples import CHUNK, Examples, normalised
 
 CUTOFFS = (1, 5, 10, 20)
@@ -21,7 +21,7 @@ def embed(model: CLIPModel, processor: CLIPProcessor, examples: Examples) -> tup
     for start in range(0, len(examples), CHUNK):
         chunk = slice(start, start + CHUNK)
         pixels = normalised(examples.pixels[chunk].to(model.device), processor)
-        tokens = tokenized(processor, examples.captions[chunk]).to(model.device)
+        tokens = tokenize(processor, examples.captions[chunk]).to(model.device)
         with torch.no_grad():
             output = model(**tokens, pixel_values=pixels)
         images.append(output.image_embeds.cpu())

@@ -14,7 +14,7 @@ from transformers import CLIPModel, CLIPProcessor
 from components.training.pathoclip.config import PathoclipConfig
 from components.training.pathoclip.contrastive import CHECKPOINT, train
 from components.training.pathoclip.examples import Examples, load_captions, load_examples
-from components.training.pathoclip.knowledge import initial_figures, refuse_ignorance
+from components.training.pathoclip.initial_check import check_initial_rank, initial_metrics
 from components.training.pathoclip.model import load
 from components.training.pathoclip.retrieval import chance_at_1, embed, recalls
 from pathoflow.contract.output import StageOutput
@@ -51,8 +51,8 @@ def run(config: PathoclipConfig, *, corpus: Path, out: StageOutput) -> None:
         corpus / "train", processor, out, lambda num: out.progress(num, num_pairs, "images decoded")
     )
     _check_number(len(examples))
-    initial = initial_figures(model, processor, examples)
-    refuse_ignorance(initial["initial_rank"], config)
+    initial = initial_metrics(model, processor, examples)
+    check_initial_rank(initial["initial_rank"], config)
     with serve_metrics(_described(model, config, len(examples), out.scratch)):
         losses = train(model, processor, examples, config, out.scratch, out)
     model.save_pretrained(out.path / "model")

@@ -14,7 +14,7 @@ from pathoflow.modeling.source_config import TINY
 NUM_PAIRS = 512
 
 
-def initial_figures(model: CLIPModel, processor: CLIPProcessor, examples: Examples) -> dict[str, float]:
+def initial_metrics(model: CLIPModel, processor: CLIPProcessor, examples: Examples) -> dict[str, float]:
     """What the model can do before it is trained, on the first pairs.
 
     Returns:
@@ -34,7 +34,7 @@ def initial_figures(model: CLIPModel, processor: CLIPProcessor, examples: Exampl
     }
 
 
-def refuse_ignorance(initial_rank: float, config: PathoclipConfig) -> None:
+def check_initial_rank(initial_rank: float, config: PathoclipConfig) -> None:
     """Makes sure that a pretrained model knows something.
 
     Raises:

@@ -15,7 +15,7 @@ from pathoflow.cluster.trainjob_spec import RUN_ID, TrainJobRequest, WorkerComma
 from pathoflow.errors import ConfigError, error_of
 from pathoflow.training.config import TrainingConfig
 from pathoflow.training.job import Job
-from pathoflow.training.launch import fit
+from pathoflow.training.supervision import fit
 
 # Where weights come from; none of them is secret.
 _PASSED_ON = ("HF_HOME", "HF_ENDPOINT")

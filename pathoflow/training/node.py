@@ -24,8 +24,8 @@ from pathoflow.system.files import sha256_of_file
 from pathoflow.system.processes import interrupt
 from pathoflow.training.config import TrainingConfig
 from pathoflow.training.job import Job
-from pathoflow.training.launch import prepare, supervise
 from pathoflow.training.parallelism import num_gpus
+from pathoflow.training.supervision import prepare, supervise
 
 # Kubernetes keeps the last 4096 bytes of it with the pod.
 _TERMINATION_LOG = Path("/dev/termination-log")

@@ -1,4 +1,4 @@
-"""torchrun that dies with the stage which started it: `python -m pathoflow.training.torchrun_agent <pid of the stage> …`.
+"""Runs torchrun so that it dies with the stage: `python -m pathoflow.training.torchrun_agent <pid of the stage> …`.
 
 It exits with 75 if the run was stopped on request, and leaves the name and the error of the process that failed first.
 """

@@ -1,4 +1,4 @@
-"""A worker that dies with its agent: `python -m pathoflow.training.worker_bootstrap <module> …` runs the module in its place.
+"""Runs a worker that dies with its agent: `python -m pathoflow.training.worker_bootstrap <module> …`.
 
 The module's imports take seconds. An agent that is killed meanwhile must not leave its workers behind, so this comes
 first; and a worker that is asked to stop meanwhile has nothing to save, and says so by its exit code.

@@ -14,7 +14,7 @@ from pathoflow.data.trainable.rows import pair_fault
 from pathoflow.errors import InputError
 from pathoflow.training.curves import plot_curves
 from pathoflow.training.job import Job
-from pathoflow.training.launch import torchrun
+from pathoflow.training.launch import launch_workers
 
 
 def run(config: CptConfig, *, corpus: Path, reasoning_data: Path, out: StageOutput) -> None:
@@ -35,6 +35,6 @@ def run(config: CptConfig, *, corpus: Path, reasoning_data: Path, out: StageOutp
     if not out.num_out:
         raise InputError("corpus/train has no pair that can be used; quarantine.jsonl says why. Look at `corpus`.")
     job = Job.create(config, {"corpus": corpus, "reasoning_data": reasoning_data}, out, {"corpus/train": skipped})
-    torchrun("components.training.cpt.worker", job, config, offline=not config.on_hub)
+    launch_workers("components.training.cpt.worker", job, config, offline=not config.on_hub)
     job.collect(out)
     out.plot("curves", plot_curves(out.directory))

@@ -29,7 +29,7 @@ from pathoflow.data.trainable.quarantine import quarantine_faulty
 from pathoflow.data.trainable.rows import question_fault
 from pathoflow.errors import InputError
 from pathoflow.training.job import Job
-from pathoflow.training.launch import torchrun
+from pathoflow.training.launch import launch_workers
 
 REWARD_PARTS = ("reward", "format_reward", "accuracy_reward", "length_reward", "think_answer_consistency")
 NUM_AVERAGED = 5
@@ -51,7 +51,7 @@ def run(config: RlConfig, *, diagnosis_mcqs: Path, sft: Path, out: StageOutput) 
     """
     skipped = {f"diagnosis_mcqs/{part}": _check(diagnosis_mcqs / part, config, out) for part in ("train", "dev")}
     job = Job.create(config, {"diagnosis_mcqs": diagnosis_mcqs, "sft": sft}, out, skipped)
-    torchrun("components.training.rl.worker", job, config)
+    launch_workers("components.training.rl.worker", job, config)
     job.collect(out)
     history = json.loads((job.scratch / HISTORY_FILE).read_bytes())
     _export(job, sft, best(history)["step"], out)

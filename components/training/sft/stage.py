@@ -13,7 +13,7 @@ from pathoflow.data.trainable.rows import conversation_fault
 from pathoflow.errors import InputError
 from pathoflow.training.curves import plot_curves
 from pathoflow.training.job import Job
-from pathoflow.training.launch import torchrun
+from pathoflow.training.launch import launch_workers
 
 COLUMNS = ["pair_id", "task", "messages", "images"]
 
@@ -36,7 +36,7 @@ def run(config: SftConfig, *, reasoning_data: Path, cpt: Path, out: StageOutput)
         raise InputError("reasoning_data/train has no conversation that can be used; quarantine.jsonl says why.")
     skipped["reasoning_data/dev"] = _unasked(reasoning_data / "dev", config, out)
     job = Job.create(config, {"reasoning_data": reasoning_data, "cpt": cpt}, out, skipped)
-    torchrun("components.training.sft.worker", job, config)
+    launch_workers("components.training.sft.worker", job, config)
     job.collect(out)
     out.plot("curves", plot_curves(out.directory))
 

@@ -21,7 +21,7 @@ from pathoflow.errors import ClusterError, ConfigError, Preempted, StageError, e
 from pathoflow.training import multinode, node
 from pathoflow.training.checkpoints import MARKER, PREFIX
 from pathoflow.training.job import Job
-from pathoflow.training.launch import torchrun
+from pathoflow.training.launch import launch_workers
 from tests.support.kube import Trainer, api, kubeconfig, namespace, trainer_crds, wait_until
 from tests.support.s3_server import free_port
 from tests.support.toy_training.attempt import ROOT, VALUES, Attempt, outcome
@@ -101,7 +101,7 @@ def train(where: Path, config: ToyTrainingConfig = CONFIG) -> Job:
     for old in (where / "output").glob("*"):
         old.unlink()
     job = Job.create(config, {}, StageOutput(where / "output", where / "scratch"))
-    torchrun("tests.support.toy_training.worker", job, config)
+    launch_workers("tests.support.toy_training.worker", job, config)
     return job
 
 

@@ -22,9 +22,9 @@ from pathoflow.training import restartable_trainer
 from pathoflow.training.checkpoints import MARKER, PREFIX, newest_complete, staging_of
 from pathoflow.training.curves import read_series
 from pathoflow.training.job import Job
-from pathoflow.training.launch import prepare
 from pathoflow.training.preemptible import train_preemptibly
 from pathoflow.training.restartable_trainer import distinct_tensors, load_distinct_tensors
+from pathoflow.training.supervision import prepare
 from tests.support.conversations import TINY_SHAPE
 from tests.support.toy_training.config import ToyTrainingConfig
 from tests.support.toy_training.worker import toy_trainer

@@ -20,7 +20,7 @@ from pathoflow.training.checkpoints import PREFIX, complete, list_files, newest_
 from pathoflow.training.config import TrainingConfig
 from pathoflow.training.curves import read_series
 from pathoflow.training.job import Job
-from pathoflow.training.launch import fit, prepare
+from pathoflow.training.supervision import fit, prepare
 from tests.support.conversations import TINY_SHAPE, write_colour_corpus, write_reasoning
 
 TWO = {"num_processes": 2, "batch_size_per_process": 4}

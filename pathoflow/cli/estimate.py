@@ -87,14 +87,14 @@ def estimate(
 
 
 def size_of(quantity: str) -> float:
-    """Bytes of a Kubernetes quantity."""
+    """Converts a Kubernetes quantity to bytes."""
     from pathoflow.estimate.stage_estimate import bytes_of
 
     return bytes_of(quantity)
 
 
 def warn_of_misfits(recipe: Recipe) -> None:
-    """Tells on stderr which stages do not fit GPUs of the default kind; it never stops anything."""
+    """Warns on stderr of stages that do not fit GPUs of the default kind; it never stops anything."""
     from pathoflow.estimate.fit_warnings import fit_warnings
 
     for misfit in fit_warnings(recipe, DEFAULT_GPU):
@@ -156,7 +156,7 @@ def _show(
 
 
 def _table(stages: Sequence[StageEstimate]) -> Table:
-    """Stages as columns, what they need as rows, in sections."""
+    """Builds a table with stages as columns and their needs as rows, in sections."""
     from rich import box
     from rich.table import Table
 
@@ -219,7 +219,7 @@ def _hours(stage: StageEstimate) -> str:
 
 
 def _against(need: float, limit: float | None) -> str:
-    """What is needed of what is there; red where it is more."""
+    """Formats a need beside its limit; red where it is more."""
     if limit is None:
         return _gib(need)
     text = f"{_gib(need)} / {limit / 2**30:.0f}"
@@ -227,7 +227,7 @@ def _against(need: float, limit: float | None) -> str:
 
 
 def _gib(size: float) -> str:
-    """A size to read.
+    """Formats a size in GiB.
 
     >>> _gib(0), _gib(2**20), _gib(3 * 2**30), _gib(300 * 2**30)
     ('–', '0.001', '3.0', '300')
@@ -240,7 +240,7 @@ def _gib(size: float) -> str:
 
 
 def _count(number: int) -> str:
-    """A number of parameters to read.
+    """Formats a number of parameters.
 
     >>> _count(3_754_622_976), _count(427_616_513), _count(300_000)
     ('3.75 B', '428 M', '0.3 M')

@@ -1,4 +1,4 @@
-"""The way to a Kubernetes API server, and what its refusals mean for a user."""
+"""Connects to a Kubernetes API server, and explains its errors to the user."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
 def connect(context: str | None = None, retries: int | None = None) -> client.ApiClient:
-    """A client for the cluster this pod runs in, or else for a kubeconfig's.
+    """Connects to the cluster this pod runs in, or else to a kubeconfig's.
 
     Args:
         context: A context of the kubeconfig; None takes its current one.
@@ -41,13 +41,13 @@ def connect(context: str | None = None, retries: int | None = None) -> client.Ap
 
 
 def namespace_of_pod() -> str | None:
-    """The namespace of the pod that this process runs in; None outside a cluster."""
+    """Returns the namespace of the pod that this process runs in; None outside a cluster."""
     path = _SERVICE_ACCOUNT / "namespace"
     return path.read_text().strip() if path.is_file() else None
 
 
 def explain(error: Exception, what: str) -> ClusterError:
-    """The error for a user: which object, the API server's reason, and a remedy.
+    """Turns a client's error into one for the user: the object, the API server's reason, and a remedy.
 
     Args:
         error: What the client raised: an `ApiException`, or an error of the connection.

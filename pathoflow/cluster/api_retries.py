@@ -1,4 +1,4 @@
-"""Goes on asking an API server that is away, with growing pauses, and tells the user so."""
+"""Retries calls to an API server that is unavailable, with growing pauses, and tells the user."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Result = TypeVar("Result")
 
 
 def is_away(error: Exception) -> bool:
-    """Whether a server does not answer, or has too much to do."""
+    """Returns whether a server does not answer, or is overloaded."""
     return error.status in _AWAY if isinstance(error, ApiException) else isinstance(error, CANNOT_ANSWER)
 
 
 class ApiRetries:
-    """How long one process has been waiting for its API server.
+    """Retries one process's calls, and tracks for how long its API server has been unavailable.
 
     Args:
         say: Tells the user one line.
@@ -41,7 +41,7 @@ class ApiRetries:
     def call(
         self, do: Callable[[], Result], what: str, *, for_s: float = 30.0, expected: tuple[int, ...] = ()
     ) -> Result:
-        """What `do` returns, once the server answers.
+        """Returns the result of `do`, once the server answers.
 
         Args:
             do: Asks the server.
@@ -69,7 +69,7 @@ class ApiRetries:
                 return result
 
     def pause(self, error: Exception, what: str, for_s: float) -> None:
-        """Waits a moment, a longer one each time.
+        """Sleeps, longer each time.
 
         Raises:
             ClusterError: The server has been away for `for_s` seconds, or its refusal is no passing one.
@@ -90,7 +90,7 @@ class ApiRetries:
         self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
 
     def end(self) -> None:
-        """Says that the server has answered."""
+        """Tells the user that the server answers again."""
         if self._since is not None:
             self._say(f"The API server answers again after {time.monotonic() - self._since:.0f} s.")
         self._since, self._pause_s = None, _FIRST_PAUSE_S

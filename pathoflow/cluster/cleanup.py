@@ -1,4 +1,4 @@
-"""What happens after a run on a cluster, however it ended: its TrainJobs go, its scratch goes, and its end is told."""
+"""Cleans up after a run on a cluster, however it ended, and reports its end."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _REMEDIES = {
 
 @dataclass(frozen=True)
 class Failure:
-    """The pod with which a stage failed.
+    """Failed pod of a stage.
 
     Attributes:
         stage: The stage.
@@ -58,7 +58,7 @@ class Failure:
 
 @dataclass
 class CleanupReport:
-    """What was removed, and what could not be."""
+    """Record of what was removed, and of what could not be."""
 
     trainjobs: list[str] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
@@ -99,7 +99,7 @@ def delete_trainjobs(api: client.ApiClient, namespace: str, run_id: str, cleanin
 
 
 def active_runs(api: client.ApiClient, namespace: str) -> set[str]:
-    """The ids of the runs that still have pods which have not ended."""
+    """Returns the ids of the runs that still have unfinished pods."""
     pods = client.CoreV1Api(api).list_namespaced_pod(
         namespace,
         label_selector=f"{KFP_RUN_LABEL},{PART_OF_LABEL}={PART_OF}",
@@ -112,7 +112,7 @@ def active_runs(api: client.ApiClient, namespace: str) -> set[str]:
 def remove_scratch(
     checkpoints: Path, run_id: str, at_work: set[str], cleaning: CleanupReport, *, succeeded: bool
 ) -> None:
-    """Removes scratch that nobody resumes from.
+    """Removes scratch that no run resumes from.
 
     A run that succeeded has published all it made: its folder goes. One that failed keeps its outputs and its
     checkpoints, so that a retry of the same run resumes, and loses downloads and half-made outputs. Folders of other
@@ -157,7 +157,7 @@ def _last_touched(folder: Path) -> float:
 
 
 def failures_of(api: client.ApiClient, namespace: str, run_id: str) -> list[Failure]:
-    """The stages whose last pod failed, or cannot start, in the order in which that happened.
+    """Returns the stages whose last pod failed or cannot start, in the order of their failures.
 
     Raises:
         ClusterError: The pods cannot be listed.
@@ -187,7 +187,7 @@ def _failure(pod: Any, attempts: int) -> Failure | None:
 
 
 def _end_of(pod: Any) -> tuple[str, str]:
-    """Why a pod failed or cannot start, as Kubernetes and the stage put it; empty for one that did neither."""
+    """Returns why a pod failed or cannot start: Kubernetes's reason and the message; both empty for any other pod."""
     status = pod.status
     containers = sorted(status.container_statuses or [], key=lambda container: container.name != "main")
     if status.phase == "Failed":
@@ -217,7 +217,7 @@ def describe_end(
     cleaning: CleanupReport,
     told: str = "",
 ) -> str:
-    """The end of a run in Markdown: which stage failed, why, what to do, where to look, and what was removed.
+    """Describes a run's end in Markdown: the stage that failed, why, what to do, where to look, what was removed.
 
     Args:
         recipe: The recipe's name.
@@ -263,7 +263,7 @@ def clean_up(
     report: Path,
     told: str = "",
 ) -> None:
-    """Cleans up after a run and writes its report, which it prints, too.
+    """Cleans up after a run, and writes and prints its report.
 
     Args:
         api: A client with the rights of the pipeline's account.

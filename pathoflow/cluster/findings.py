@@ -1,4 +1,4 @@
-"""What was found when a cluster was looked at."""
+"""Defines findings of the checks of a cluster."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ Level = Literal["ok", "warning", "failed", "unknown"]
 
 
 class Finding(NamedTuple):
-    """One thing that was looked at.
+    """Result of one check.
 
     Attributes:
         what: What it is.

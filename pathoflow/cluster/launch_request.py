@@ -1,4 +1,4 @@
-"""What a stage's process tells the launcher beside it. It imports no Kubernetes client: the stage needs none."""
+"""Hands a stage's request to the launcher beside it, without importing the Kubernetes client."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathoflow.system.files import write_atomically
 
 @dataclass(frozen=True)
 class LaunchRequest:
-    """What the stage's process tells the launcher, in a file.
+    """Request of the stage's process to the launcher, written to a file.
 
     Attributes:
         request: What is asked of the cluster.
@@ -35,7 +35,7 @@ class LaunchRequest:
 
     @classmethod
     def load(cls, file: Path) -> LaunchRequest:
-        """Reads what `write` wrote."""
+        """Reads a request that `write` wrote."""
         launch = json.loads(file.read_bytes())
         work = WorkerCommand(**launch["work"] | {"job_file": Path(launch["work"]["job_file"])})
         request = TrainJobRequest.model_validate(launch["request"])

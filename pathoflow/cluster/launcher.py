@@ -1,4 +1,4 @@
-"""Starts a TrainJob, or takes up the one that is there, and stays with it to its end.
+"""Starts a TrainJob, or takes up an existing one, and watches it to its end.
 
 `python -m pathoflow.cluster.launcher <pid of the stage> <launch file>` is a small process beside the stage's, which
 holds all that a stage imports. It exits with the code of the error whose words it leaves in the outcome file.
@@ -41,7 +41,7 @@ _EARLIER_S, _POLL_S = 90.0, 2.0
 
 
 class Launcher:
-    """Sees to one TrainJob.
+    """Launches one TrainJob.
 
     Args:
         launch: What to start.
@@ -57,7 +57,7 @@ class Launcher:
         self._manifest: Object = {}
 
     def run(self) -> None:
-        """Returns once the TrainJob has succeeded, see `Following.to_the_end` for the errors."""
+        """Returns once the TrainJob has succeeded, see `TrainJobWatcher.to_the_end` for the errors."""
         owner = self._patience.call(self._owner, "read this pod")
         self._manifest = manifest(self._launch.request, self._launch.work, owner, uuid.uuid4().hex[:12])
         trainjob = self._create_or_take_up()
@@ -73,7 +73,7 @@ class Launcher:
         ).to_the_end()
 
     def stop(self) -> str:
-        """Deletes the TrainJob, whose pods then write a checkpoint; what became of it, in words."""
+        """Deletes the TrainJob, whose pods then write a checkpoint; returns what became of it, in words."""
         if not self._manifest:
             return "Stopped on request before there was a TrainJob."
         try:
@@ -120,7 +120,7 @@ class Launcher:
             time.sleep(_POLL_S)
 
     def _created(self) -> Object | None:
-        """The TrainJob as the API server made it; None if there is one already."""
+        """Creates the TrainJob and returns it as the API server has it; None if there is one already."""
         try:
             made = self._patience.call(
                 lambda: self._trainjobs.create(self._manifest), f"create {self._title}", expected=(_EXISTS, _NOT_FOUND)
@@ -160,7 +160,7 @@ class Launcher:
         return found
 
     def _owner(self) -> Object | None:
-        """A reference to the workflow that this pod belongs to, with which the TrainJob is to go."""
+        """Returns an owner reference to this pod's workflow, with which the TrainJob is deleted."""
         pod = os.environ.get("KFP_POD_NAME")
         if not pod:
             return None
@@ -174,7 +174,7 @@ class Launcher:
         return None
 
     def _keep(self, trainjob: Object) -> None:
-        """Leaves the TrainJob as a file, for the record."""
+        """Writes the TrainJob to a file, for the record."""
         folder = self._launch.report / "attachments"
         folder.mkdir(parents=True, exist_ok=True)
         kept = {key: trainjob[key] for key in ("apiVersion", "kind", "metadata", "spec")}
@@ -183,7 +183,7 @@ class Launcher:
 
 
 class _ignored(suppress):  # noqa: N801
-    """Lets refusals with these status codes pass."""
+    """Suppresses API errors with these status codes."""
 
     def __init__(self, *codes: int) -> None:
         super().__init__(ApiException)
@@ -203,7 +203,7 @@ def _ask_to_stop(number: int, frame: FrameType | None) -> None:
 
 
 def main(launch: LaunchRequest) -> int:
-    """Sees a launch through; the exit code."""
+    """Runs a launch and returns its exit code."""
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     launch.outcome.unlink(missing_ok=True)
     launcher: Launcher | None = None

@@ -1,4 +1,4 @@
-"""TrainJobs, their pods and what is told of them, as the API server has them: plain dictionaries, little memory."""
+"""Reads and writes TrainJobs, their pods, events and logs: plain dictionaries, little memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Object = dict[str, Any]
 
 
 class TrainJobClient:
-    """The TrainJobs of one namespace.
+    """Client for the TrainJobs of one namespace.
 
     Args:
         api: The way to the API server.
@@ -33,12 +33,12 @@ class TrainJobClient:
         self._limits = {"_request_timeout": (_CONNECT_S, _READ_S)}
 
     def create(self, manifest: Object) -> Object:
-        """Makes a TrainJob and returns what the API server made of it."""
+        """Creates a TrainJob and returns it as the API server has it."""
         made: Object = self._custom.create_namespaced_custom_object(*self._place, manifest, **self._limits)
         return made
 
     def find(self, name: str) -> tuple[Object | None, str]:
-        """The TrainJob, or None if it is not there, and the resource version from which it can be watched.
+        """Returns the TrainJob, or None if there is none, and the resource version to watch it from.
 
         That is the whole list's: the TrainJob's own may be older than all that the server remembers.
         """
@@ -66,7 +66,7 @@ class TrainJobClient:
                 raise
 
     def watch(self, name: str, version: str, for_s: int) -> Iterator[tuple[str, Object]]:
-        """What happens to a TrainJob from a resource version on: `MODIFIED`, `DELETED`, `BOOKMARK` and the object.
+        """Yields changes of a TrainJob since a resource version: `MODIFIED`, `DELETED`, `BOOKMARK` and the object.
 
         Raises:
             ApiException: With status 410, that the version is too old.
@@ -85,14 +85,14 @@ class TrainJobClient:
             yield event["type"], event["raw_object"]
 
     def pods(self, name: str) -> list[Object]:
-        """The pods of a TrainJob."""
+        """Returns the pods of a TrainJob."""
         answer = self._core.list_namespaced_pod(
             self._namespace, label_selector=f"{JOBSET_LABEL}={name}", _preload_content=False, **self._limits
         )
         return list(json.loads(answer.data)["items"])
 
     def warnings(self, name: str) -> list[Object]:
-        """The warnings about a TrainJob, its JobSet, which bears its name, and the Job of its workers."""
+        """Returns the warnings about a TrainJob, its JobSet, which bears its name, and the Job of its workers."""
         return [
             event
             for involved in (name, f"{name}-{WORKER_JOB}-0")
@@ -101,27 +101,27 @@ class TrainJobClient:
         ]
 
     def events(self, involved: str) -> list[Object]:
-        """What is told of the objects of a name."""
+        """Returns the events of the objects with a name."""
         answer = self._core.list_namespaced_event(
             self._namespace, field_selector=f"involvedObject.name={involved}", _preload_content=False, **self._limits
         )
         return list(json.loads(answer.data)["items"])
 
     def log(self, pod: str, lines: int) -> str:
-        """The last lines that a pod's worker printed."""
+        """Returns the last lines of a pod's worker."""
         answer = self._core.read_namespaced_pod_log(
             pod, self._namespace, container=WORKER_JOB, tail_lines=lines, _preload_content=False, **self._limits
         )
         return str(answer.data.decode(errors="replace"))
 
     def pod(self, name: str) -> Object:
-        """A pod of the namespace."""
+        """Returns a pod of the namespace."""
         answer = self._core.read_namespaced_pod(name, self._namespace, _preload_content=False, **self._limits)
         found: Object = json.loads(answer.data)
         return found
 
     def served_versions(self) -> list[str]:
-        """The versions of Kubeflow Trainer's API that the cluster serves; empty where it is not installed."""
+        """Returns the versions of Kubeflow Trainer's API that the cluster serves; empty where it is not installed."""
         groups = client.ApisApi(self._api).get_api_versions(**self._limits).groups
         return [version.version for group in groups if group.name == GROUP for version in group.versions]
 

@@ -1,4 +1,4 @@
-"""What is asked of Kubeflow Trainer: one TrainJob for a training over several nodes, as a pure function of the wish."""
+"""Builds the TrainJob of a training over several nodes; equal requests give equal specs."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _HASH_LENGTH = 12
 
 
 class TrainJobRequest(BaseModel):
-    """What a stage that runs on several nodes asks of the cluster.
+    """Resources that a stage on several nodes requests.
 
     `pathoflow compile --cluster` writes it into the environment of the stage's pod.
     """
@@ -76,7 +76,7 @@ class TrainJobRequest(BaseModel):
 
     @classmethod
     def from_environment(cls) -> TrainJobRequest | None:
-        """The request in the environment; None for a stage on one node.
+        """Reads the request from the environment; None for a stage on one node.
 
         Raises:
             ConfigError: The variables contradict each other, or the request is wrong.
@@ -100,7 +100,7 @@ class TrainJobRequest(BaseModel):
 
 @dataclass(frozen=True)
 class WorkerCommand:
-    """What the pods of a TrainJob do.
+    """Work of a TrainJob's pods.
 
     Attributes:
         stage: The stage's name.
@@ -128,7 +128,7 @@ class WorkerCommand:
 
 
 def spec(request: TrainJobRequest, work: WorkerCommand) -> dict[str, Any]:
-    """The TrainJob's `spec`, the same for the same wish."""
+    """Builds the TrainJob's `spec`; equal requests give equal specs."""
     resources = {"cpu": request.cpu, "memory": request.memory}
     resources[request.gpu_resource] = str(request.gpus_per_node) if request.gpus_per_node else None
     amounts = {name: amount for name, amount in resources.items() if amount}
@@ -158,7 +158,7 @@ def spec(request: TrainJobRequest, work: WorkerCommand) -> dict[str, Any]:
 
 
 def _template(request: TrainJobRequest, work: WorkerCommand) -> dict[str, Any]:
-    """What is different from the runtime's pods."""
+    """Builds the differences from the runtime's pods."""
     # A minute more than the workers take, in which torchrun ends them and this pod's last words are written.
     pod: dict[str, Any] = {"terminationGracePeriodSeconds": work.grace_s + 60}
     if request.node_selector:
@@ -183,14 +183,14 @@ def _labels(work: WorkerCommand) -> dict[str, str]:
 
 
 def identity(made: dict[str, Any]) -> str:
-    """SHA-256 of a spec."""
+    """Returns the SHA-256 of a spec."""
     return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
 
 
 def manifest(
     request: TrainJobRequest, work: WorkerCommand, owner: dict[str, Any] | None, attempt: str
 ) -> dict[str, Any]:
-    """The whole TrainJob.
+    """Builds the whole TrainJob.
 
     Its name follows from the run, the stage and the spec: whoever asks for the same again meets the one that is there.
 
@@ -215,7 +215,7 @@ def manifest(
 
 
 def name_of(run_id: str, stage: str, digest: str) -> str:
-    """The TrainJob's name: a DNS label.
+    """Returns the TrainJob's name: a DNS label.
 
     >>> name_of("run-1", "cpt", "ab12")
     'cpt-7331a862e5b1'
@@ -225,7 +225,7 @@ def name_of(run_id: str, stage: str, digest: str) -> str:
 
 
 def label_value(text: str) -> str:
-    """A text as the value of a label: what is not allowed there becomes `_`.
+    """Turns a text into a label's value: characters that are not allowed become `_`.
 
     >>> label_value("smoke/1 (again)")
     'smoke_1__again'
@@ -234,10 +234,10 @@ def label_value(text: str) -> str:
 
 
 def _dns(text: str) -> str:
-    """A text as the beginning of a DNS label."""
+    """Turns a text into the beginning of a DNS label."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower())[:_MAX_STAGE].strip("-")
 
 
 def failure_file(folder: Path, attempt: str) -> Path:
-    """What the first node that failed in an attempt leaves beside the job's file."""
+    """Returns the path of the report that the first failed node of an attempt leaves beside the job's file."""
     return folder / f"failure-{attempt}.json"

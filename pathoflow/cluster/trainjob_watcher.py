@@ -1,4 +1,4 @@
-"""Stays with a TrainJob to its end: a watch that outlives disconnects, and a look at the pods now and then."""
+"""Watches a TrainJob to its end, through lost connections, and inspects its pods from time to time."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _DEADLINE_SLACK_S = 60.0
 
 
 class TrainJobWatcher:
-    """One TrainJob that is watched.
+    """Watches one TrainJob.
 
     Args:
         trainjobs: Where it is.
@@ -122,7 +122,7 @@ class TrainJobWatcher:
         return False
 
     def _follow(self) -> None:
-        """Watches the TrainJob until it has ended or its pods are to be looked at."""
+        """Watches the TrainJob until it has ended or its pods are due for inspection."""
         time.sleep(max(0.0, self._watch_at - time.monotonic()))
         self._watch_at = time.monotonic() + _SHORTEST_S
         if not self._version:
@@ -139,7 +139,7 @@ class TrainJobWatcher:
         self._watch(max(1, round(self._look_at - time.monotonic())))
 
     def _watch(self, for_s: int) -> None:
-        """Follows the TrainJob for some seconds, until it has ended, or until the connection breaks."""
+        """Watches the TrainJob for some seconds, until it has ended, or until the connection breaks."""
         try:
             for kind, trainjob in self._trainjobs.watch(self._name, self._version, for_s):
                 self._version = trainjob["metadata"]["resourceVersion"]
@@ -162,7 +162,7 @@ class TrainJobWatcher:
         return bool(ended) or "deletionTimestamp" in self._trainjob["metadata"]
 
     def _look(self) -> None:
-        """Looks at the pods, tells how far they are, and ends what cannot run.
+        """Inspects the pods, reports their progress, and ends a TrainJob that cannot run.
 
         Raises:
             ClusterError: Something holds the TrainJob up that waiting does not mend.
@@ -182,7 +182,7 @@ class TrainJobWatcher:
         self._judge(obstacle(self._trainjob, pods, warnings, self._request), pods)
 
     def _remember(self, pods: list[Object]) -> None:
-        """Keeps which pods ran, and which of them are gone though none has ended: with them went their nodes."""
+        """Remembers which pods ran, and which of them vanished before any ended: their nodes were lost."""
         if is_suspended(self._trainjob):
             # Kueue takes the pods away, and gives others when it is their turn again.
             self._ran, self._lost = {}, {}
@@ -193,7 +193,7 @@ class TrainJobWatcher:
         self._ran |= running_on(pods)
 
     def _judge(self, found: Obstacle | None, pods: list[Object]) -> None:
-        """Ends the TrainJob if what holds it up has done so for long enough."""
+        """Ends the TrainJob if an obstacle has lasted longer than its patience."""
         if found is None or found.key != self._obstacle:
             self._obstacle, self._obstacle_since = found.key if found else "", time.monotonic()
             return
@@ -218,7 +218,7 @@ class TrainJobWatcher:
         return failure(self._trainjob, pods, self._lost, gone, self._told_by_node(), self._last_lines)
 
     def _told_by_node(self) -> Object | None:
-        """What the node that failed first left on the shared volume in this attempt."""
+        """Reads the report that the first failed node of this attempt left on the shared volume."""
         attempt = self._trainjob["metadata"].get("annotations", {}).get(ATTEMPT_ANNOTATION, "")
         try:
             told: Object = json.loads(failure_file(self._folder, attempt).read_bytes())
@@ -247,7 +247,7 @@ class TrainJobWatcher:
         )
 
     def _relay_progress(self) -> None:
-        """Tells once a minute how far the training is."""
+        """Reports the training's progress once a minute."""
         if time.monotonic() - self._progress_at < _PROGRESS_S:
             return
         self._progress_at = time.monotonic()
@@ -257,7 +257,7 @@ class TrainJobWatcher:
             self._tell("progress", f"{state['done']} of {state['total']} {state['unit']} ({shown}).")
 
     def _tell(self, topic: str, text: str) -> None:
-        """Says what has not just been said on a topic."""
+        """Reports a text unless it was the last one on its topic."""
         if self._told.get(topic) != text:
             self._told[topic] = text
             self._say(text)

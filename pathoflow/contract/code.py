@@ -1,4 +1,4 @@
-"""Which code is running: the repository's commit and the digest of what a stage is made of."""
+"""Identifies the running code: the repository's commit and the digest of a stage's files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FACES = frozenset({"component.py", "__main__.py"})
 
 
 def stage_package(config: type[StageConfig]) -> str:
-    """The package of a stage, from its configuration's module.
+    """Returns a stage's package, from its configuration's module.
 
     >>> class C(StageConfig): stage = "x"
     >>> C.__module__ = "components.training.sft.config"

@@ -1,4 +1,4 @@
-"""What a stage's `run` writes to: its staging directory, its counts, its progress and its metrics."""
+"""Receives a stage's results: its staging directory, its counts, its progress and its metrics."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ QUARANTINE_FILE = "quarantine.jsonl"
 
 
 class ProgressListener(Protocol):
-    """Is told of all that the reporters of this process write."""
+    """Receives all that the reporters of this process write."""
 
     def on_progress(self, done: int, total: int, unit: str) -> None:
-        """`done` of `total` units are finished."""
+        """Notes that `done` of `total` units are finished."""
 
     def on_series(self, step: int, values: Mapping[str, float]) -> None:
-        """Each named series has a new point."""
+        """Notes that each named series has a new point."""
 
 
 class Reporter:
-    """Progress and metric series of one stage, kept in plain files.
+    """Reports progress and metric series of one stage, kept in plain files.
 
     Worker processes of a stage (torchrun ranks, say) open the same reporter by its directory; the process that
     supervises the stage forwards the series to MLflow and the command line shows the progress.
@@ -53,7 +53,7 @@ class Reporter:
         self._last_progress_s = 0.0
 
     def progress(self, done: int, total: int, unit: str, **shown: float | str) -> None:
-        """Says that `done` of `total` units are finished, with figures worth showing beside the bar.
+        """Reports that `done` of `total` units are finished, with figures to show beside the bar.
 
         Cheap enough for inner loops: at most five writes a second reach the disk, and the last one always does.
 
@@ -83,7 +83,7 @@ class Reporter:
             watcher.on_series(step, values)
 
     def cut_back(self, step: int) -> None:
-        """Forgets the points behind `step`: training goes on from there and reports them again."""
+        """Drops the points behind `step`: training goes on from there and reports them again."""
         path = self.directory / "series.jsonl"
         if not path.is_file():
             return
@@ -94,7 +94,7 @@ class Reporter:
 
 
 class StageOutput(Reporter):
-    """The output of one run of a stage while it is being made.
+    """Collects the output of one run of a stage.
 
     Args:
         path: The staging directory. What lies here when `run` returns is sealed and becomes the output.

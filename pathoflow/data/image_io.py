@@ -1,4 +1,4 @@
-"""Images from untrusted files: decoded within limits, and described the way the pair schema wants them."""
+"""Reads images from untrusted files within limits, and encodes and describes them for the pair schema."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _PNG_METADATA = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
 
 
 class UnreadableImage(ValueError):
-    """One image cannot be used; a stage quarantines it under `reason`.
+    """Image that cannot be used; a stage quarantines it under `reason`.
 
     Attributes:
         reason: `missing_file`, `empty_file`, `file_too_large`, `not_an_image`, `image_too_large` or
@@ -44,7 +44,7 @@ class UnreadableImage(ValueError):
 
 
 def read(path: Path, *, max_pixels: int, max_bytes: int = 512 * 2**20, frame: int = 0) -> tuple[bytes, Image.Image]:
-    """The bytes of an image file and the upright RGB image in them.
+    """Reads an image file and returns its bytes and its upright RGB image.
 
     Args:
         path: The file.
@@ -65,7 +65,7 @@ def read(path: Path, *, max_pixels: int, max_bytes: int = 512 * 2**20, frame: in
 
 
 def decode(data: bytes, *, max_pixels: int, frame: int = 0) -> Image.Image:
-    """One frame of an encoded image, upright by its EXIF orientation, in RGB, transparency on white.
+    """Decodes one frame of an encoded image: upright by its EXIF orientation, RGB, transparency on white.
 
     The size stands in the header and is checked before any pixel is decoded, so that a small file which
     unfolds to gigabytes costs nothing.
@@ -89,7 +89,7 @@ def decode(data: bytes, *, max_pixels: int, frame: int = 0) -> Image.Image:
 
 
 def probe(data: bytes, *, max_pixels: int) -> tuple[int, int]:
-    """Width and height of the image that `decode` would make, as far as header and end of the file tell.
+    """Returns the width and height that `decode` would give, from the file's header and end.
 
     Decoding millions of images takes hours. Only those that seem to be cut short are decoded, and those of seldom
     formats, whose end tells nothing. What is broken between a sound header and a sound end is not found.
@@ -113,17 +113,17 @@ def probe(data: bytes, *, max_pixels: int) -> tuple[int, int]:
 
 
 def encode_jpeg(image: Image.Image, quality: int = 92) -> bytes:
-    """JPEG bytes that depend on the pixels and the quality alone (no metadata)."""
+    """Encodes an image as JPEG; the bytes depend on pixels and quality alone (no metadata)."""
     return _encode(image, "JPEG", quality=quality, subsampling=0)
 
 
 def encode_png(image: Image.Image) -> bytes:
-    """PNG bytes that depend on the pixels alone (no metadata)."""
+    """Encodes an image as PNG; the bytes depend on the pixels alone (no metadata)."""
     return _encode(image, "PNG")
 
 
 def phash(image: Image.Image) -> str:
-    """The 64-bit perceptual hash of an image as 16 hexadecimal digits: near-duplicates differ in few bits.
+    """Returns an image's 64-bit perceptual hash as 16 hexadecimal digits: near-duplicates differ in few bits.
 
     >>> phash(Image.new("RGB", (50, 50), "white"))
     '8000000000000000'
@@ -135,7 +135,7 @@ def phash(image: Image.Image) -> str:
 
 
 def image_columns(data: bytes, image: Image.Image, path: str) -> dict[str, Any]:
-    """The columns of the pair schema that describe one image.
+    """Returns the columns of the pair schema that describe one image.
 
     Args:
         data: The encoded image as it is stored.
@@ -155,7 +155,7 @@ def image_columns(data: bytes, image: Image.Image, path: str) -> dict[str, Any]:
 
 
 def language_of(text: str) -> Language:
-    """The language of a caption by its script: Chinese when Han characters outnumber Latin words.
+    """Detects a caption's language by its script: Chinese if Han characters outnumber Latin words.
 
     >>> language_of("纤维腺瘤。HE ×200"), language_of("Fibroadenoma of the breast"), language_of("")
     ('zh', 'en', 'en')
@@ -191,7 +191,7 @@ def _opened(data: bytes, max_pixels: int, frame: int = 0) -> Image.Image:
 
 
 def _is_turned(image: Image.Image, data: bytes) -> bool:
-    """Whether width and height change places when the image is set upright."""
+    """Returns whether setting the image upright swaps its width and height."""
     # Pillow decodes a PNG to find its metadata.
     if image.format == "PNG" and not any(mark in data for mark in _PNG_METADATA):
         return False
@@ -221,7 +221,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _from_deep_grey(image: Image.Image) -> Image.Image:
-    """Grey levels of 16 or 32 bits, stretched from their own range to 0..255: Pillow would clip them to white."""
+    """Stretches 16- or 32-bit grey levels from their own range to 0..255: Pillow would clip them to white."""
     levels = np.nan_to_num(np.asarray(image, dtype=np.float64))
     low, high = levels.min(), levels.max()
     scaled = (levels - low) * (255.0 / (high - low) if high > low else 0.0)

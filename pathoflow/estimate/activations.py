@@ -1,4 +1,4 @@
-"""Bytes that a forward pass leaves behind for the backward pass, counted tensor by tensor as the modules save them.
+"""Counts the bytes that a forward pass keeps for the backward pass, tensor by tensor as the modules save them.
 
 The counts follow transformers 5.23's Qwen2.5-VL and CLIP: what autograd keeps of each operation, and what is alive for
 a moment beside it. `T` tokens of width `h` in `c` bytes each are `T h c` bytes. Left out is what does not grow with
@@ -19,7 +19,7 @@ _TRL_TILE = (4096, 32_768)
 
 @dataclass(frozen=True)
 class Precision:
-    """In which number formats a model computes.
+    """Number formats in which a model computes.
 
     Attributes:
         compute: Bytes of a number in matrix products.
@@ -33,17 +33,17 @@ class Precision:
 
     @classmethod
     def of(cls, *, bf16: bool, deepspeed: bool) -> Precision:
-        """Those of a training: DeepSpeed turns weights into bfloat16, the Trainer computes by autocast."""
+        """Returns those of a training: DeepSpeed turns weights into bfloat16, the Trainer computes by autocast."""
         if not bf16:
             return cls(4, 4)
         return cls(2, 2) if deepspeed else cls(2, 4, casts=True)
 
     def inputs(self, width: int, products: int) -> int:
-        """Bytes of one token's input that `products` matrix products keep."""
+        """Returns the bytes of one token's input that `products` matrix products keep."""
         return width * self.compute * (products if self.casts else 1)
 
     def norm(self, width: int, products: int, *, learns: bool = True) -> int:
-        """Bytes of one token in an RMSNorm, before `products` matrix products.
+        """Returns the bytes that an RMSNorm before `products` matrix products keeps of one token.
 
         Kept are its input in float32 (the residual itself, if that is float32), what is multiplied by the weight if
         that learns, and what goes into the products.
@@ -52,7 +52,7 @@ class Precision:
 
 
 def decoder_layer(text: Text, numbers: Precision, *, copies: int, rank: int = 0, padded: bool = False) -> float:
-    """Bytes of one token in one layer of the language model.
+    """Returns the bytes that one layer of the language model keeps of one token.
 
     Args:
         text: Its dimensions.
@@ -72,7 +72,7 @@ def decoder_layer(text: Text, numbers: Precision, *, copies: int, rank: int = 0,
 
 
 def vision_block(vision: Vision, numbers: Precision, *, copies: int) -> float:
-    """Bytes of one patch in one block of a vision tower that learns."""
+    """Returns the bytes that one trainable block of a vision tower keeps of one patch."""
     hidden, inner, compute = vision.hidden_size, vision.intermediate_size, numbers.compute
     # Values are a view of the joint projection, which stays whole.
     attention = hidden * compute * (2 + 3 + 1 + copies)
@@ -80,7 +80,7 @@ def vision_block(vision: Vision, numbers: Precision, *, copies: int) -> float:
 
 
 def merger(vision: Vision, numbers: Precision) -> float:
-    """Bytes of one image token in a merger that learns."""
+    """Returns the bytes that a trainable merger keeps of one image token."""
     return numbers.norm(vision.merged_size, 1) + 2 * vision.merged_size * numbers.compute
 
 
@@ -94,7 +94,7 @@ def language_model(
     rank: int = 0,
     padded: bool = False,
 ) -> tuple[float, float]:
-    """What the layers keep of so many tokens, and what comes on top while the last one is gone back through."""
+    """Returns the bytes that the layers keep of the tokens, and those on top during the last layer's backward pass."""
     layer = tokens * decoder_layer(text, numbers, copies=copies, rank=rank, padded=padded)
     # Gradients of the feed-forward's halves beside the halves themselves.
     passing = tokens * 2 * text.intermediate_size * numbers.compute
@@ -108,7 +108,7 @@ def language_model(
 def vision_tower(
     vision: Vision, patches: float, numbers: Precision, *, copies: int, checkpointed: bool, learns: bool
 ) -> float:
-    """What the vision tower keeps of so many patches; nothing if it does not learn."""
+    """Returns the bytes that the vision tower keeps of the patches; 0 if it is frozen."""
     if not learns:
         return 0.0
     block = vision.hidden_size * numbers.residual if checkpointed else vision_block(vision, numbers, copies=copies)
@@ -116,7 +116,7 @@ def vision_tower(
 
 
 def target_logits(vocab_size: int, targets: float, numbers: Precision) -> float:
-    """The largest buffers of the engine's loss: of 4096 positions at most, three times in float32.
+    """Returns the bytes of the largest buffers of the engine's loss: 4096 positions at most, three times in float32.
 
     Kept are the log-probabilities; going back come the gradient of the loss and that of the logits.
     """
@@ -125,26 +125,26 @@ def target_logits(vocab_size: int, targets: float, numbers: Precision) -> float:
 
 
 def scored_logits(text: Text, targets: float, numbers: Precision, *, learns: bool, weight_bytes: int) -> float:
-    """The largest buffers of TRL's loss: a tile of logits, and gradients of hidden states and head in float32."""
+    """Returns the bytes of TRL's largest loss buffers: a tile of logits, float32 gradients of hidden states, head."""
     tile = min(targets, _TRL_TILE[0]) * min(text.vocab_size, _TRL_TILE[1]) * numbers.compute
     copy = weight_bytes if weight_bytes < 4 else 0
     return tile + targets * text.hidden_size * (4 + numbers.compute) + learns * text.embeddings * (4 + copy)
 
 
 def prefill(text: Text, sequences: int, prompt: int, numbers: Precision) -> float:
-    """What is alive for a moment while prompts are read: three times the feed-forward's width of every token."""
+    """Returns the peak bytes while prompts are read: three times the feed-forward's width of every token."""
     width = 3 * text.intermediate_size * numbers.compute + 2 * text.hidden_size * numbers.residual
     return float(sequences * prompt * width)
 
 
 def vision_forward(vision: Vision, images: int, image_tokens: int, numbers: Precision) -> float:
-    """What is alive for a moment while images are seen, a batch at once: a block's feed-forward, and residuals."""
+    """Returns the peak bytes while a batch of images is encoded: a block's feed-forward, and residuals."""
     width = 3 * vision.intermediate_size * numbers.compute + 2 * vision.hidden_size * numbers.residual
     return float(images * image_tokens * vision.spatial_merge_size**2 * width)
 
 
 def clip_layer(tower: Tower) -> float:
-    """Bytes of one token in one layer of a CLIP in float32.
+    """Returns the bytes that one layer of a float32 CLIP keeps of one token.
 
     Norms keep inputs; projections theirs; attention queries, keys, values, its output and that output once more in the
     order of tokens; QuickGELU its input, the sigmoid and, as the next product's input, what comes out.
@@ -153,7 +153,7 @@ def clip_layer(tower: Tower) -> float:
 
 
 def clip(shape: Clip, pairs: float, text_tokens: float) -> float:
-    """What a CLIP keeps of so many pairs, in float32 and without checkpointing."""
+    """Returns the bytes that a CLIP keeps of the pairs, in float32 and without checkpointing."""
     images = shape.vision.num_tokens * shape.vision.num_hidden_layers * clip_layer(shape.vision)
     texts = text_tokens * shape.text.num_hidden_layers * clip_layer(shape.text)
     return pairs * (images + texts)

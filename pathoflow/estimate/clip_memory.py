@@ -1,4 +1,4 @@
-"""The memory of pathoclip: one process that trains a CLIP in float32, without checkpointing."""
+"""Estimates the memory of pathoclip: one process that trains a CLIP in float32, without checkpointing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CHUNK = 256
 
 
 def phases(shape: Clip, batch_size: int, text_tokens: float) -> list[Phase]:
-    """A step's forward pass, its backward pass, and the optimiser's step."""
+    """Estimates a step's forward pass, its backward pass, and the optimiser's step."""
     parameters = shape.parameters
     base = {"weights": 4.0 * parameters, "optimizer": 8.0 * parameters}
     # As bytes, as numbers, as crops and as normalised crops.
@@ -26,5 +26,5 @@ def phases(shape: Clip, batch_size: int, text_tokens: float) -> list[Phase]:
 
 
 def host_bytes(shape: Clip, pairs: float) -> float:
-    """Bytes of the decoded images and captions of a split."""
+    """Returns the bytes of a split's decoded images and captions."""
     return pairs * (shape.image_bytes + 500)

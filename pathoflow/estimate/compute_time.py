@@ -1,4 +1,4 @@
-"""How many operations a stage takes, and how long that lasts at an assumed efficiency."""
+"""Counts a stage's operations, and estimates their time at an assumed efficiency."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _BANDWIDTH_SHARE = 0.6
 
 @dataclass(frozen=True)
 class Sample:
-    """The mean sample of a data set.
+    """Mean sample of a data set.
 
     Attributes:
         image_tokens: Tokens of its image.
@@ -33,26 +33,26 @@ class Sample:
 
 
 def forward(shape: VisionLanguage, sample: Sample) -> Flops:
-    """Operations of a sample's forward pass; its image is taken for a square."""
+    """Counts the operations of a sample's forward pass; its image is taken for a square."""
     side = (sample.image_tokens * shape.vision_config.spatial_merge_size**2) ** 0.5
     grids = [(1.0, side, side)] if sample.image_tokens else []
     return forward_flops(shape, [sample.tokens], grids, sample.targets)
 
 
 def training(shape: VisionLanguage, sample: Sample, *, vision: bool, merger: bool, language: bool = True) -> float:
-    """Operations of a sample's forward and backward pass, by which parts learn; recomputation does not count."""
+    """Counts the operations of a sample's forward and backward pass, by trainable parts, without recomputation."""
     learns = {"vision_learns": vision, "merger_learns": merger, "language_learns": language}
     return training_flops(forward(shape, sample), **learns).total
 
 
 def adapter_training(shape: VisionLanguage, sample: Sample) -> float:
-    """Operations where adapters learn: frozen weights pass gradients on, but get none."""
+    """Counts the operations where adapters learn: frozen weights pass gradients on, but get none."""
     flops = forward(shape, sample)
     return flops.vision + flops.merger + 2 * (flops.language + flops.head)
 
 
 def clip_training(shape: Clip, text_tokens: float) -> float:
-    """Operations of a pair's forward and backward pass."""
+    """Counts the operations of a pair's forward and backward pass."""
     return 3 * (_tower(shape.vision, shape.vision.num_tokens) + _tower(shape.text, text_tokens))
 
 
@@ -61,7 +61,7 @@ def _tower(tower: Tower, tokens: float) -> float:
 
 
 def token_s(layers: int, weight_bytes: float, cache_bytes: float, bandwidth: float) -> float:
-    """Seconds in which a batch gets its next token: weights and cache are read once, and kernels are started.
+    """Returns the seconds to generate a batch's next token: weights and cache are read once, kernels are launched.
 
     >>> token_s(36, 7.5e9, 0.0, 3.35e12) == 36 * LAUNCH_S
     True

@@ -1,4 +1,4 @@
-"""How many samples of what size a recipe's stages have: from the recipe, a run's outputs, or assumptions."""
+"""Counts the samples of a recipe's stages, and their sizes: from the recipe, a run's outputs, or assumptions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PIXELS_PER_TOKEN = 28 * 28
 
 @dataclass(frozen=True)
 class DataSizes:
-    """Numbers and sizes; each comes with where it is from.
+    """Numbers and sizes of samples, with the source of each.
 
     Attributes:
         pairs: Image–caption pairs of the corpus to train on.
@@ -46,7 +46,7 @@ class DataSizes:
     sources: Mapping[str, str] | None = None
 
     def summary(self) -> str:
-        """The numbers with their sources."""
+        """Lists the numbers with their sources."""
         sources = self.sources or {}
         names = ("pairs", "samples", "questions", "heldout_questions")
         words = (f"{getattr(self, name):,} {name.replace('_', ' ')} ({sources.get(name, _PAPER)})" for name in names)
@@ -63,7 +63,7 @@ _METRICS = {
 
 
 def data_sizes(stages: Mapping[str, Any], workdir: Path | None = None, **given: int | None) -> DataSizes:
-    """What is known of a recipe's data: said by the user, else sealed in a run, else in the recipe, else the paper's.
+    """Returns a recipe's data sizes: the user's, else those sealed in a run, else the recipe's, else the paper's.
 
     Args:
         stages: The stages' configurations.

@@ -1,4 +1,4 @@
-"""The memory of cpt and sft: packs of samples through a Qwen2.5-VL."""
+"""Estimates the memory of cpt and sft: packs of samples through a Qwen2.5-VL."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathoflow.estimate.shapes import VisionLanguage
 
 @dataclass(frozen=True)
 class LargestPack:
-    """What goes through the model at once at most.
+    """Largest pack that goes through the model at once.
 
     Attributes:
         tokens: Tokens of all samples.
@@ -28,7 +28,7 @@ class LargestPack:
 
 
 def weights_of(config: Any, shape: VisionLanguage, *, on_gpu: bool, reference: bool = False) -> Weights:
-    """How the model of a training stage is kept.
+    """Describes how a training stage keeps its model's weights.
 
     Args:
         config: A `TrainingConfig`.
@@ -58,7 +58,7 @@ def weights_of(config: Any, shape: VisionLanguage, *, on_gpu: bool, reference: b
 
 
 def phases(config: Any, shape: VisionLanguage, pack: LargestPack, *, on_gpu: bool = True) -> list[Phase]:
-    """The moments of the training itself."""
+    """Estimates the phases of the training itself."""
     weights = weights_of(config, shape, on_gpu=on_gpu)
     numbers, copies = weights.numbers, 0 if on_gpu else 1
     text, vision = shape.text_config, shape.vision_config
@@ -98,7 +98,7 @@ def generation_cost(
     numbers: activations.Precision,
     distinct_images: int | None = None,
 ) -> Generation:
-    """What plain `generate` takes for so many sequences at once.
+    """Estimates what plain `generate` takes for a batch of sequences.
 
     Keys turn into float32 by the rotary positions where the model computes by autocast; values do not.
 
@@ -129,13 +129,13 @@ def generation_cost(
 
 
 def dev_evaluation_phases(config: Any, shape: VisionLanguage, answers: Generation, *, on_gpu: bool) -> list[Phase]:
-    """The moments in which sft answers dev questions."""
+    """Estimates the phases in which sft answers dev questions."""
     weights = weights_of(config, shape, on_gpu=on_gpu)
     return generation_phases(weights.base(), whole_for_generation(weights), answers)
 
 
 def whole_for_generation(weights: Weights) -> float:
-    """Bytes beside the weights while tokens are generated: all of them gathered (ZeRO-3), or autocast's copies."""
+    """Returns the bytes beside the weights during generation: gathered weights (ZeRO-3), or autocast's copies."""
     if weights.deepspeed_stage == 3:
         return float(weights.weight_bytes * weights.parameters)
     return weights.casts(checkpointed=True)

@@ -1,4 +1,4 @@
-"""Stages of a recipe that do not fit, as findings: what `compile`, `submit` and `doctor` warn of."""
+"""Warns of stages that do not fit: findings of `compile`, `submit` and `doctor`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathoflow.estimate.suggestions import suggestions
 
 
 def fit_warnings(recipe: Recipe, gpu: str) -> list[Finding]:
-    """A warning for each stage that does not fit, with the mildest remedy; it never fails for want of knowledge.
+    """Returns a warning for each stage that does not fit, with the mildest remedy; unknown sizes are no error.
 
     Args:
         recipe: The recipe.

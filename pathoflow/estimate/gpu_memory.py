@@ -1,4 +1,4 @@
-"""The memory of one GPU at each moment of a stage that could be its fullest, part by part.
+"""Estimates one GPU's memory in each phase of a stage that could be its peak, part by part.
 
 What is counted, by how the weights are kept:
 
@@ -28,7 +28,7 @@ _SUB_GROUP = 1_000_000_000
 
 @dataclass(frozen=True)
 class Phase:
-    """What is in memory at one moment.
+    """Memory of a stage at one moment.
 
     Attributes:
         name: When that is.
@@ -46,7 +46,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class Weights:
-    """How a model's weights are kept while it is trained.
+    """Layout of a model's weights during training.
 
     Attributes:
         learning: Parameters that learn, adapters included.
@@ -146,7 +146,7 @@ class Weights:
         return 2.0 * (self.learning + used if checkpointed else self.parameters)
 
     def base(self) -> dict[str, float]:
-        """What is there all the time."""
+        """Returns the parts that are in memory all the time."""
         return {
             "weights": self.model(),
             "optimizer": self.optimizer(),
@@ -157,7 +157,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class TrainingPass:
-    """What one forward and backward pass adds.
+    """Memory that one forward and backward pass adds.
 
     Attributes:
         kept: Bytes that the forward pass leaves behind.
@@ -177,7 +177,7 @@ class TrainingPass:
 
 
 def training_phases(weights: Weights, work: TrainingPass) -> list[Phase]:
-    """The end of the forward pass, the end of the backward pass and the optimiser's step."""
+    """Estimates the end of the forward pass, the end of the backward pass and the optimiser's step."""
     base = weights.base()
     # The embedding's gradient stands beside the head's before the two become one.
     embedding = weights.weight_bytes * weights.largest if weights.learning > weights.largest else 0
@@ -200,7 +200,7 @@ def training_phases(weights: Weights, work: TrainingPass) -> list[Phase]:
 
 
 def _step(weights: Weights) -> float:
-    """Bytes of the gradients that DeepSpeed turns into float32 for its step."""
+    """Returns the bytes of the gradients that DeepSpeed turns into float32 for its step."""
     if weights.deepspeed_stage == 0 or weights.offload != "none":
         return 0.0
     share = weights.learning / weights.processes
@@ -209,7 +209,7 @@ def _step(weights: Weights) -> float:
 
 @dataclass(frozen=True)
 class Generation:
-    """What answering a batch of prompts takes.
+    """Memory that answering a batch of prompts takes.
 
     Attributes:
         cache: Bytes of keys and values at the longest.
@@ -228,7 +228,7 @@ class Generation:
 
 
 def generation_phases(base: Mapping[str, float], whole: float, answers: Generation) -> list[Phase]:
-    """Reading the prompts, and the last token.
+    """Estimates reading the prompts, and the last token.
 
     Args:
         base: What is there all the time.
@@ -250,7 +250,7 @@ def generation_phases(base: Mapping[str, float], whole: float, answers: Generati
 
 @dataclass(frozen=True)
 class Runtime:
-    """What a GPU process takes beside its tensors; assumptions, which `bench.gpu.estimate` can correct.
+    """Memory that a GPU process takes beside its tensors; assumptions, which `bench.gpu.estimate` can correct.
 
     Attributes:
         fixed: Bytes of CUDA's context, cuBLAS's workspaces and NCCL's channels.
@@ -262,11 +262,11 @@ class Runtime:
     coming_and_going: tuple[str, ...] = field(default=("activations", "logits", "kv_cache", "buffers"))
 
     def on(self, phase: Phase) -> Phase:
-        """The moment with this added."""
+        """Returns the phase with this added."""
         moving = sum(phase.parts.get(part, 0.0) for part in self.coming_and_going)
         return Phase(phase.name, dict(phase.parts) | {"runtime": self.fixed + self.fragmentation * moving})
 
 
 def peak_phase(phases: list[Phase]) -> Phase:
-    """The one that needs most."""
+    """Returns the phase that needs most."""
     return max(phases, key=lambda phase: phase.total)

@@ -1,4 +1,4 @@
-"""The memory of a node, its /dev/shm and the disk that a stage takes."""
+"""Estimates a node's memory, its /dev/shm and the disk that a stage takes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PREFETCHED = 2
 
 
 def training_parts(config: Any, weights: Weights, processes: int, *, on_gpu: bool, batch: float) -> dict[str, float]:
-    """Bytes of a node's memory while a model is trained.
+    """Returns the bytes of a node's memory during training, by part.
 
     Args:
         config: A `TrainingConfig`.
@@ -55,20 +55,20 @@ def _worker(config: Any) -> float:
 
 
 def shm_bytes(config: Any, processes: int, batch: float) -> float:
-    """Bytes of /dev/shm: what data workers hold ready, and NCCL."""
+    """Returns the bytes of /dev/shm: batches that data workers hold ready, and NCCL."""
     ready: float = processes * config.data_workers * _PREFETCHED * batch
     return ready + (processes * _NCCL_SHM if processes > 1 else 0.0)
 
 
 def checkpoint_bytes(weights: Weights) -> float:
-    """Bytes of one checkpoint: weights, and the optimiser's states of what learns."""
+    """Returns the bytes of one checkpoint: weights, and the optimiser's states of trainable ones."""
     if weights.deepspeed_stage:
         return weights.weight_bytes * weights.parameters + 12.0 * weights.learning
     return 4.0 * weights.parameters + 8.0 * weights.learning
 
 
 def training_disk(config: Any, weights: Weights, *, models: int, data: float) -> dict[str, float]:
-    """Bytes of disk: checkpoints and one that is being written, models that are kept, and the data read."""
+    """Returns the bytes of disk: checkpoints and one being written, kept models, and the data read."""
     return {
         "checkpoints": checkpoint_bytes(weights) * (config.kept_checkpoints + 1),
         "models": float(models * weights.weight_bytes * weights.parameters),
@@ -77,5 +77,5 @@ def training_disk(config: Any, weights: Weights, *, models: int, data: float) ->
 
 
 def training_process(*, on_gpu: bool) -> float:
-    """Bytes of a process without what it computes with."""
+    """Returns the bytes of a process without the tensors it computes with."""
     return _PROCESS if on_gpu else _CPU_PROCESS

@@ -1,4 +1,4 @@
-"""The memory of rl: sampling, scoring and learning in TRL's trainer (1.16)."""
+"""Estimates the memory of rl: sampling, scoring and learning in TRL's trainer (1.16)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathoflow.estimate.shapes import VisionLanguage
 
 @dataclass(frozen=True)
 class Rollouts:
-    """What is sampled and learned.
+    """Sizes of rollouts.
 
     Attributes:
         prompt: Tokens of the longest prompt, image included.
@@ -30,7 +30,7 @@ class Rollouts:
 
 
 def completions_at_once(config: Any) -> int:
-    """Completions that a process samples in one call: all of a round, since TRL has no way to split them.
+    """Returns the completions that a process samples in one call: all of a round, since TRL cannot split them.
 
     Source: TRL 1.16, `GRPOTrainer.get_train_dataloader` and `_generate_single_turn`.
     """
@@ -39,7 +39,7 @@ def completions_at_once(config: Any) -> int:
 
 
 def phases(config: Any, shape: VisionLanguage, rollouts: Rollouts, *, on_gpu: bool = True) -> list[Phase]:
-    """Sampling a round of completions, scoring them by the model and its reference, and learning from them."""
+    """Estimates sampling a round of completions, scoring them by model and reference, and learning from them."""
     rank = getattr(config, "lora_rank", None) or 0
     # With adapters, the model without them is the reference.
     weights = weights_of(config, shape, on_gpu=on_gpu, reference=config.beta > 0 and not rank)
@@ -71,7 +71,7 @@ def _answers(shape: VisionLanguage, rollouts: Rollouts, numbers: Precision, sequ
 def _learning(
     config: Any, shape: VisionLanguage, rollouts: Rollouts, weights: Any, buffered: float, *, on_gpu: bool
 ) -> list[Phase]:
-    """A forward and backward pass of `batch_size_per_process` completions, padded to the longest.
+    """Estimates a forward and backward pass of `batch_size_per_process` completions, padded to the longest.
 
     The pixels of the whole round stay on the device beside it.
     """

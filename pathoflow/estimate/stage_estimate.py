@@ -1,4 +1,4 @@
-"""What one stage needs, beside what there is."""
+"""Compares one stage's needs with its limits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _UNITS = {"K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "Ki": 2**10, "Mi": 2**20, "Gi
 
 @dataclass(frozen=True)
 class StageEstimate:
-    """What one stage needs; sizes in bytes, times in seconds.
+    """Needs of one stage; sizes in bytes, times in seconds.
 
     Attributes:
         stage: Its name.
@@ -56,7 +56,7 @@ class StageEstimate:
 
     @property
     def peak(self) -> Phase:
-        """The moment that needs most."""
+        """Phase that needs most."""
         return peak_phase(list(self.phases))
 
     @property
@@ -70,7 +70,7 @@ class StageEstimate:
         return None if self.seconds is None or not self.gpus else self.gpus * self.seconds / 3600
 
     def faults(self) -> list[str]:
-        """What does not fit, in words."""
+        """Describes what does not fit."""
         checks = (
             (f"GPU memory ({self.peak.name})", self.peak.total, self.gpu_limit),
             ("host memory", self.host_total, self.host_limit),
@@ -85,7 +85,7 @@ class StageEstimate:
 
 
 def bytes_of(quantity: str) -> float:
-    """Bytes of a Kubernetes quantity.
+    """Converts a Kubernetes quantity to bytes.
 
     >>> bytes_of("64Gi") / 2**30, bytes_of("500M")
     (64.0, 500000000.0)

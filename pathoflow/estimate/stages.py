@@ -1,4 +1,4 @@
-"""A recipe's stages that train or evaluate a model, each with all that it needs."""
+"""Estimates each of a recipe's stages that train or evaluate a model."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PASSES = 6
 
 @dataclass(frozen=True)
 class Assumptions:
-    """What cannot be known from a recipe.
+    """Values that a recipe does not determine.
 
     Attributes:
         gpu: The kind of GPU.
@@ -43,7 +43,7 @@ class Assumptions:
 
 
 def estimate(recipe: Recipe, assumptions: Assumptions) -> list[StageEstimate]:
-    """What each stage needs that trains or evaluates a model, in the catalogue's order.
+    """Estimates each stage that trains or evaluates a model, in the catalogue's order.
 
     Raises:
         InputError: A model is neither a known one nor in a folder.
@@ -52,7 +52,7 @@ def estimate(recipe: Recipe, assumptions: Assumptions) -> list[StageEstimate]:
 
 
 def estimate_stage(recipe: Recipe, stage: str, assumptions: Assumptions) -> StageEstimate:
-    """What one stage needs.
+    """Estimates one stage.
 
     Raises:
         InputError: Its model is neither a known one nor in a folder.
@@ -61,7 +61,7 @@ def estimate_stage(recipe: Recipe, stage: str, assumptions: Assumptions) -> Stag
 
 
 class _StageRequest:
-    """One stage of a recipe on the assumed machine."""
+    """Stage of a recipe on the assumed machine."""
 
     def __init__(self, recipe: Recipe, stage: str, assumptions: Assumptions) -> None:
         self.recipe, self.stage, self.assumptions = recipe, stage, assumptions
@@ -74,7 +74,7 @@ class _StageRequest:
         self.processes = max(1, processes // self.compute.nodes)
 
     def vision_language(self) -> tuple[str, VisionLanguage]:
-        """The name and the shape of the model that goes from stage to stage, which cpt names."""
+        """Returns the name and the shape of the model that goes from stage to stage, which cpt names."""
         cpt: Any = self.recipe.stages.get("cpt")
         if cpt is None:
             raise InputError(f"{self.stage} takes the model of cpt, which recipe {self.recipe.name} has no file for.")
@@ -84,12 +84,12 @@ class _StageRequest:
 
     @property
     def image_tokens(self) -> int:
-        """Tokens of an image that is as large as images may be."""
+        """Tokens of an image of the largest size allowed."""
         pixels = getattr(self.config, "max_pixels", None) or self.recipe.stages["cpt"].max_pixels  # type: ignore[attr-defined]
         return int(pixels // PIXELS_PER_TOKEN)
 
     def training_s(self, flops: float) -> float | None:
-        """Seconds of so many operations on all GPUs; half as fast in float32 by far."""
+        """Returns the seconds that the operations take on all GPUs, at float32's peak without bf16."""
         if not self.gpus:
             return None
         gpu = self.assumptions.gpu
@@ -110,7 +110,7 @@ class _StageRequest:
         seconds: float | None,
         basis: str,
     ) -> StageEstimate:
-        """The estimate, with what the recipe and the machine allow."""
+        """Builds the estimate, with the limits of the recipe and the machine."""
         parts = dict(host_parts)
         if self.on_gpu:
             phases = [self.assumptions.runtime.on(phase) for phase in phases]
@@ -191,7 +191,7 @@ def _fine_tuning(
 
 
 def _dev_evaluations(request: _StageRequest, shape: VisionLanguage, num_steps: float) -> tuple[list[Phase], float]:
-    """Moments and seconds of sft's dev questions."""
+    """Returns the phases and seconds of sft's dev questions."""
     config = request.config
     per_process = -(-config.dev_questions // config.num_processes)
     sequences = min(per_process, config.dev_batch_size)

@@ -1,4 +1,4 @@
-"""Values near a recipe's own with which a stage fits."""
+"""Searches for values near a recipe's own with which a stage fits."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class Suggestion:
 
     @property
     def options(self) -> str:
-        """As they are given to the command line."""
+        """Returns the changes as options of the command line."""
         values = (f"--set {self.estimate.stage}.{key}={_yaml(value)}" for key, value in self.changes.items())
         return " ".join(values)
 
 
 def suggestions(recipe: Recipe, stage: str, assumptions: Assumptions, most: int = 3) -> list[Suggestion]:
-    """Ways to make a stage fit: each key alone where that is enough, else several together; the mildest first.
+    """Suggests ways to make a stage fit: each key alone where that is enough, else several; the mildest first.
 
     Args:
         recipe: The recipe.
@@ -68,18 +68,18 @@ class _Search:
         self.config: Any = recipe.stages[stage]
 
     def tried(self, changes: Changes) -> StageEstimate | None:
-        """The stage with some values changed; None if they are not allowed."""
+        """Estimates the stage with some values changed; None if they are not allowed."""
         try:
             return estimate_stage(changed(self._recipe, self._stage, changes), self._stage, self._assumptions)
         except ValidationError:
             return None
 
     def first_that_fits(self, ladder: Sequence[Changes]) -> Changes | None:
-        """The first rung on which the GPU's memory is enough."""
+        """Returns the first rung on which the GPU's memory is enough."""
         return next((changes for changes in ladder if self._fits(changes)), None)
 
     def together(self, ladders: Sequence[Sequence[Changes]]) -> Changes | None:
-        """The last rungs of as many ladders as it takes, then of each the first that is enough."""
+        """Takes the last rungs of as many ladders as needed, then of each the first that is enough."""
         taken: list[Sequence[Changes]] = []
         for ladder in ladders:
             if not ladder or self.tried(_joined([*(rungs[-1] for rungs in taken), ladder[-1]])) is None:
@@ -96,7 +96,7 @@ class _Search:
         return _joined(chosen)
 
     def with_room(self, changes: Changes) -> Suggestion | None:
-        """The changes with as much host memory and /dev/shm as they take."""
+        """Adds the host memory and /dev/shm that the changes take."""
         found = self.tried(changes)
         assert found is not None
         needs = {"memory": (found.host_total, found.host_limit), "shm": (found.shm, found.shm_limit)}
@@ -110,7 +110,7 @@ class _Search:
 
 
 def changed(recipe: Recipe, stage: str, changes: Changes) -> Recipe:
-    """The recipe with other values of one stage.
+    """Returns the recipe with other values of one stage.
 
     Raises:
         ValidationError: They are not allowed.
@@ -126,7 +126,7 @@ def changed(recipe: Recipe, stage: str, changes: Changes) -> Recipe:
 
 
 def _ladders(config: Any) -> Iterator[Iterator[Changes]]:
-    """Keys of a stage that take memory, each with values that take less and less; the mildest key first.
+    """Returns keys that take memory, each with ever smaller values; the mildest key first.
 
     Mild is what changes speed alone; then come what is learned at a time and what a model may say.
     """
@@ -167,21 +167,21 @@ def _training_ladders(config: Any) -> Iterator[Iterator[Changes]]:
 
 
 def _adapters(config: Any) -> Iterator[Changes]:
-    """Adapters in the place of weights."""
+    """Returns adapters in place of weights, as changes."""
     frozen = {"freeze_vision_tower": True, "freeze_merger": True, "freeze_language_model": False}
     if "lora_rank" in type(config).model_fields and not config.lora_rank:
         yield {"lora_rank": _RANK, "deepspeed_stage": 0, "offload": "none"} | frozen
 
 
 def _smaller_passes(config: Any) -> Iterator[Changes]:
-    """Fewer completions in a forward pass, and as many more passes."""
+    """Returns fewer completions in a forward pass, and as many more passes."""
     size, passes = config.batch_size_per_process, config.gradient_accumulation_steps
     for smaller in _divisors(size):
         yield {"batch_size_per_process": smaller, "gradient_accumulation_steps": passes * size // smaller}
 
 
 def _smaller_rounds(config: Any) -> Iterator[Changes]:
-    """Fewer questions in a step, and so fewer completions at once."""
+    """Returns fewer questions in a step, and so fewer completions at once."""
     prompts, passes = config.prompts_per_step, config.gradient_accumulation_steps
     for share in range(2, passes + 1):
         if passes % share == 0 and prompts % share == 0:
@@ -196,7 +196,7 @@ def _shorter_completions(config: Any) -> Iterator[Changes]:
 
 
 def _halves(value: int, smallest: int) -> Iterator[int]:
-    """The value halved again and again, down to the smallest.
+    """Yields the value halved again and again, down to the smallest.
 
     >>> list(_halves(16_384, 5000))
     [8192, 5000]
@@ -207,7 +207,7 @@ def _halves(value: int, smallest: int) -> Iterator[int]:
 
 
 def _divisors(value: int) -> Iterator[int]:
-    """Smaller numbers that divide the value, the largest first.
+    """Yields smaller numbers that divide the value, the largest first.
 
     >>> list(_divisors(12))
     [6, 4, 3, 2, 1]

@@ -1,4 +1,4 @@
-"""How models write when they are measured: always by a whole configuration of ours, never by a checkpoint's."""
+"""Builds the complete generation configuration of evaluations, so that nothing of a checkpoint's applies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathoflow.modeling.tokenizer import IMAGE_PAD, TURN_END, VIDEO_PAD
 
 
 def greedy_decoding(tokenizer: Any, max_new_tokens: int) -> GenerationConfig:
-    """The likeliest token at each step, without penalties, up to the end of the turn or of so many tokens.
+    """Returns a configuration for greedy decoding without penalties, up to the end of the turn or `max_new_tokens`.
 
     transformers fills what a configuration leaves at its default from the model's own; `loading.load` leaves nothing
     there but the ends of texts.

@@ -1,4 +1,4 @@
-"""The one way in which weights come into a model, whatever the stage: every tensor accounted for, or an error.
+"""Loads the weights of every stage's model: each tensor is accounted for, or loading fails.
 
 transformers initialises at random what it does not find in a checkpoint, and says so in a log. Here the names and
 shapes in the files are held against the model's before a byte of them is read.
@@ -38,7 +38,7 @@ _FETCHED = ("*.safetensors", "*.json", "*.txt", "*.jinja")
 
 @dataclass(frozen=True)
 class ModelReference:
-    """Where a model is.
+    """Where a model's files are.
 
     Attributes:
         source: A directory, or a name on the model hub.
@@ -55,7 +55,7 @@ class ModelReference:
         return f"{self.source} at revision {self.revision}" if self.revision else str(self.source)
 
     def directory(self) -> Path:
-        """The directory with the model's files, fetched from the hub if need be.
+        """Returns the directory with the model's files, downloaded from the hub if need be.
 
         Raises:
             ConfigError: A model on the hub is named without its revision.
@@ -75,7 +75,7 @@ class ModelReference:
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What was loaded.
+    """The weights that were loaded.
 
     Attributes:
         num_tensors: Distinct tensors of the model: tied ones count once.
@@ -93,7 +93,7 @@ class LoadReport:
     absent: tuple[str, ...] = ()
 
     def notes(self) -> dict[str, str]:
-        """Words that belong into the manifest of what was made with the weights."""
+        """Describes the weights for the manifest of an output that was made with them."""
         loaded = f"{self.num_tensors} tensors, {self.num_bytes} bytes, {self.dtype}, {self.digest}"
         if self.absent:
             loaded += f"; random, because absent and ignored: {abbreviated(self.absent)}"
@@ -103,7 +103,7 @@ class LoadReport:
 def load(
     model_type: type[Model], reference: ModelReference, *, dtype: torch.dtype = torch.float32
 ) -> tuple[Model, LoadReport]:
-    """The model at `reference` with all of its weights, in evaluation mode, and what was loaded.
+    """Loads the model at `reference` with all of its weights, in evaluation mode, and reports what was loaded.
 
     Where the processes of a run share the weights by ZeRO-3 (transformers knows once `TrainingArguments` exist), no
     process ever holds the whole model. With GPUs, weights go to the process's own without a stay in host memory.
@@ -145,7 +145,7 @@ def load(
 
 
 def load_configuration(model_type: type[PreTrainedModel], directory: Path) -> Any:
-    """The configuration in a model's directory.
+    """Loads the configuration in a model's directory.
 
     Raises:
         InputError: It cannot be read, or is that of another type of model.
@@ -163,7 +163,7 @@ def load_configuration(model_type: type[PreTrainedModel], directory: Path) -> An
 def _check(
     model_type: type[Model], config: Any, found: Mapping[str, StoredTensor], reference: ModelReference
 ) -> tuple[str, ...]:
-    """Holds the tensors in the files against the model's; the absent ones that are forgiven.
+    """Compares the tensors in the files with the model's; returns the absent ones that `ignored_tensors` allows.
 
     Raises:
         InputError: They differ beyond what is forgiven.
@@ -210,7 +210,7 @@ def _check(
 
 
 def _renamed(blank: PreTrainedModel, found: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
-    """The tensors in the files under the names that they get in memory, by transformers' own conversion."""
+    """Returns the tensors in the files under their names in memory, by transformers' own conversion."""
     conversions = get_model_conversion_mapping(blank)
     renamings = [entry for entry in conversions if isinstance(entry, WeightRenaming)]
     converters = [entry for entry in conversions if isinstance(entry, WeightConverter)]
@@ -223,7 +223,7 @@ def _is_ignored(name: str, reference: ModelReference) -> bool:
 
 
 def _check_ties(blank: PreTrainedModel, found: Mapping[str, StoredTensor], reference: ModelReference) -> None:
-    """Makes sure that weights which the configuration ties are one, also where the files hold both.
+    """Checks that weights which the configuration ties are equal where the files hold both.
 
     transformers would drop one of them without a word.
 
@@ -239,7 +239,7 @@ def _check_ties(blank: PreTrainedModel, found: Mapping[str, StoredTensor], refer
 
 
 def _without_settings(given: GenerationConfig | None) -> GenerationConfig:
-    """What a vocabulary says about the ends of texts, without how its maker would sample."""
+    """Keeps the end-of-text tokens of a generation configuration and drops its maker's sampling settings."""
     ends = {name: getattr(given, name, None) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     return GenerationConfig(**ends)
 

@@ -1,4 +1,4 @@
-"""A model's processor, and both written as a plain `save_pretrained` directory."""
+"""Loads a processor, and writes model and processor as a plain `save_pretrained` directory."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _IN_CONFIGURATION = {
 
 
 def check_special_tokens(config: Any, tokenizer: Any) -> None:
-    """Makes sure that a model and a tokenizer mean the same by the special tokens of images and turns.
+    """Checks that a model and a tokenizer agree on the special tokens of images and turns.
 
     Raises:
         InputError: They do not; the message names the token.
@@ -54,7 +54,7 @@ def check_special_tokens(config: Any, tokenizer: Any) -> None:
 
 
 def load_processor(directory: Path, *, max_pixels: int | None = None) -> Qwen2_5_VLProcessor:
-    """The processor in a model's directory; with `max_pixels`, it scales larger images down to that.
+    """Loads the processor in a model's directory; with `max_pixels`, it scales larger images down to that.
 
     Raises:
         InputError: There is no such processor.
@@ -88,7 +88,7 @@ def save_model(
 
 
 def copy_model(source: Path, processor: Qwen2_5_VLProcessor, directory: Path) -> None:
-    """Writes the model in `source` as it is, byte for byte, with another processor.
+    """Copies the model in `source` byte for byte, and writes another processor beside it.
 
     Args:
         source: Its weights lie there as safetensors.

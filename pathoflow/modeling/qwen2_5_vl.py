@@ -1,4 +1,4 @@
-"""Qwen2.5-VL as stock transformers has it, with the loss of a pack of samples computed inside."""
+"""Adds the loss of a pack of samples to transformers' Qwen2.5-VL."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Qwen2_5_VLForConditionalGeneration(stock.Qwen2_5_VLForConditionalGeneratio
 
     @classmethod
     def is_custom_code(cls) -> bool:
-        """False: the modules are the stock model's, so the hub's names of weights are to be converted as for it.
+        """Returns False: the modules are the stock model's, so the hub's names of weights are converted as for it.
 
         transformers (5.23) leaves them alone for classes of others, and weights that it does not find at random.
         """
@@ -35,7 +35,7 @@ class Qwen2_5_VLForConditionalGeneration(stock.Qwen2_5_VLForConditionalGeneratio
         target_weights: torch.Tensor | None = None,
         **inputs: Any,
     ) -> Any:
-        """The stock output or, with `targets`, the weighted sum of their negative log-likelihoods as a scalar.
+        """Returns the stock output or, with `targets`, the weighted sum of their negative log-likelihoods as a scalar.
 
         Logits are computed for the positions that are learned from alone: a prompt or an image costs none.
 

@@ -1,4 +1,4 @@
-"""Which pretrained model a stage starts from, as a recipe says it."""
+"""Configures the pretrained model that a stage starts from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TINY = "tiny"
 
 
 class SourceConfig(StageConfig):
-    """Where the weights come from that a training starts with."""
+    """Source of a training's initial weights."""
 
     model: str = Field(
         min_length=1,
@@ -41,11 +41,11 @@ class SourceConfig(StageConfig):
 
     @property
     def on_hub(self) -> bool:
-        """Whether the model has to come from the hub."""
+        """Whether the model is downloaded from the hub."""
         return self.model != TINY and not self.model.startswith("/")
 
     def external_files(self) -> list[Path]:
-        """The files of the model's directory, if it comes from one, and what else the stage reads."""
+        """Files of the model's directory, if it is one, and the other files that the stage reads."""
         others = super().external_files()
         if self.model == TINY or self.on_hub:
             return others

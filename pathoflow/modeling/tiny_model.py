@@ -1,4 +1,4 @@
-"""A Qwen2.5-VL small enough to train on one CPU core in a minute, built from its configuration."""
+"""Builds a Qwen2.5-VL small enough to train on one CPU core in a minute."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathoflow.modeling.tokenizer import IMAGE_PAD, VIDEO_PAD, VISION_END, VISIO
 
 
 def build_tiny_model(shape: TinyShape, tokenizer: Qwen2Tokenizer, seed: int) -> Qwen2_5_VLForConditionalGeneration:
-    """A Qwen2.5-VL with random weights that depend on `shape` and `seed` alone.
+    """Builds a Qwen2.5-VL with random weights that depend on `shape` and `seed` alone.
 
     Patches, spatial merging and rotary positions are those of the real model, so every image of 28 x 28 px is one
     token; the last vision block attends to the whole image.

@@ -1,4 +1,4 @@
-"""The dimensions of a tiny Qwen2.5-VL, as a recipe gives them."""
+"""Defines a tiny Qwen2.5-VL's dimensions, as a recipe sets them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A byte-level BPE tokenizer in Qwen2.5-VL's format, trained on the texts at hand."""
+"""Trains a byte-level BPE tokenizer in Qwen2.5-VL's format."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CHAT_TEMPLATE = (
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> Qwen2Tokenizer:
-    """Learns a tokenizer with Qwen2.5-VL's special tokens and pre-tokenisation from `texts`.
+    """Trains a tokenizer with Qwen2.5-VL's special tokens and pre-tokenisation on `texts`.
 
     The tags of reasoning are single tokens, as in Qwen3: they are structure, and each costs one step of
     generation instead of three. They stay visible when special tokens are skipped in decoding.

@@ -1,4 +1,4 @@
-"""Processes that never outlive the one that started them, and stop when they are asked to."""
+"""Ends processes with the one that started them, and stops them on request."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STOP_REQUESTED = threading.Event()
 
 
 def interrupt(signal_number: int, frame: FrameType | None) -> None:
-    """Handles a signal by `KeyboardInterrupt`.
+    """Handles a signal by raising `KeyboardInterrupt`.
 
     Python drops what is raised while a weak reference dies or an object is finalised. `STOP_REQUESTED` outlives that.
     """
@@ -29,7 +29,7 @@ def interrupt(signal_number: int, frame: FrameType | None) -> None:
 
 
 def raise_if_interrupted() -> None:
-    """Raises the `KeyboardInterrupt` of `interrupt` again, if it was dropped."""
+    """Raises the `KeyboardInterrupt` of `interrupt` again if Python dropped it."""
     if STOP_REQUESTED.is_set():
         raise KeyboardInterrupt
 

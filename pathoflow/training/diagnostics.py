@@ -1,4 +1,4 @@
-"""What the figures of a training say to a person who watches it, and what to do about it."""
+"""Diagnoses a training by its figures, and says what to do."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _MIN_INTERVAL_S = 5.0
 
 
 class NotANumberError(StageError):
-    """The loss or the gradients are no numbers any more."""
+    """Loss or gradients became NaN or infinite."""
 
 
 def not_a_number(step: int, loss: float, gradient_norm: float | None) -> str | None:
-    """What to do about a loss or gradient that is no number any more; None while both are.
+    """Returns the remedy for a loss or gradient that is NaN or infinite; None while both are finite.
 
     >>> not_a_number(7, 2.5, 0.3)
     >>> not_a_number(7, float("nan"), 0.3)[:38]
@@ -38,7 +38,7 @@ def not_a_number(step: int, loss: float, gradient_norm: float | None) -> str | N
 
 
 def divergence(losses: Sequence[float]) -> str | None:
-    """What to do about a loss that climbs; None while it falls or wavers.
+    """Returns the remedy for a rising loss; None while it falls or wavers.
 
     >>> divergence([3.0, 2.0] + [1.0] * 10)
     >>> divergence([3.0, 2.0] + [1.0] * 10 + [4.0] * 4)
@@ -57,7 +57,7 @@ def divergence(losses: Sequence[float]) -> str | None:
 
 
 def starvation(wait_share: float, interval_s: float, data_workers: int, idle_cores: int) -> str | None:
-    """What to do about processes that wait for data; None while they hardly do, or where nothing can be done.
+    """Returns the remedy for processes that wait for data; None if they hardly do, or no cores are idle.
 
     >>> starvation(0.4, 60.0, 2, idle_cores=8)
     '40 % of the time goes into waiting for data: raise data_workers above 2'

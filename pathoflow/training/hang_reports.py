@@ -1,4 +1,4 @@
-"""What the processes of a training that stands still leave behind, and what its user is told.
+"""Exchanges reports between the processes of a training that hangs, and explains them to the user.
 
 ```
 standstill/
@@ -34,7 +34,7 @@ each other, or it has nothing to save yet; or another process ended."""
 
 @dataclass(frozen=True)
 class HangReport:
-    """The last words of one process.
+    """Last report of one process.
 
     Attributes:
         rank: The process.
@@ -52,7 +52,7 @@ class HangReport:
 
 
 class HangReportFolder:
-    """The folder in which the processes of a run see each other's words.
+    """Folder in which the processes of a run see each other's reports.
 
     Args:
         folder: On a volume that all of them share.
@@ -65,7 +65,7 @@ class HangReportFolder:
         folder.mkdir(parents=True, exist_ok=True)
 
     def names(self) -> set[str]:
-        """What lies in the folder."""
+        """Lists the names in the folder."""
         with suppress(OSError):
             return set(os.listdir(self._folder))
         return set()
@@ -88,28 +88,28 @@ class HangReportFolder:
                 path.unlink(missing_ok=True)
 
     def report(self, report: HangReport) -> None:
-        """Leaves this process's last words."""
+        """Writes this process's last report."""
         with suppress(OSError):
             write_atomically(self._folder / f"{_RANK}{self._rank}.json", json.dumps(asdict(report)))
 
 
 def num_waiting(names: set[str]) -> int:
-    """How many processes wait in a collective, by what lies in the folder."""
+    """Counts the processes that wait in a collective."""
     return sum(name.startswith(_WAITING) for name in names)
 
 
 def num_ended(names: set[str]) -> int:
-    """How many processes have left their last words, by what lies in the folder."""
+    """Counts the processes that have written their last report."""
     return sum(name.startswith(_RANK) for name in names)
 
 
 def forget(scratch: Path) -> None:
-    """Removes what an earlier attempt left in a job's scratch."""
+    """Removes the reports of an earlier attempt from a job's scratch."""
     shutil.rmtree(scratch / FOLDER, ignore_errors=True)
 
 
 def reports(scratch: Path) -> list[HangReport]:
-    """What the processes of a job left, by rank."""
+    """Reads the reports of a job's processes, by rank."""
     found = []
     for path in (scratch / FOLDER).glob(f"{_RANK}*.json"):
         with suppress(OSError, ValueError, TypeError):
@@ -118,7 +118,7 @@ def reports(scratch: Path) -> list[HangReport]:
 
 
 def explain(found: Sequence[HangReport], num_processes: int, stage: str, limit_s: float, grace_s: float) -> str:
-    """What the user should know of a training that ended itself.
+    """Explains to the user why a training ended itself, and what to do.
 
     Args:
         found: The last words of the processes, by rank; at least one.
@@ -151,7 +151,7 @@ def explain(found: Sequence[HangReport], num_processes: int, stage: str, limit_s
 
 
 def _places(found: Sequence[HangReport], num_processes: int) -> str:
-    """Where the processes were, those at the same place together, the ones that were there longest first."""
+    """Describes where the processes were, grouped by place, the longest wait first."""
     together: dict[str, list[HangReport]] = defaultdict(list)
     for report in found:
         together[report.place].append(report)
@@ -171,7 +171,7 @@ def _places(found: Sequence[HangReport], num_processes: int) -> str:
 
 
 def _ranks(ranks: Sequence[int], num_processes: int) -> str:
-    """Names processes.
+    """Names processes by their ranks.
 
     >>> _ranks([1], 4), _ranks([0, 2, 3], 4), _ranks(range(12), 12)
     ('process 1 of 4', 'processes 0, 2, 3 of 4', 'processes 0, 1, 2, 3, 4, 5, 6, 7 and 4 more of 12')

@@ -1,4 +1,4 @@
-"""A model that is said to be pretrained must know something: its loss before the first step is held against guessing.
+"""Checks before the first step that a pretrained model does better than guessing.
 
 Weights that were not loaded, loaded in the wrong order or spoilt on the way give a model that trains without complaint
 and ends badly, days later. Whatever the cause, such a model gives each token about the probability of one in the
@@ -41,7 +41,7 @@ class InitialLossCheck(TrainerCallback):  # type: ignore[misc]
         self._max_share = max_share
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Measures, unless the run goes on from a checkpoint.
+        """Measures the loss, unless the run resumes from a checkpoint.
 
         Raises:
             InputError: The model does not do better than guessing.
@@ -58,7 +58,7 @@ class InitialLossCheck(TrainerCallback):  # type: ignore[misc]
 
 
 def chance_level_fault(loss: float, vocabulary_size: int, max_share: float | None) -> str | None:
-    """What to say of a model whose loss is near that of guessing; None of one that knows something.
+    """Returns the fault of a model whose loss is near that of guessing; None of any other model.
 
     >>> chance_level_fault(2.5, 152_000, 0.75)
     >>> chance_level_fault(11.9, 152_000, 0.75)[:70]
@@ -79,7 +79,7 @@ def chance_level_fault(loss: float, vocabulary_size: int, max_share: float | Non
 
 @torch.no_grad()  # type: ignore[untyped-decorator]
 def mean_loss(trainer: Any, pack: dict[str, Any]) -> float:
-    """The mean negative log-likelihood of the targets in the packs of all processes, in nats; one pass each."""
+    """Returns the mean negative log-likelihood of the targets in the packs of all processes, in nats; one pass each."""
     model = trainer.model_wrapped
     was_training = model.training
     model.eval()
@@ -92,5 +92,5 @@ def mean_loss(trainer: Any, pack: dict[str, Any]) -> float:
 
 
 def initial_loss(history: list[dict[str, float]]) -> dict[str, float]:
-    """The figure in a Trainer's history, as a metric of the stage; a checkpoint brings it along."""
+    """Returns the initial loss in a Trainer's history as a metric of the stage; checkpoints carry it along."""
     return next(({INITIAL_LOSS: entry[INITIAL_LOSS]} for entry in history if INITIAL_LOSS in entry), {})

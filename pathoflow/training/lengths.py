@@ -1,4 +1,4 @@
-"""How long samples are and what they cost to learn, found before the first step."""
+"""Measures samples' lengths and costs before the first step."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _COSTS_KEPT = 65_536
 
 @dataclass(frozen=True)
 class SampleLengths:
-    """Every sample's length and cost, by its number.
+    """Length and cost of every sample, by its number.
 
     Attributes:
         tokens: Tokens.
@@ -32,7 +32,7 @@ class SampleLengths:
     costs: npt.NDArray[np.float64]
 
     def longer_than(self, limit: int) -> dict[int, int]:
-        """The lengths of the samples that have more tokens than `limit`, by number."""
+        """Returns the lengths of the samples that have more tokens than `limit`, by number."""
         return {int(number): int(self.tokens[number]) for number in np.flatnonzero(self.tokens > limit)}
 
 
@@ -44,7 +44,7 @@ def measure(
     file: Path,
     state: PartialState,
 ) -> SampleLengths:
-    """Measures all samples, the processes sharing the work; a restarted run finds the result in `file`.
+    """Measures all samples, divided among the processes; a restarted run reads the result from `file`.
 
     Pixels are not looked at: an image's tokens follow from its size.
 

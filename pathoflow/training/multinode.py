@@ -1,4 +1,4 @@
-"""Trains on several nodes: the pods of a TrainJob, which a small launcher beside this process starts and follows."""
+"""Trains on several nodes: a small launcher beside this process starts a TrainJob and watches it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PASSED_ON = ("HF_HOME", "HF_ENDPOINT")
 def run_trainjob(
     request: TrainJobRequest, module: str, job: Job, config: TrainingConfig, *, offline: bool = True
 ) -> None:
-    """Has a TrainJob do the job, and takes over what it made.
+    """Runs the job as a TrainJob, and copies its output.
 
     All that this process writes is the same in each attempt: the job may be running already, and this attempt take it
     up. What changes from start to start (the checkpoint to go on from) is the affair of the first pod.
@@ -91,7 +91,7 @@ def _launch(launch: LaunchRequest) -> None:
 
 
 def _link_or_copy(source: str, target: str) -> None:
-    """The same file in a second place: gigabytes of weights need not be copied within one volume."""
+    """Hard-links a file, or copies it to another volume: gigabytes of weights need not be copied within one."""
     try:
         Path(target).hardlink_to(source)
     except OSError:

@@ -68,7 +68,7 @@ def _described(trainer: RestartableTrainer, config: TrainingConfig, job: Job) ->
 
 
 class _Resumption(TrainerCallback):  # type: ignore[misc]
-    """Takes up the losses once the Trainer has begun anew to add them up."""
+    """Restores the losses since the last log, once the Trainer has reset them."""
 
     def __init__(self, trainer: RestartableTrainer, checkpoint: Path) -> None:
         self._trainer, self._checkpoint = trainer, checkpoint

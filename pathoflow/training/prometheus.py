@@ -1,4 +1,4 @@
-"""How a training goes, told to Prometheus by its first process.
+"""Serves a training's metrics to Prometheus from its first process.
 
 Figures are noted as the stage's reporters write them and become text when somebody asks, so that a step pays for a few
 assignments. Nothing listens unless `PATHOFLOW_METRICS_PORT` is set.
@@ -43,7 +43,7 @@ _ANSWERED_S = 0.5
 
 
 class Figure(NamedTuple):
-    """What a curve is called in Prometheus, what it means, its label `part` if any, and its unit in base units."""
+    """Metric of a curve: its name in Prometheus, its meaning, its label `part` if any, and its unit in base units."""
 
     name: str
     meaning: str
@@ -86,7 +86,7 @@ FIGURES = {
 
 @dataclass(frozen=True)
 class Training:
-    """What is trained.
+    """Description of a training for its metrics.
 
     Attributes:
         stage: Name of the stage.
@@ -108,7 +108,7 @@ class Training:
 
 
 def model_label(model: Any) -> str:
-    """What kind of model this is, and how many weights it has, in all processes together.
+    """Returns a model's type and its number of weights in all processes together.
 
     >>> from types import SimpleNamespace
     >>> weights = [SimpleNamespace(numel=lambda: 3_754_622_976)]
@@ -127,7 +127,7 @@ def model_label(model: Any) -> str:
 
 @contextmanager
 def serve_metrics(training: Training, *, until_exit: bool = False) -> Iterator[None]:
-    """Answers Prometheus while the block trains, if `PATHOFLOW_METRICS_PORT` is set.
+    """Serves metrics while the block trains, if `PATHOFLOW_METRICS_PORT` is set.
 
     A port that cannot be had is told and changes nothing else. How a training ended would be lost with its process,
     which therefore stays until that was read: twice the time between two readings if there were any, and up to a minute
@@ -161,7 +161,7 @@ def serve_metrics(training: Training, *, until_exit: bool = False) -> Iterator[N
 
 
 class TrainingMetrics(Collector):
-    """The figures of a training in this process, for `prometheus_client`."""
+    """Collects a training's metrics in this process for `prometheus_client`."""
 
     def __init__(self, training: Training) -> None:
         self._training = training
@@ -181,7 +181,7 @@ class TrainingMetrics(Collector):
         self._count("starts")
 
     def on_progress(self, done: int, total: int, unit: str) -> None:
-        """Notes that a step is done."""
+        """Records that a step is done."""
         if unit != "steps":
             return
         self._progress_at = time.time()
@@ -191,22 +191,22 @@ class TrainingMetrics(Collector):
             self._first = self._last
 
     def on_series(self, step: int, values: Mapping[str, float]) -> None:
-        """Notes the newest point of each curve."""
+        """Records the newest point of each curve."""
         self._values.update(values)
         if not math.isfinite(values.get("loss", 0.0)):
             self._lost = True
 
     def preempt(self) -> None:
-        """Notes that the training was asked to stop."""
+        """Records that the training was asked to stop."""
         self._count("preemptions")
 
     def lose(self, longest_s: float) -> None:
-        """Notes that the numbers are lost, and waits until that was read."""
+        """Records that loss or gradients are NaN, and waits until that was scraped."""
         self._lost = True
         self._await_reading(longest_s)
 
     def finish(self) -> None:
-        """Notes that the training came to its end, and waits until that was read, if anybody reads."""
+        """Records the end of the training, and waits until that was scraped, if anything scrapes."""
         self._finished = True
         self._await_reading(min(2 * self._interval_s, _LAST_READING_S))
 
@@ -217,7 +217,7 @@ class TrainingMetrics(Collector):
             time.sleep(_ANSWERED_S)
 
     def collect(self) -> Iterator[Metric]:
-        """Everything that is known now."""
+        """Yields every metric that is known now."""
         ended = self._finished or self._lost
         yield from self._curves()
         yield from self._progress()
@@ -289,7 +289,7 @@ class TrainingMetrics(Collector):
             yield self._gauge("checkpoint_size_bytes", "Size of the newest complete checkpoint.", size)
 
     def _size(self, completing: Path) -> int:
-        """The size of a checkpoint, which is measured once."""
+        """Returns the size of a checkpoint, which is measured once."""
         if self._size_of is None or self._size_of[0] != completing:
             files = completing.parent.rglob("*") if completing.name == MARKER else [completing]
             self._size_of = completing, sum(path.stat().st_size for path in files if path.is_file())
@@ -311,7 +311,7 @@ class TrainingMetrics(Collector):
 
 
 def _serve(metrics: TrainingMetrics, port: str) -> Callable[[], None] | None:
-    """Listens on a port of this machine; what ends that, or None if the port cannot be had."""
+    """Listens on a port of this machine; returns what ends that, or None if the port cannot be had."""
     registry = CollectorRegistry()
     registry.register(metrics)
     ProcessCollector(registry=registry)

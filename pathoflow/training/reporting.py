@@ -1,4 +1,4 @@
-"""What a person sees of a training while it runs."""
+"""Reports progress, curves and warnings of a training while it runs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PEAK_TFLOPS = {"B200": 2250.0, "H200": 989.4, "H100 PCIe": 756.5, "H100": 989.4
 
 
 class Meter(Protocol):
-    """What one process has done since training (re)started, counted by its Trainer."""
+    """Counts of one process since training (re)started, kept by its Trainer."""
 
     data_wait_s: float
     num_tokens: int
@@ -31,7 +31,7 @@ class Meter(Protocol):
 
 
 class ReportingCallback(TrainerCallback):  # type: ignore[misc]
-    """Passes progress, curves and warnings on to the stage's reporter, from the first process.
+    """Reports progress, curves and warnings to the stage's reporter, from the first process.
 
     Args:
         reporter: Where they go.
@@ -104,7 +104,7 @@ class ReportingCallback(TrainerCallback):  # type: ignore[misc]
         return (os.cpu_count() or 1) - busy
 
     def _totals(self, args: TrainingArguments, state: TrainerState) -> dict[str, float]:
-        """What all processes together have done so far; seconds are those of all processes added up."""
+        """Sums the counts of all processes so far; seconds are summed, too."""
         totals = {
             "elapsed_s": time.monotonic(),
             "steps": float(state.global_step),
@@ -120,7 +120,7 @@ class ReportingCallback(TrainerCallback):  # type: ignore[misc]
         return totals
 
     def _rates(self, done: dict[str, float], num_processes: int) -> dict[str, float]:
-        """The figures of an interval in which `done` was done."""
+        """Computes the rates of an interval in which `done` was done."""
         process_s = max(done["elapsed_s"], 1e-9)
         rates = {"memory_gib": memory_gib(), "checkpoint_share": done["saving_s"] / process_s}
         per_process = self._config.batch_size_per_process * self._config.gradient_accumulation_steps
@@ -145,7 +145,7 @@ class ReportingCallback(TrainerCallback):  # type: ignore[misc]
 
 
 def peak_flops(config: TrainingConfig) -> float | None:
-    """Operations per second that one device could do at best; None if that is not known."""
+    """Returns the peak operations per second of one device; None if that is not known."""
     if config.peak_tflops is not None:
         return config.peak_tflops * 1e12
     if not torch.cuda.is_available() or not config.bf16:
@@ -155,7 +155,7 @@ def peak_flops(config: TrainingConfig) -> float | None:
 
 
 def memory_gib() -> float:
-    """The most memory that this process has held: the GPU's if it has one."""
+    """Returns the most memory that this process has held, the GPU's if it has one, in GiB."""
     if torch.cuda.is_available():
         return float(torch.cuda.max_memory_reserved()) / _GIB
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / _GIB

@@ -1,4 +1,4 @@
-"""What a Trainer needs to go on as if nothing had happened: how it is taken, written and put back."""
+"""Takes, writes and restores a Trainer's complete state, so that it continues exactly."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Write = Callable[[Path], None]
 
 
 class RestartableTrainer(Trainer):  # type: ignore[misc]
-    """A Trainer whose checkpoints are complete or ignored, and from which it continues exactly.
+    """Trainer whose checkpoints are complete or ignored, and from which it continues exactly.
 
     Mix it in before the Trainer: `class MyTrainer(RestartableTrainer, SomeTrainer)`; call `prepare_saving` before
     `train`. The stock Trainer (5.23) writes in place; it does not find Qwen2.5-VL's weights again, because it saves
@@ -46,7 +46,7 @@ class RestartableTrainer(Trainer):  # type: ignore[misc]
     def prepare_saving(
         self, config: TrainingConfig, origin: Mapping[str, Any], was_preempted: Callable[[], bool]
     ) -> None:
-        """Says how to save.
+        """Sets how checkpoints are saved.
 
         Args:
             config: How many checkpoints to keep, and whether to write in the background.
@@ -60,7 +60,7 @@ class RestartableTrainer(Trainer):  # type: ignore[misc]
             self._writer = _BackgroundWriter()
 
     def get_train_dataloader(self) -> Any:
-        """The stock loader with workers as in `data_workers`."""
+        """Returns the stock loader with workers of `data_workers`."""
         loader = super().get_train_dataloader()
         # Where accelerate wraps a loader, the one within starts the processes.
         fork_from_server(getattr(loader, "base_dataloader", loader))
@@ -97,7 +97,7 @@ class RestartableTrainer(Trainer):  # type: ignore[misc]
         self.saving_s += time.perf_counter() - started
 
     def _parts(self, staging: Path) -> dict[Path, Any]:
-        """What this process has to write, by path; tensors are those in use."""
+        """Returns what this process has to write, by path; tensors are those in use."""
         rank = self.args.process_index
         self._save_rng_state(str(staging))
         parts: dict[Path, Any] = {staging / f"loop_{rank}.json": self._loop_state()}
@@ -128,7 +128,7 @@ class RestartableTrainer(Trainer):  # type: ignore[misc]
             complete(staging, self._origin, self._kept)
 
     def _loop_state(self) -> dict[str, Any]:
-        """What the stock Trainer keeps to itself between two steps."""
+        """Returns the state that the stock Trainer keeps to itself between two steps."""
         is_last = self.state.global_step >= self.state.max_steps
         return {
             "finished": is_last or (self.control.should_training_stop and not self._was_preempted()),
@@ -140,7 +140,7 @@ class RestartableTrainer(Trainer):  # type: ignore[misc]
         }
 
     def restore_loop(self, checkpoint: Path) -> None:
-        """Takes up what the checkpoint has of the losses since they were last logged."""
+        """Restores a checkpoint's losses since they were last logged."""
         states = [json.loads(path.read_bytes()) for path in sorted(checkpoint.glob("loop_*.json"))]
         if len(states) == self.args.world_size:
             states = [json.loads((checkpoint / f"loop_{self.args.process_index}.json").read_bytes())]
@@ -165,7 +165,7 @@ class RestartableTrainer(Trainer):  # type: ignore[misc]
 
 
 def distinct_tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """A model's weights and buffers by their names in memory, tied ones once."""
+    """Returns a model's weights and buffers by their names in memory, tied ones once."""
     first: dict[tuple[int, torch.Size], str] = {}
     tensors = {}
     for name, tensor in model.state_dict().items():
@@ -176,7 +176,7 @@ def distinct_tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 @torch.no_grad()  # type: ignore[untyped-decorator]
 def load_distinct_tensors(model: torch.nn.Module, saved: Mapping[str, torch.Tensor]) -> None:
-    """Puts back what `distinct_tensors` gave.
+    """Loads the tensors that `distinct_tensors` returned.
 
     Raises:
         ValueError: The names are not the model's.
@@ -201,7 +201,7 @@ def _write_part(path: Path, part: Any) -> None:
 
 
 def _detached(part: Any) -> Any:
-    """A copy in the CPU's memory that further steps do not change; what has two names (tied weights) stays one."""
+    """Copies to the CPU's memory what further steps would change; tied weights stay one tensor."""
     copies: dict[tuple[Any, ...], torch.Tensor] = {}
 
     def copy(leaf: Any) -> Any:
@@ -216,7 +216,7 @@ def _detached(part: Any) -> Any:
 
 
 def _deepspeed_parts(engine: Any, staging: Path) -> dict[Path, Any]:
-    """What DeepSpeed would write in this process, by path; it writes its small files itself."""
+    """Returns what DeepSpeed would write in this process, by path; it writes its small files itself."""
     parts: dict[Path, Any] = {}
     writer = engine.checkpoint_engine
     usual = writer.save
@@ -233,7 +233,7 @@ def _deepspeed_parts(engine: Any, staging: Path) -> dict[Path, Any]:
 
 
 class _BackgroundWriter:
-    """Writes one checkpoint at a time in a thread; what fails there fails the training at the next occasion."""
+    """Writes one checkpoint at a time in a thread; an error there fails the training at the next occasion."""
 
     def __init__(self) -> None:
         self._thread: threading.Thread | None = None
@@ -251,7 +251,7 @@ class _BackgroundWriter:
         self._thread.start()
 
     def join(self) -> None:
-        """Waits for the write in progress and passes its failure on."""
+        """Waits for the write in progress and raises its error."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None

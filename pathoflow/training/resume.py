@@ -1,4 +1,4 @@
-"""From which checkpoint a training goes on, and with how many processes; or why it starts from the beginning.
+"""Finds the checkpoint from which a training resumes, and checks that its processes can.
 
 A step of cpt and sft learns from the same samples however many processes share them, and without ZeRO and dropout
 nothing in a checkpoint belongs to one process: others go on exactly, up to the order in which they add up. Where that
@@ -33,7 +33,7 @@ LAYOUT = ("num_processes", "batch_size_per_process", "gradient_accumulation_step
 
 
 def find_checkpoint(job: Job, config: TrainingConfig) -> Job:
-    """The job with the checkpoint to go on from: its own newest, `resume_from`, or that of an earlier attempt.
+    """Returns the job with the checkpoint to resume from: its own newest, `resume_from`, or an earlier attempt's.
 
     An earlier attempt has the same code and inputs, and another configuration that changes nothing in what is learned:
     all that it left is taken over.
@@ -69,7 +69,7 @@ def find_checkpoint(job: Job, config: TrainingConfig) -> Job:
 
 
 def _of_earlier_attempt(job: Job, config: TrainingConfig) -> Path | None:
-    """The newest checkpoint of an earlier attempt, whose scratch lies beside this one's, once it was taken over.
+    """Takes over the newest checkpoint of an earlier attempt, whose scratch lies beside this one's.
 
     Raises:
         ConfigError: Other processes trained the same, and cannot hand over.
@@ -107,7 +107,7 @@ def _foreign(found: list[Difference]) -> list[Difference]:
 
 
 def _obstacle(found: list[Difference], config: TrainingConfig) -> str | None:
-    """Why processes that share a step's samples in another way cannot go on; None if they can."""
+    """Returns why processes that share a step's samples in another way cannot resume; None if they can."""
     if not found:
         return None
     now = {key: getattr(config, key) for key in LAYOUT}
@@ -133,7 +133,7 @@ def _cannot_hand_over(checkpoint: Path, found: list[Difference], obstacle: str) 
 
 
 def _take_over(scratch: Path, job: Job) -> Path | None:
-    """Moves what an earlier attempt left into this one's scratch, its checkpoints last; the newest that is complete."""
+    """Moves an earlier attempt's files into this one's scratch, checkpoints last; returns the newest complete one."""
     print(f"Taking over what an earlier attempt at this training left in {scratch}.", file=sys.stderr)
     shutil.rmtree(job.checkpoints, ignore_errors=True)
     for entry in scratch.iterdir():
@@ -145,7 +145,7 @@ def _take_over(scratch: Path, job: Job) -> Path | None:
 
 
 def _move(source: Path, target: Path) -> None:
-    """Moves what is not there yet; a folder that is gets what it lacks."""
+    """Moves a file or folder; an existing folder gets what it lacks."""
     if not target.exists():
         source.rename(target)
     elif source.is_dir() and target.is_dir():

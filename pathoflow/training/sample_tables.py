@@ -1,4 +1,4 @@
-"""Tables of what a model learns from, for people: each sample's images, its text, and which tokens count."""
+"""Shows people what a model learns from: each sample's images, its text, and the tokens in the loss."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _STYLE = (
 
 
 class SampleTables(TrainerCallback):  # type: ignore[misc]
-    """Writes a table of the first samples of a step before it is learned, every few steps, in the first process.
+    """Writes a table of a step's first samples before they are learned, every few steps, in the first process.
 
     Args:
         plan: Says which samples a step learns from.
@@ -48,7 +48,7 @@ class SampleTables(TrainerCallback):  # type: ignore[misc]
         self._every_steps = every_steps
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Writes the table of the step that begins, if it is time."""
+        """Writes the table of the step that begins, if one is due."""
         step = state.global_step
         due = step == 0 if self._every_steps is None else step % self._every_steps == 0
         if due and state.is_world_process_zero:
@@ -59,7 +59,7 @@ class SampleTables(TrainerCallback):  # type: ignore[misc]
 
 
 def table(samples: Iterable[Sample], encoder: Encoder, title: str) -> str:
-    """A page with a row for each sample: what is learned is marked, and marked differently where it weighs more."""
+    """Renders a page with a row for each sample; tokens in the loss are marked, heavier ones differently."""
     rows = "".join(_row(sample, encoder) for sample in samples)
     legend = "<p><mark>learned</mark> <mark class=heavy>learned with a weight</mark>; the rest is given.</p>"
     return (
@@ -89,7 +89,7 @@ def _row(sample: Sample, encoder: Encoder) -> str:
 
 
 def _decoded(ids: list[int], encoder: Encoder) -> str:
-    """The text of tokens; an image's tokens are counted instead of repeated."""
+    """Decodes tokens; an image's tokens are counted instead of repeated."""
     parts = []
     for is_image, run in groupby(ids, key=lambda token: token == encoder.image_token_id):
         tokens = list(run)

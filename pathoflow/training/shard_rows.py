@@ -1,4 +1,4 @@
-"""Rows of sealed shards by their numbers, read from the shards when they are asked for."""
+"""Reads rows of sealed shards by their numbers, on demand."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 
 class ShardRows:
-    """The rows of every shard below a directory, in order; a few row groups of them are in memory at a time.
+    """Rows of every shard below a directory, in order; a few row groups of them are in memory at a time.
 
     No copy of the data is made and nothing is read ahead of its time, so that data sets of any size begin at once.
     Whoever asks for rows in an order that stays within few row groups for long (`plan.shuffled_passes`) reads each
@@ -76,13 +76,13 @@ class ShardRows:
         return (self[number] for number in range(len(self)))
 
     def without(self, numbers: Collection[int]) -> ShardRows:
-        """The same rows without some, the others numbered anew."""
+        """Returns the same rows without some, the others numbered anew."""
         others = copy(self)
         others._numbers = np.delete(self._numbers, np.asarray(list(numbers), dtype=np.int64))
         return others
 
     def groups(self) -> npt.NDArray[np.int64]:
-        """The row group of each row."""
+        """Returns the row group of each row."""
         return np.searchsorted(np.asarray(self._starts), self._numbers, side="right") - 1
 
     def _read(self, group: int) -> pa.Table:

@@ -1,4 +1,4 @@
-"""Where a thread is in its program, and for how long it has been exactly there."""
+"""Locates a thread in its program, and measures for how long it has been exactly there."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _WRAPPER = "deepspeed.utils.nvtx"
 
 
 def frames(innermost: FrameType) -> Iterator[FrameType]:
-    """A stack, from its innermost call outwards."""
+    """Yields a stack's frames, from its innermost call outwards."""
     frame: FrameType | None = innermost
     while frame is not None:
         yield frame
@@ -24,7 +24,7 @@ def frames(innermost: FrameType) -> Iterator[FrameType]:
 
 
 def place(innermost: FrameType) -> str:
-    """Where a stack is: the innermost line of this repository, and the innermost call that it made of a library."""
+    """Describes where a stack is: this repository's innermost line, and the innermost library call that it made."""
     innermost = _unwrapped(innermost)
     own = next((frame for frame in frames(innermost) if _is_own(frame)), None)
     if own is None:
@@ -35,7 +35,7 @@ def place(innermost: FrameType) -> str:
 
 
 def in_collective(innermost: FrameType) -> bool:
-    """Whether a stack ends in a call that waits for other processes, as Python sees it.
+    """Returns whether a stack ends in a call that waits for other processes, as Python sees it.
 
     What C++ waits for in a backward pass, or a GPU, looks like a computation from here.
     """
@@ -47,7 +47,7 @@ def in_collective(innermost: FrameType) -> bool:
 
 
 class StuckTimer:
-    """How long a thread has been at one place.
+    """Measures how long a thread has been at one place.
 
     A place is the same if each call in the stack is the same function at the same instruction. A thread that is seen
     every second in the one call that takes most of each step is there again, not still: once it seems to have been
@@ -65,7 +65,7 @@ class StuckTimer:
         self._since = self._last = float("-inf")
 
     def seconds(self, innermost: FrameType, now: float) -> float:
-        """For how long the thread has been where it is at the time `now`, as far as it was looked at."""
+        """Returns for how long the thread has been at its place at the time `now`, as far as it was looked at."""
         seen = [(frame.f_code, frame.f_lasti) for frame in frames(innermost)]
         same = seen == self._seen and (self._call is None or self._call is innermost)
         if not same or now - self._last > self._gap_s:
@@ -90,7 +90,7 @@ def _is_own(frame: FrameType) -> bool:
 
 
 def _described(frame: FrameType) -> str:
-    """A line of a program.
+    """Describes a frame's line.
 
     >>> _described(next(frames(__import__("sys")._getframe()))).endswith("(<module>)")
     True

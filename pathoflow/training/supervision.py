@@ -37,7 +37,7 @@ _RANK = re.compile(r"^\[[a-z]*(\d+)\]:")
 
 
 def fit(job: Job, config: TrainingConfig, gpus: int, nodes: int = 1) -> tuple[TrainingConfig, Job]:
-    """Fits the configuration, and the job with it, to the GPUs that there are on all nodes.
+    """Fits the configuration, and the job with it, to the GPUs of all nodes.
 
     Raises:
         ConfigError: There are too few.
@@ -54,7 +54,7 @@ def fit(job: Job, config: TrainingConfig, gpus: int, nodes: int = 1) -> tuple[Tr
 
 
 def prepare(job: Job, config: TrainingConfig) -> Job:
-    """Finds the checkpoint to go on from, and cuts the curves back to it.
+    """Finds the checkpoint to resume from, and cuts the curves back to it.
 
     Raises:
         ConfigError: The checkpoint belongs to another configuration, or to processes that cannot hand over.
@@ -74,7 +74,7 @@ def supervise(
     file: Path | None = None,
     node: int = 0,
 ) -> None:
-    """Runs torchrun on one node, passes its output on and waits for its end.
+    """Runs torchrun on one node, relays its output and waits for its end.
 
     Args:
         module: The worker's module.
@@ -127,14 +127,14 @@ def supervise(
 
 
 def _raise_standstill(job: Job, config: TrainingConfig) -> None:
-    """Raises `Standstill` if the workers left word that they ended themselves."""
+    """Raises `Standstill` if the workers reported that they ended themselves."""
     if found := hang_reports.reports(job.scratch):
         limits = config.collective_timeout_s, config.checkpoint_grace_s
         raise Standstill(hang_reports.explain(found, config.num_processes, config.stage, *limits)) from None
 
 
 def _relay(child: subprocess.Popen[str], last_lines: dict[int, deque[str]]) -> None:
-    """Passes the child's output on until it ends; keeps the last lines of each process, and torchrun's as -1."""
+    """Relays the child's output until it ends; keeps the last lines of each process, and torchrun's as -1."""
     assert child.stdout is not None
     for line in child.stdout:
         marked = _RANK.match(line)
@@ -146,7 +146,7 @@ def _relay(child: subprocess.Popen[str], last_lines: dict[int, deque[str]]) -> N
 def _last_words(
     module: str, failure_file: Path, num_processes: int, exit_code: int, last_lines: dict[int, deque[str]]
 ) -> str:
-    """What the process that failed first had to say."""
+    """Describes the failure of the process that failed first, with its last lines."""
     place, ended = -1, f"failed with exit code {exit_code}"
     if failure_file.is_file():
         failure = json.loads(failure_file.read_bytes())

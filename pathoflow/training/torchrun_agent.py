@@ -19,12 +19,12 @@ from pathoflow.training.worker_bootstrap import AGENT, moment_of
 
 
 def stop(*_: Any) -> None:
-    """Ends an agent that has not started any process yet."""
+    """Exits at once: no process has been started yet."""
     os._exit(Preempted.exit_code)
 
 
 def cause_of(failures: Mapping[int, Any], patience_s: int) -> tuple[int, Any]:
-    """The process that failed first, by its rank, and how.
+    """Returns the rank of the process that failed first, and its failure.
 
     When a process fails, its peers fail within moments, because they lost it, and torchrun ends the rest by SIGTERM.
     torchrun counts in whole seconds, and dates an error when it was raised and a kill when it noticed: what happened

@@ -1,4 +1,4 @@
-"""Which weights of a model learn, and how: all of them, some parts, or low-rank adapters."""
+"""Selects which weights of a model learn: all, some parts, or low-rank adapters."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ADAPTED_LAYERS = r".*language_model\..*\.(q|k|v|o|gate|up|down)_proj"
 
 
 def freeze(model: Any, config: TrainingConfig) -> None:
-    """Keeps the weights of the parts that the recipe names as they are."""
+    """Freezes the parts that the recipe names."""
     visual = model.model.visual
     merger = {id(weight) for weight in visual.merger.parameters()}
     frozen = {"vision": config.freeze_vision_tower, "merger": config.freeze_merger}
@@ -28,7 +28,7 @@ def freeze(model: Any, config: TrainingConfig) -> None:
 
 
 def prepare_model(model: Any, config: FineTuningConfig) -> Any:
-    """`model` made ready to learn from packs: attention, frozen parts, adapters and optional kernels.
+    """Prepares `model` to learn from packs: attention, frozen parts, adapters and optional kernels.
 
     Raises:
         ConfigError: The recipe wants kernels that are not installed or have no GPU to run on.
@@ -44,7 +44,7 @@ def prepare_model(model: Any, config: FineTuningConfig) -> Any:
 
 
 def trainable_parts(model: Any) -> dict[str, bool]:
-    """Which parts have weights that learn, in the words of `modeling.flops.training_flops`."""
+    """Returns which parts have weights that learn, as keywords of `modeling.flops.training_flops`."""
     base = model.get_base_model() if hasattr(model, "peft_config") else model
     visual = base.model.visual
     merger = {id(weight) for weight in visual.merger.parameters()}
@@ -56,7 +56,7 @@ def trainable_parts(model: Any) -> dict[str, bool]:
 
 
 def merge_adapters(model: Any, state: dict[str, torch.Tensor] | None = None) -> tuple[Any, dict[str, torch.Tensor]]:
-    """The model without adapters around it, and its weights as they are to be written; nothing in use is changed.
+    """Returns the model without adapters around it, and its merged weights to write; the model in use stays as it is.
 
     Adapters are added to the weights that they adapt, in copies in the CPU's memory: training may go on. A weight
     that the model uses in two places (a tied output layer) is named once, as stock transformers names it: copies that
@@ -76,7 +76,7 @@ def merge_adapters(model: Any, state: dict[str, torch.Tensor] | None = None) -> 
 
 
 def lora_config(config: TrainingConfig) -> Any:
-    """PEFT's description of the adapters that a recipe asks for; None where it trains the weights."""
+    """Builds PEFT's configuration of the adapters that a recipe asks for; None where it trains the weights."""
     if config.lora_rank is None:
         return None
     # Half a second of imports that full training does not need.
@@ -100,7 +100,7 @@ def _with_adapters(model: Any, config: TrainingConfig) -> Any:
 
 @torch.no_grad()  # type: ignore[untyped-decorator]
 def _merged(model: Any, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The weights of a model with adapters, `W + lora_alpha / lora_rank · B A`, by their names in the plain model."""
+    """Returns a model's merged weights, `W + lora_alpha / lora_rank · B A`, by their names in the plain model."""
     prefix = "base_model.model."
     found = {name.removeprefix(prefix): tensor for name, tensor in state.items() if ".lora_" not in name}
     for name, layer in model.named_modules():
@@ -116,7 +116,7 @@ def _merged(model: Any, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Te
 
 
 def _named_again(model: Any) -> list[str]:
-    """All names but the first of each weight that has several."""
+    """Returns all names but the first of each weight that has several."""
     first: dict[int, str] = {}
     names = model.named_parameters(remove_duplicate=False)
     return [name for name, weight in names if first.setdefault(id(weight), name) != name]

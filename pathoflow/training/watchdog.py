@@ -1,4 +1,4 @@
-"""Ends a process of a training that stands still, or that was asked to stop and cannot.
+"""Ends a training process that hangs, or that was asked to stop and cannot.
 
 A process in a collective waits in C, where Python's handlers of signals do not run. So a thread looks on. It needs
 neither the backend's own timeouts nor the thread that waits, only Python's lock, which whatever waits gives up.
@@ -40,7 +40,7 @@ _WORDS_S = 2.0
 
 @contextmanager
 def watched(job: Job) -> Iterator[None]:
-    """Has a watchdog look on at this process's main thread, which must be the caller's."""
+    """Runs a watchdog over this process's main thread, which must be the caller's."""
     rank, num_processes = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
     watchdog = Watchdog(
         HangReportFolder(job.scratch / FOLDER, rank),
@@ -57,7 +57,7 @@ def watched(job: Job) -> Iterator[None]:
 
 
 def backend_timeout(limit_s: float) -> timedelta:
-    """How long a backend may wait in a collective: so long that the watchdog is sooner, and has the first word.
+    """Sets and returns how long a backend may wait in a collective: longer than the watchdog, which explains more.
 
     It holds for the groups that libraries make later, too, which would take NCCL's ten minutes.
     """
@@ -67,7 +67,7 @@ def backend_timeout(limit_s: float) -> timedelta:
 
 
 class Watchdog:
-    """Looks at the main thread's stack from time to time.
+    """Samples the main thread's stack from time to time.
 
     Args:
         board: Where processes see each other's words.
@@ -99,12 +99,12 @@ class Watchdog:
         self._thread = threading.Thread(target=self._run, daemon=True, name="watchdog")
 
     def start(self) -> None:
-        """Begins to look on. Signals wake it up, even those whose Python handlers the main thread cannot run."""
+        """Starts watching. Signals wake it up, even those whose Python handlers the main thread cannot run."""
         signal.set_wakeup_fd(self._signals, warn_on_full_buffer=False)
         self._thread.start()
 
     def stop(self) -> None:
-        """Looks on no longer."""
+        """Stops watching."""
         self._over.set()
         signal.set_wakeup_fd(-1)
         os.write(self._signals, b"\0")
@@ -134,7 +134,7 @@ class Watchdog:
             self._end(HangReport(self._rank, cause, place(innermost), round(still_s, 1), self.step), innermost)
 
     def _cause(self, names: set[str], still_s: float, now: float) -> Cause | None:
-        """Why this process must end now; None if it need not."""
+        """Returns why this process must end now; None if it need not."""
         if num_ended(names):
             return "followed"
         if still_s >= self._limit_s and self._num_processes > 1:
@@ -150,7 +150,7 @@ class Watchdog:
         return None
 
     def _end(self, report: HangReport, innermost: FrameType) -> None:
-        """Leaves word, waits a moment for the others' and ends the process, whatever its main thread does."""
+        """Reports, waits a moment for the others' reports and ends the process, whatever its main thread does."""
         try:
             self._board.report(report)
             words = f"Process {report.rank} ends ({report.cause}) after {report.still_s:g} s at {report.place}.\n"

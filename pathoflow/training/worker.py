@@ -1,4 +1,4 @@
-"""What every worker process of a training stage does first."""
+"""Sets up every worker process of a training stage."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _begin(main: Callable[[Job, PartialState], None], job: Job, file: Path, stat
 
 
 def check_process_group(job: Job, file: Path, state: PartialState) -> None:
-    """Makes sure that all processes of the run have found each other, and work at the same job.
+    """Checks that all processes of the run have found each other, and work at the same job.
 
     Processes that were started each for itself would train as many models, and each would look finished.
 
@@ -78,6 +78,6 @@ def check_process_group(job: Job, file: Path, state: PartialState) -> None:
 def rows_of(
     job: Job, source: str, split: str, columns: Sequence[str] | None = None, *, groups_kept: int | None = 1
 ) -> ShardRows:
-    """The rows of one split of an input that were not quarantined, see `ShardRows`."""
+    """Returns the rows of one split of an input that were not quarantined, see `ShardRows`."""
     skipped = job.skipped.get(f"{source}/{split}", ())
     return ShardRows(job.inputs[source] / split, columns, skipped=skipped, groups_kept=groups_kept)

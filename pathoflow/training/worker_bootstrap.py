@@ -23,12 +23,12 @@ _MOMENT = ".raised"
 
 
 def stop(*_: Any) -> None:
-    """Ends a worker that has not begun to train."""
+    """Exits at once: a worker that has not begun to train has nothing to save."""
     os._exit(Preempted.exit_code)
 
 
 def moment_of(error_file: str) -> float:
-    """When the process that torchrun gave this error file raised an error, in seconds; infinite if it did not."""
+    """Returns when the process with this torchrun error file raised an error, in seconds; infinite if it did not."""
     path = Path(error_file + _MOMENT)
     return path.stat().st_mtime if path.is_file() else math.inf
 

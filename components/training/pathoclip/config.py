@@ -40,7 +40,7 @@ class TinyClip(BaseModel):
 
 
 class PathoclipConfig(SourceConfig):
-    """Which model is trained, and how."""
+    """Configuration of the model and its training."""
 
     stage: ClassVar[str] = "pathoclip"
     inputs: ClassVar[tuple[str, ...]] = ("corpus",)

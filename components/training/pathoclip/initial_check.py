@@ -1,4 +1,4 @@
-"""A CLIP that is said to be pretrained must tell captions apart before its first step."""
+"""Checks before the first step that a pretrained CLIP tells captions apart."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NUM_PAIRS = 512
 
 
 def initial_metrics(model: CLIPModel, processor: CLIPProcessor, examples: Examples) -> dict[str, float]:
-    """What the model can do before it is trained, on the first pairs.
+    """Measures the model before it is trained, on the first pairs.
 
     Returns:
         `initial_loss`, the contrastive loss of all of them together, and `initial_rank`, the mean share of other
@@ -35,7 +35,7 @@ def initial_metrics(model: CLIPModel, processor: CLIPProcessor, examples: Exampl
 
 
 def check_initial_rank(initial_rank: float, config: PathoclipConfig) -> None:
-    """Makes sure that a pretrained model knows something.
+    """Checks that a pretrained model does better than chance.
 
     Raises:
         InputError: It does not.

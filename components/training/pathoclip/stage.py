@@ -110,7 +110,7 @@ def _loss_curve(losses: list[float]) -> Figure:
 
 
 def _retrieval_sheet(heldout: Examples, similarity: Tensor) -> Figure:
-    """For some captions, their own image and the images found for them, in a line."""
+    """Draws some captions, each with its own image and the images found for it, in a row."""
     images, words = [], []
     for query in random.Random(0).sample(range(len(heldout)), k=min(NUM_QUERIES, len(heldout))):
         best = similarity[query].argsort(descending=True, stable=True)[:NUM_RETRIEVED].tolist()
@@ -123,5 +123,5 @@ def _retrieval_sheet(heldout: Examples, similarity: Tensor) -> Figure:
 
 
 def _png(pixels: Tensor) -> bytes:
-    """Pixels `[3, S, S]` as an encoded image."""
+    """Encodes pixels `[3, S, S]` as PNG."""
     return encode_png(Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()))

@@ -1,4 +1,4 @@
-"""What an image needs so that the models can see it."""
+"""Checks whether an image can be fed to the models."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def image_fault(
     max_pixels: int = MAX_PIXELS,
     whole: bool = False,
 ) -> Fault | None:
-    """What keeps an embedded image from being seen; None if nothing does.
+    """Returns why an embedded image cannot be used; None if it can.
 
     Args:
         image: `bytes` and `path` of an image, as the schemas embed it.
@@ -53,7 +53,7 @@ def image_fault(
 
 
 def aspect_fault(width: int, height: int) -> Fault | None:
-    """Whether an image is too long and thin for the models.
+    """Returns a fault if an image is too long and thin for the models.
 
     >>> aspect_fault(200, 1), aspect_fault(4000, 10)
     (None, ('extreme_aspect', '4000 x 10 px, one side more than 200 times the other'))

@@ -1,4 +1,4 @@
-"""Goes through the rows that a stage is given, and sets aside those that cannot be used."""
+"""Quarantines a stage's input rows that cannot be used."""
 
 from __future__ import annotations
 

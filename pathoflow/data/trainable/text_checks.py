@@ -1,4 +1,4 @@
-"""What a text needs so that it can be learned or asked."""
+"""Checks whether a text can be learned or asked."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SPECIAL = re.compile(r"<\|[a-z_]+\|>")
 
 
 def text_fault(text: str) -> Fault | None:
-    """What keeps a text from being learned: a special token in it would end a turn or stand for an image.
+    """Returns why a text cannot be learned: a special token in it would end a turn or stand for an image.
 
     >>> text_fault("a <|image_pad|> in a caption")
     ('special_token', 'the text holds <|image_pad|>')

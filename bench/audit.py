@@ -1,4 +1,4 @@
-"""How fast an audit goes over a version's bytes, in how much memory, and how soon a lineage question is answered.
+"""Measures an audit's throughput and memory over a version's bytes, and the latency of lineage queries.
 
 The bytes stand in a real MLflow store (a model) and a real DVC remote (a data set) on this machine's disk, and are
 audited through a registered version, records and all. The peer reads the same files with the same number of threads and
@@ -45,13 +45,13 @@ _MIB = 2**20
 
 
 class DataConfig(StageConfig):
-    """Of a data set."""
+    """Configuration of a data set."""
 
     stage: ClassVar[str] = "corpus"
 
 
 class ModelConfig(StageConfig):
-    """Of a model."""
+    """Configuration of a model."""
 
     stage: ClassVar[str] = "model"
     output: ClassVar[OutputKind] = "model"

@@ -1,4 +1,4 @@
-"""What checkpoints cost a training at the recipe's cadence, and how long a worker takes to its first step.
+"""Measures the cost of checkpoints at the recipe's cadence, and a worker's time to its first step.
 
 The smoke recipe's cpt, in as many processes as it asks for, on made-up patches. Both parts of the share are measured in
 one run: the time for which saving holds training up, and the time of the steps between two checkpoints of the recipe.

@@ -1,4 +1,4 @@
-"""What `textbook_pairs` costs beside its models, what it saves by not reading every page, and its memory.
+"""Measures the overhead of `textbook_pairs` beside its models, its saving by reading fewer pages, and its memory.
 
 A book of scans is read with the bundled models and two worker processes. The peer of the first figure is the time
 spent inside of onnxruntime in the same run, as if both processes had done nothing else and had finished together.

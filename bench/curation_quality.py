@@ -1,4 +1,4 @@
-"""How well `textbook_pairs` reads generated books: pairs, in-line references and rejected distractors.
+"""Scores `textbook_pairs` on generated books: pairs, in-line references and rejected distractors.
 
 A pair is found if its box overlaps the true one with an IoU of at least 0.75 and its caption is at least 0.9 similar
 (letters and figures only). The books come from seeds that were not looked at while the stage was written.
@@ -275,7 +275,7 @@ def _iou(a: Box, b: Box) -> float:
 
 
 def similarity(a: str, b: str) -> float:
-    """How alike two texts are, 0..1, by their letters and figures.
+    """Returns the similarity of two texts, 0..1, by their letters and digits.
 
     >>> similarity("Lipoma. (HE ×200)", "lipoma (HE, x200)") > 0.9, similarity("Lipoma", "Naevus") > 0.5
     (True, False)
@@ -288,12 +288,12 @@ def _plain(text: str) -> str:
 
 
 def similar(a: str, b: str) -> bool:
-    """Whether two sentences are the same but for errors of reading."""
+    """Returns whether two sentences are the same but for errors of reading."""
     return similarity(a, b) >= MIN_SIMILARITY
 
 
 def _any_similar(sentence: str, allowed: Iterable[str]) -> bool:
-    """Whether a sentence is one of those allowed, or the part of one that stands on the pages read."""
+    """Returns whether a sentence is one of those allowed, or a part of one on the pages read."""
     return any(
         similar(sentence, other) or similarity(sentence, other[-len(sentence) :]) >= MIN_SIMILARITY for other in allowed
     )

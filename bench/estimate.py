@@ -91,9 +91,9 @@ class Case:
     """One configuration.
 
     Attributes:
-        name: What is special about it.
+        name: Its special feature.
         stage: Its stage.
-        values: What of the stage's configuration differs from the benchmark's.
+        values: Values of the stage's configuration that differ from the benchmark's.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The launcher of TrainJobs on a real API server: how soon it notices an end, its memory, how often it asks.
+"""Measures the launcher of TrainJobs on a real API server: its latency, its memory and its requests.
 
 It runs as the process that it is, behind a proxy that counts requests. The bench plays Kubeflow Trainer: it makes the
 pods, says that they run, and at last that the TrainJob has succeeded. `PATHOFLOW_TEST_KUBECONFIG` names the cluster.

@@ -25,7 +25,7 @@ from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as stock
 from bench.report import Figure, conclude
 
 NUM_LAYERS, FEW_LAYERS = 14, 7
-"""Of models of 2 GB and of 1.2 GB in bfloat16, in which the largest tensor is 7 and 11 % of the whole."""
+"""Layers of models of 2 GB and of 1.2 GB in bfloat16, whose largest tensor is 7 and 11 % of the whole."""
 
 TIMED = """
 import sys, time
@@ -114,7 +114,7 @@ def timed(loader: str, folder: Path) -> float:
 
 
 def memory_ratio(model: Path, folder: Path) -> float:
-    """How often the model is held by two processes that share it, at most, see `bench.shared_loading`."""
+    """Returns the peak memory of two processes that share a model, in model sizes, see `bench.shared_loading`."""
     results = folder / "memory"
     results.mkdir()
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]

@@ -1,4 +1,4 @@
-"""What it costs a training to tell Prometheus how it goes, as a share of its time.
+"""Measures the cost of a training's Prometheus metrics, as a share of its time.
 
 A step notes its progress and, at worst, a point of each curve; a reading, every 15 s as in the manifests, holds
 Python's lock while its text is made. Readings go over HTTP. The step is that of the smoke recipe's cpt.

@@ -1,4 +1,4 @@
-"""What RL saves by attending to all windows of the vision tower in one call, against stock transformers' call for each.
+"""Measures RL's speed-up from attending to all vision windows in one call, against stock transformers' call for each.
 
 Forward and backward passes over the completions of a step, and their rollout, with the attention of `rl` and with
 PyTorch's usual one; images that repeat are seen once in both.
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def _ratios(shape: TinyShape, side_px: int, num_images: int, num_generations: int, repetitions: int) -> list[float]:
-    """How many times as fast learning and rollouts become."""
+    """Returns the speed-ups of learning and of rollouts."""
     processor = new_processor(train_tokenizer([_TEXT] * 4, shape.vocabulary_size), max_pixels=side_px**2)
     processor.tokenizer.padding_side = "left"
     rng = np.random.default_rng(0)

@@ -30,9 +30,9 @@ class CaptionPlan:
     Attributes:
         head: The figure's number as printed before the text; empty for a caption without number.
         body: The text after it.
-        truths: What is true of the panels: each item names the panels (by their place) that share one pair, and
+        truths: The true pairs: each item names the panels (by their place) that share one pair, and
             its caption.
-        grammar: How its parts are marked, for the tables of the benchmark.
+        grammar: Kind of its part marks, for the tables of the benchmark.
     """
 
     head: str
@@ -85,7 +85,7 @@ def labelled(
 
     Args:
         rng: Chooses the words and the grammar.
-        language: Of the caption.
+        language: Language of the caption.
         head: The number as printed.
         alphabet: First of the labels: `A`, `a`, `1` or `①`.
         order: The place of the panel that bears the first label, the second, and so on.

@@ -1,4 +1,4 @@
-"""What stands on pages and is no figure of a specimen: codes, logos, ornaments, tables, charts, drawings."""
+"""Draws what is no figure of a specimen: codes, logos, ornaments, tables, charts, drawings."""
 
 from __future__ import annotations
 

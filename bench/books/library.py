@@ -40,10 +40,10 @@ class TruePair:
 
     Attributes:
         box: Where it is, as shares of the page's width and height.
-        caption: What its caption says.
+        caption: Its caption's text.
         references: The sentences that refer to it on its page and the neighbours.
         open_references: Sentences of which only a part stands there: neither asked for nor wrong.
-        variations: What is special about its figure.
+        variations: Special features of its figure.
     """
 
     box: Box
@@ -129,7 +129,7 @@ class _Book:
     """A book while it is planned and set.
 
     Attributes:
-        kinds: What each page is: figures, text, distractors, plate (its caption follows), or after a plate.
+        kinds: Kind of each page: figures, text, distractors, plate (its caption follows), or after a plate.
         sentences: Every sentence of the body, with the pages on which it came to stand.
     """
 

@@ -20,7 +20,7 @@ _TOKEN = re.compile(r"[(\[（“]*(?:[!-'*-Z\\^-~–×α-ω]+[!-~–]*|\S)[)\]�
 
 @dataclass(frozen=True)
 class Style:
-    """How a book looks; lengths in pixels of its pages."""
+    """Style of a book; lengths in pixels of its pages."""
 
     language: Language
     width: int

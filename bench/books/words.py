@@ -112,13 +112,13 @@ def pick(rng: np.random.Generator, options: Sequence[T]) -> T:
 
 
 def title(rng: np.random.Generator, language: Language) -> str:
-    """What a figure shows: a disease and mostly its site."""
+    """Draws a figure's title: a disease and mostly its site."""
     disease, site = pick(rng, _DISEASES[language]), pick(rng, _SITES[language])
     return f"{disease} {site}".strip() if language == "en" else site + disease
 
 
 def part(rng: np.random.Generator, language: Language) -> str:
-    """What a panel shows."""
+    """Draws a panel's description."""
     words = (pick(rng, _QUALITIES[language]), pick(rng, _STRUCTURES[language]), pick(rng, _FEATURES[language]))
     return (
         " ".join(words) if language == "en" else words[0] + words[1] + ("" if words[2][0] in "（(" else "，") + words[2]

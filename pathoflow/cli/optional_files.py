@@ -8,7 +8,7 @@ from typing import Any
 from typer.core import TyperCommand
 
 FILES = {"--json": "-", "--html": "dossier.html", "--bom": "bom.json", "--attest": "statement.json"}
-"""What an option means that no file follows."""
+"""Default file of each option that no file follows."""
 
 
 class OptionalFiles(TyperCommand):

@@ -20,7 +20,7 @@ def connect(context: str | None = None, retries: int | None = None) -> client.Ap
 
     Args:
         context: A context of the kubeconfig; None takes its current one.
-        retries: How often the client itself asks again where a connection breaks; None leaves it to the client.
+        retries: Retries of the client itself after a broken connection; None leaves it to the client.
 
     Raises:
         ClusterError: There is neither, or no such context.
@@ -50,8 +50,8 @@ def explain(error: Exception, what: str) -> ClusterError:
     """Turns a client's error into one for the user: the object, the API server's reason, and a remedy.
 
     Args:
-        error: What the client raised: an `ApiException`, or an error of the connection.
-        what: What was tried, such as `create TrainJob ml/cpt-1a2b`.
+        error: Error of the client: an `ApiException`, or one of the connection.
+        what: Action that failed, such as `create TrainJob ml/cpt-1a2b`.
     """
     if not isinstance(error, client.ApiException):
         # Not how often which address was tried.

@@ -30,7 +30,7 @@ class ApiRetries:
     """Retries one process's calls, and tracks for how long its API server has been unavailable.
 
     Args:
-        say: Tells the user one line.
+        say: Prints one line for the user.
     """
 
     def __init__(self, say: Callable[[str], None]) -> None:
@@ -44,9 +44,9 @@ class ApiRetries:
         """Returns the result of `do`, once the server answers.
 
         Args:
-            do: Asks the server.
-            what: What is tried, such as `create TrainJob ml/cpt-1a2b`.
-            for_s: How long to wait for a server that is away.
+            do: The call to the server.
+            what: The action in words, such as `create TrainJob ml/cpt-1a2b`.
+            for_s: Longest wait for a server that is unavailable, in seconds.
             expected: Status codes of refusals that the caller handles.
 
         Raises:

@@ -20,7 +20,7 @@ from pathoflow.cluster.trainjob_spec import GROUP, PLURAL, RUN_LABEL, VERSION, l
 from pathoflow.errors import ClusterError
 
 FINISH = "finish"
-"""Component label of the pod that does what stands here."""
+"""Component label of the pod that cleans up."""
 _STALE_S = 30 * 86_400
 _TIMEOUT_S = 30
 _RUN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -44,9 +44,9 @@ class Failure:
     Attributes:
         stage: The stage.
         pod: The pod's name.
-        reason: What Kubernetes calls it.
-        message: What the stage said, or Kubernetes.
-        attempts: How many pods tried it.
+        reason: Kubernetes's reason.
+        message: Message of the stage, or else of Kubernetes.
+        attempts: Number of pods that tried it.
     """
 
     stage: str
@@ -121,8 +121,8 @@ def remove_scratch(
     Args:
         checkpoints: The volume; each run has a folder there, named by its id.
         run_id: The run that ended.
-        at_work: Runs that still go on.
-        cleaning: Gets what was removed.
+        at_work: Runs that have not ended.
+        cleaning: Records what was removed.
         succeeded: Whether the run did.
     """
     if not checkpoints.is_dir():
@@ -223,10 +223,10 @@ def describe_end(
         recipe: The recipe's name.
         run_id: The run's id.
         namespace: Where its pods are.
-        state: What Kubeflow Pipelines calls the end.
+        state: The run's final state in Kubeflow Pipelines.
         failures: From `failures_of`.
-        cleaning: What was removed.
-        told: What Kubeflow Pipelines says about it.
+        cleaning: The report of the clean-up.
+        told: Kubeflow Pipelines' message about the end.
     """
     when = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     lines = [f"# {recipe}: {state.lower() or 'ended'}", "", f"Run {run_id}, {when}."]
@@ -273,7 +273,7 @@ def clean_up(
         state: `SUCCEEDED`, `FAILED` or `CANCELLED`; empty where Kubeflow Pipelines did not say.
         checkpoints: The volume with the runs' scratch.
         report: Gets the report.
-        told: What Kubeflow Pipelines says about the end.
+        told: Kubeflow Pipelines' message about the end.
 
     Raises:
         ClusterError: Something could not be cleaned up; the report was written all the same.

@@ -33,10 +33,10 @@ class Obstacle:
     """Reason why a TrainJob does not run.
 
     Attributes:
-        key: The same while the same thing holds it up.
-        patience_s: From then on it is an error.
+        key: Identifies the cause: equal keys are the same obstacle.
+        patience_s: Seconds after which it is an error.
         text: For the user: the object, the reason and the remedy.
-        error: What it is then.
+        error: The error's type.
     """
 
     key: str
@@ -86,7 +86,7 @@ def obstacle(
         trainjob: The TrainJob.
         pods: Its pods.
         warnings: Events that warn about it.
-        request: What was asked for.
+        request: The resources requested.
     """
     if is_suspended(trainjob):
         return None
@@ -183,7 +183,7 @@ def failure(
         pods: Those of its pods that are left.
         lost: Nodes of the pods that were gone before the TrainJob failed, by the pods' names.
         gone: Nodes of all pods that ran and are gone: when one fails, those of the others are taken away.
-        told: What the node that failed first left on the shared volume.
+        told: Report of the first failed node on the shared volume.
         last_lines: The last lines of a pod's log.
     """
     where = title(trainjob)

@@ -11,10 +11,10 @@ class Finding(NamedTuple):
     """Result of one check.
 
     Attributes:
-        what: What it is.
+        what: The thing that was checked.
         level: `failed` keeps a run from working, `unknown` could not be looked at from here.
-        detail: What was found.
-        remedy: What to do; empty if nothing is.
+        detail: The result in words.
+        remedy: Advice; empty if nothing is to be done.
     """
 
     what: str

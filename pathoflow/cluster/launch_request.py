@@ -16,10 +16,10 @@ class LaunchRequest:
     """Request of the stage's process to the launcher, written to a file.
 
     Attributes:
-        request: What is asked of the cluster.
-        work: What the pods do.
-        report: Where the stage's progress stands, and where the TrainJob is kept for the record.
-        outcome: Gets the words of an error.
+        request: Resources requested from the cluster.
+        work: Work of the pods.
+        report: Directory of the stage's progress and of the TrainJob's manifest.
+        outcome: File for the message of an error.
     """
 
     request: TrainJobRequest

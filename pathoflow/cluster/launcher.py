@@ -44,9 +44,9 @@ class Launcher:
     """Launches one TrainJob.
 
     Args:
-        launch: What to start.
-        trainjobs: Where.
-        say: Tells the user one line.
+        launch: The launch to run.
+        trainjobs: Client of the namespace.
+        say: Prints one line for the user.
     """
 
     def __init__(self, launch: LaunchRequest, trainjobs: TrainJobClient, say: Callable[[str], None]) -> None:

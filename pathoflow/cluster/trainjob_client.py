@@ -20,8 +20,8 @@ class TrainJobClient:
     """Client for the TrainJobs of one namespace.
 
     Args:
-        api: The way to the API server.
-        namespace: Where they are.
+        api: Client of the API server.
+        namespace: Their namespace.
     """
 
     def __init__(self, api: client.ApiClient, namespace: str) -> None:

@@ -195,8 +195,8 @@ def manifest(
     Its name follows from the run, the stage and the spec: whoever asks for the same again meets the one that is there.
 
     Args:
-        request: What the cluster is asked for.
-        work: What the pods do.
+        request: Resources requested from the cluster.
+        work: Work of the pods.
         owner: Owner reference to the workflow with which the TrainJob goes; None for none.
         attempt: Tells this TrainJob from an earlier one of the same name. It is no part of the identity.
     """

@@ -47,13 +47,13 @@ class TrainJobWatcher:
     """Watches one TrainJob.
 
     Args:
-        trainjobs: Where it is.
+        trainjobs: Client of its namespace.
         trainjob: The TrainJob.
-        request: What was asked of the cluster.
+        request: Resources requested from the cluster.
         folder: The job's folder on the volume that all pods share.
-        report: Where the stage's progress stands.
-        patience: Waits for the server.
-        say: Tells the user one line.
+        report: Directory of the stage's progress.
+        patience: Retries while the server is unavailable.
+        say: Prints one line for the user.
     """
 
     def __init__(

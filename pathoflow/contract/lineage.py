@@ -30,7 +30,7 @@ def ancestors(client: MlflowClient, manifests: Iterable[Manifest]) -> tuple[list
     """Walks from sealed outputs to all that they stand on, through the runs that made it.
 
     Args:
-        client: Of the tracking server on which the stages ran.
+        client: Client of the tracking server on which the stages ran.
         manifests: Where the walk begins.
 
     Returns:

@@ -41,7 +41,7 @@ class Reporter:
         directory: Where `progress.json` and `series.jsonl` of this stage live.
 
     Attributes:
-        watchers: Who is told, too.
+        watchers: Listeners to all reporters of this process.
     """
 
     watchers: ClassVar[list[ProgressListener]] = []
@@ -117,9 +117,9 @@ class StageOutput(Reporter):
         """Sets one bad record aside: it is counted under `reason` and listed in `quarantine.jsonl`.
 
         Args:
-            item: What was set aside, as its user would name it (file and page, row, sample id).
+            item: The bad record, as its user would name it (file and page, row, sample id).
             reason: A short, stable, snake_case word to count by.
-            detail: What exactly was wrong and what to do.
+            detail: The exact fault and its remedy.
         """
         self.quarantined[reason] += 1
         line = json.dumps({"item": item, "reason": reason, "detail": detail}, ensure_ascii=False)

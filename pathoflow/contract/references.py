@@ -42,7 +42,7 @@ def fetch(reference: Reference, workdir: WorkDir, tracking_uri: str) -> Path:
     its identity is compared.
 
     Args:
-        reference: What is wanted.
+        reference: The output to fetch.
         workdir: Keeps the download.
         tracking_uri: The MLflow that models are downloaded from.
 

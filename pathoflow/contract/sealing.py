@@ -164,7 +164,7 @@ def seal(directory: Path, *, config: StageConfig, stage: str | None = None, **fa
 
     Args:
         directory: The finished content.
-        stage: What the output is called where it is a part of the stage's.
+        stage: Name of the output, which for a shard's part differs from the stage's.
         config: The stage's configuration.
         facts: The remaining fields of `Manifest`.
 

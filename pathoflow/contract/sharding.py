@@ -82,10 +82,10 @@ class Work:
 
     Attributes:
         stage: The stage.
-        config_digest: Of its configuration.
-        code_digest: Of its code.
+        config_digest: Digest of its configuration.
+        code_digest: Digest of its code.
         inputs: Identities of its inputs.
-        external_files: What it reads from outside.
+        external_files: Files from outside that it reads.
     """
 
     stage: str
@@ -111,7 +111,7 @@ def parts_of(work: Work, given: Sequence[Path], root: Path) -> list[Path]:
     it. A part that is there has to be whole, since it would be sealed unseen.
 
     Args:
-        work: What is to be done.
+        work: The stage's whole work.
         given: Parts that the pipeline hands over.
         root: Holds parts that were made here before; those of other work (an older configuration's) are left alone.
 

@@ -68,7 +68,7 @@ class RunRecord:
 
     Attributes:
         id: The UTC time at which the run began.
-        digest: Of the plan; a run with the same plan continues one that did not finish.
+        digest: Digest of the plan; a run with the same plan continues one that did not finish.
         stages: In the order in which they run; the shards of a stage stand before it.
         kept: Stages whose outputs are handed on as they are.
         forced: Stages that run even though their output is there.

@@ -34,7 +34,7 @@ class UnreadableImage(ValueError):
     Attributes:
         reason: `missing_file`, `empty_file`, `file_too_large`, `not_an_image`, `image_too_large` or
             `corrupt_image`.
-        detail: What exactly was found.
+        detail: The exact finding.
     """
 
     def __init__(self, reason: str, detail: str) -> None:
@@ -50,7 +50,7 @@ def read(path: Path, *, max_pixels: int, max_bytes: int = 512 * 2**20, frame: in
         path: The file.
         max_pixels: Largest image that is decoded.
         max_bytes: Largest file that is read.
-        frame: Which picture of a file that holds several, from 0.
+        frame: Index of the picture in a file that holds several, from 0.
 
     Raises:
         UnreadableImage: The file is missing, too large, or not an image that `decode` accepts.

@@ -51,7 +51,7 @@ def stacked_bars(counts: Mapping[str, Mapping[str, int]], *, unit: str, title: s
 
     Args:
         counts: Number by name, then by kind; the order of the kinds is that of their first appearance.
-        unit: What is counted.
+        unit: Name of the things counted.
         title: Heads the figure.
     """
     names = sorted(counts, reverse=True)

@@ -58,7 +58,7 @@ def decoder_layer(text: Text, numbers: Precision, *, copies: int, rank: int = 0,
         text: Its dimensions.
         numbers: Its number formats.
         copies: Copies of the attention's output beside that which the kernel keeps: 0 on a GPU, 1 on a CPU.
-        rank: Of the adapters that learn in the place of weights; 0 if weights learn.
+        rank: Rank of the adapters that learn in place of the weights; 0 if the weights learn.
         padded: Whether keys and values are repeated for all heads, as they are beside a mask.
     """
     hidden, inner, compute = text.hidden_size, text.intermediate_size, numbers.compute

@@ -23,13 +23,13 @@ class DataSizes:
         questions: Questions of rl.
         dev_questions: Questions by which rl chooses a model.
         heldout_questions: Questions of the benchmarks.
-        caption_tokens: Of the mean caption.
-        reasoning_tokens: Of the mean conversation, its image apart.
-        response_tokens: Of the responses in it.
-        prompt_tokens: Of the longest question, its image apart.
-        completion_share: Of the longest completion, what the mean one has.
-        image_bytes: Of the mean encoded image.
-        sources: Where the numbers are from, by their names.
+        caption_tokens: Tokens of the mean caption.
+        reasoning_tokens: Tokens of the mean conversation without its image.
+        response_tokens: Tokens of its responses.
+        prompt_tokens: Tokens of the longest question without its image.
+        completion_share: Mean length of completions, as a share of the longest.
+        image_bytes: Bytes of the mean encoded image.
+        sources: Sources of the numbers, by their names.
     """
 
     pairs: int = 3_500_000

@@ -31,7 +31,7 @@ class Phase:
     """Memory of a stage at one moment.
 
     Attributes:
-        name: When that is.
+        name: Name of the moment.
         parts: Bytes by part.
     """
 
@@ -55,7 +55,7 @@ class Weights:
         layer: Parameters of one layer of the language model.
         tied: Whether the embedding is the head, too.
         deepspeed_stage: ZeRO's stage; 0 is plain data parallelism.
-        processes: Which share what is divided.
+        processes: Number of processes that share what is divided.
         bf16: Whether the model computes in bfloat16.
         offload: `none`, `optimizer` or `all`, see `TrainingConfig.offload`.
         reference: Whether a second, frozen copy stands beside it.
@@ -231,9 +231,9 @@ def generation_phases(base: Mapping[str, float], whole: float, answers: Generati
     """Estimates reading the prompts, and the last token.
 
     Args:
-        base: What is there all the time.
+        base: Parts that are in memory all the time.
         whole: Bytes of the weights that are gathered for it (ZeRO-3), or of autocast's copies.
-        answers: What the batch takes.
+        answers: Memory of the batch.
     """
     held = dict(base) | {"buffers": base.get("buffers", 0.0) + whole}
     start = {

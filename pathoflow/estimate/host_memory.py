@@ -13,11 +13,11 @@ _CPU_PROCESS = 0.6 * GIB
 """The same without CUDA: measured, see bench/estimate.py."""
 _DATA_WORKER = 0.5 * GIB
 _ROW_GROUP = 64 * 2**20
-"""What a row group holds, see `FineTuningConfig.shuffled_row_groups`."""
+"""Bytes of a row group, see `FineTuningConfig.shuffled_row_groups`."""
 _LOADED = 1.3
 """Bytes in host memory for each byte of a model that a node's processes load (`modeling.loading`)."""
 _NCCL_SHM = 32 * 2**20
-"""What NCCL takes of /dev/shm for each process: an assumption."""
+"""Bytes of /dev/shm that NCCL takes for each process: an assumption."""
 _PREFETCHED = 2
 """Batches that each of torch's data workers holds ready."""
 
@@ -27,8 +27,8 @@ def training_parts(config: Any, weights: Weights, processes: int, *, on_gpu: boo
 
     Args:
         config: A `TrainingConfig`.
-        weights: How the model is kept.
-        processes: Of this node.
+        weights: Layout of the model's weights.
+        processes: Processes of this node.
         on_gpu: Whether processes have CUDA.
         batch: Bytes of the pixels of one process's step.
     """

@@ -18,22 +18,22 @@ class StageEstimate:
 
     Attributes:
         stage: Its name.
-        model: What it trains or evaluates.
-        parameters: Of the model, adapters included.
+        model: The model that it trains or evaluates.
+        parameters: Parameters of the model, adapters included.
         learning: Those that learn.
         gpus: GPUs that it asks for, on all nodes; 0 computes on CPUs.
-        phases: What a GPU (or a process on CPUs) holds at each moment.
-        gpu_limit: What a GPU has; None on CPUs.
+        phases: Memory of a GPU (or a process on CPUs) in each phase.
+        gpu_limit: Memory of a GPU; None on CPUs.
         host: A node's memory by part.
-        host_limit: What the recipe asks for; None if it does not say.
-        shm: What is needed of /dev/shm.
-        shm_limit: What the recipe asks for; None without a pod.
+        host_limit: Memory that the recipe requests; None if it does not say.
+        shm: Bytes of /dev/shm.
+        shm_limit: Size of /dev/shm that the recipe requests; None without a pod.
         disk: Disk by part.
         flops: Operations.
-        seconds: How long the stage takes; None where that is not known.
-        deadline: After how many seconds the recipe ends it; None for never.
+        seconds: Duration of the stage; None where that is not known.
+        deadline: Seconds after which the recipe ends it; None for never.
         basis: Values that the figures rest on, in words.
-        disk_limit: What there is for checkpoints; None where that is not known.
+        disk_limit: Disk for checkpoints; None where that is not known.
     """
 
     stage: str

@@ -19,10 +19,10 @@ from pathoflow.estimate.stage_estimate import StageEstimate, bytes_of
 
 TINY = "tiny"
 _DEFAULT_SHM = 64 * 2**20
-"""What Kubernetes gives a pod that asks for nothing."""
+"""Size of /dev/shm in a pod that requests none."""
 _CLIP_TEXT_TOKENS = 77
 _PASSES = 6
-"""Of vqa_benchmarks: base, CPT, SFT and RL, the last two on blank images, too."""
+"""Passes of vqa_benchmarks: base, CPT, SFT and RL, the last two on blank images, too."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Assumptions:
 
     Attributes:
         gpu: The kind of GPU.
-        data: How many samples there are, and how long they are.
+        data: Numbers and lengths of the samples.
         mfu: Share of the GPU's peak that training reaches, recomputation not counted.
-        runtime: What a GPU process takes beside its tensors.
+        runtime: Memory of a GPU process beside its tensors.
     """
 
     gpu: Gpu

@@ -28,7 +28,7 @@ class Suggestion:
     """Values with which a stage fits.
 
     Attributes:
-        changes: What to set.
+        changes: Values to set.
         estimate: The stage with these values.
     """
 
@@ -49,7 +49,7 @@ def suggestions(recipe: Recipe, stage: str, assumptions: Assumptions, most: int 
         recipe: The recipe.
         stage: A stage of it that does not fit.
         assumptions: The machine and the data.
-        most: How many, at most.
+        most: Largest number of suggestions.
 
     Returns:
         None at all if nothing that was tried fits.

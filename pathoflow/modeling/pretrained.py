@@ -75,7 +75,7 @@ def save_model(
     """Writes a directory that stock transformers and vLLM load: safetensors, configuration, tokenizer, processor.
 
     Args:
-        model: What to write.
+        model: The model to write.
         processor: Written beside it.
         directory: Made if need be.
         state: The weights, where `model` does not hold them whole (ZeRO-3).

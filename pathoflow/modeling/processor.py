@@ -60,7 +60,7 @@ class Qwen2_5_VLProcessor(stock.Qwen2_5_VLProcessor):  # type: ignore[misc]  # n
 
         Args:
             texts: Rendered texts, in which each image stands as `modeling.tokenizer.IMAGE`.
-            sizes: Of each text the width and height of its images; which is which makes no difference.
+            sizes: Width and height (in either order) of each text's images.
         """
         processor, measured = self.image_processor, []
         for ids, images in zip(self.tokenizer(list(texts))["input_ids"], sizes, strict=True):

@@ -40,11 +40,11 @@ class Qwen2_5_VLForConditionalGeneration(stock.Qwen2_5_VLForConditionalGeneratio
         Logits are computed for the positions that are learned from alone: a prompt or an image costs none.
 
         Args:
-            arguments: Of the stock model.
+            arguments: Positional arguments of the stock model.
             targets: Token ids to predict, `[T]`.
             target_positions: From which position of the only sequence each is predicted, `[T]`.
-            target_weights: How much each counts, `[T]`.
-            inputs: Of the stock model.
+            target_weights: Weight of each in the loss, `[T]`.
+            inputs: Keyword arguments of the stock model.
         """
         if targets is None:
             return super().forward(*arguments, **inputs)

@@ -23,8 +23,8 @@ class StoredTensor:
     """One tensor in a safetensors file.
 
     Attributes:
-        name: What it is called there.
-        file: Where it is.
+        name: Its name in the file.
+        file: The file that holds it.
         shape: Its shape.
     """
 

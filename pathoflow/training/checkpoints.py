@@ -72,7 +72,7 @@ def complete(staging: Path, origin: Mapping[str, Any], keep: int) -> Path:
 
     Args:
         staging: From `staging_of`.
-        origin: What the checkpoint belongs to.
+        origin: The run that the checkpoint belongs to.
         keep: Complete checkpoints that stay, this one included.
 
     Returns:
@@ -126,7 +126,7 @@ def differences(checkpoint: Path, origin: Mapping[str, Any], indifferent: frozen
 
     Args:
         checkpoint: A complete one.
-        origin: What is about to be trained: parts such as `config` and `inputs`, each with its values.
+        origin: The run that is about to start: parts such as `config` and `inputs`, each with its values.
         indifferent: Keys of the configuration that may differ.
     """
     saved = json.loads((checkpoint / ORIGIN).read_bytes())

@@ -58,10 +58,10 @@ class PackTrainer(RestartableTrainer):
 
     Args:
         shares: The parts of all processes in all steps.
-        arguments: Of the stock Trainer.
+        arguments: Arguments of the stock Trainer.
 
     Attributes:
-        meter: What this process has done.
+        meter: Counts of this process.
     """
 
     def __init__(self, shares: StepShares, **arguments: Any) -> None:
@@ -228,12 +228,12 @@ def fine_tune(
     Exits with code 75 after a checkpoint if the run was asked to stop.
 
     Args:
-        config: How to train.
+        config: Settings of the training.
         job: Where checkpoints and reports go.
         arguments: From `pack_arguments`, made before the model was loaded.
         model: Model from `prepare_model`; changed in place.
-        shares: What to learn, step by step.
-        callbacks: What else looks on, or stops.
+        shares: Samples to learn, step by step.
+        callbacks: Further callbacks.
         is_pretrained: Whether a model that only guesses is refused, see `initial_loss_check`.
 
     Raises:

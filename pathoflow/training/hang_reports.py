@@ -40,7 +40,7 @@ class HangReport:
         rank: The process.
         cause: Why it ended itself.
         place: Where it was, see `stacks.place`.
-        still_s: How long it had been exactly there, in seconds.
+        still_s: Seconds for which it had been exactly there.
         step: The optimiser step that it was in; None before the first.
     """
 
@@ -122,7 +122,7 @@ def explain(found: Sequence[HangReport], num_processes: int, stage: str, limit_s
 
     Args:
         found: The last words of the processes, by rank; at least one.
-        num_processes: How many there are.
+        num_processes: Number of processes.
         stage: Whose keys the message names.
         limit_s: The stage's `collective_timeout_s`.
         grace_s: Its `checkpoint_grace_s`.

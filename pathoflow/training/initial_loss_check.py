@@ -25,7 +25,7 @@ class InitialLossCheck(TrainerCallback):  # type: ignore[misc]
     """Measures the loss before the first step, logs it as `initial_loss`, and refuses a model that only guesses.
 
     Args:
-        pack_of: What this process measures on, see `steps.packed`; all processes together make the figure.
+        pack_of: Pack that this process measures on, see `steps.packed`; the figure is over all processes.
         reporter: Gets the figure as the curve's point at step 0.
         max_share: The largest loss, as a share of the natural logarithm of the vocabulary's size, which is that of
             guessing; None refuses nothing.

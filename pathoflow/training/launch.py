@@ -20,8 +20,8 @@ def launch_workers(module: str, job: Job, config: TrainingConfig, *, offline: bo
 
     Args:
         module: The worker's module.
-        job: What to do.
-        config: How many processes, with how many threads.
+        job: The job to run.
+        config: Numbers of processes and threads.
         offline: Forbid downloads from the model hub.
 
     Raises:

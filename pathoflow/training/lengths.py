@@ -49,7 +49,7 @@ def measure(
     Pixels are not looked at: an image's tokens follow from its size.
 
     Args:
-        num_samples: How many there are.
+        num_samples: Number of samples.
         outline_of: The sample of a number; its images may be left out if their sizes are there.
         encoder: Knows the tokenizer and the limits of images.
         cost_of: The cost of so many tokens with images of so many patches.

@@ -30,10 +30,10 @@ def run_trainjob(
     up. What changes from start to start (the checkpoint to go on from) is the affair of the first pod.
 
     Args:
-        request: What is asked of the cluster.
+        request: Resources requested from the cluster.
         module: The worker's module.
-        job: What to do.
-        config: How many processes on all nodes together, with how many threads.
+        job: The job to run.
+        config: Numbers of processes on all nodes together, and of threads.
         offline: Forbid downloads from the model hub.
 
     Raises:

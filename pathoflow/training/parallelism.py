@@ -24,8 +24,8 @@ def fit_to_gpus(config: Config, gpus: int, nodes: int = 1) -> Config:
     """Returns the configuration with as many processes as there are GPUs for, and as many samples in each step.
 
     Args:
-        config: What the recipe asks for.
-        gpus: What there is on all nodes; none is a machine on which the CPU computes.
+        config: The recipe's configuration.
+        gpus: GPUs on all nodes; 0 computes on CPUs.
         nodes: Nodes that share the processes evenly.
 
     Raises:

@@ -86,8 +86,8 @@ def shuffled_passes(
     """Returns `num_wanted` numbers, in pass after pass over all of them, each in a new order.
 
     Args:
-        numbers: What is put in order.
-        num_wanted: How many are wanted.
+        numbers: Numbers to order.
+        num_wanted: Length of the result.
         seed: Decides the order.
         groups: Of each number the group that it is read with, those of one group standing together; None if all are at
             hand.

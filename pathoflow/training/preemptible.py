@@ -30,9 +30,9 @@ def train_preemptibly(
     """Runs a Trainer to its end, from `job.checkpoint` on; exits with code 75 when it was asked to stop.
 
     Args:
-        trainer: What to run.
-        config: How to save and to report.
-        job: Where checkpoints and reports go, and where to go on.
+        trainer: The Trainer to run.
+        config: Settings of checkpoints and reports.
+        job: Names the checkpoints' and reports' directories, and the checkpoint to resume from.
         curves: Names of the Trainer's log entries to report, each with its name in the curves.
         stop_every_steps: Stop on request only after a multiple of this many steps, so that a resumed run meets whole
             batches (of rollouts, say).

@@ -91,7 +91,7 @@ class Training:
     Attributes:
         stage: Name of the stage.
         model: Kind and size of the model.
-        scratch: What survives a kill; checkpoints lie on this volume.
+        scratch: Directory that survives a kill; checkpoints lie on its volume.
         completed_by: Pattern of the files, below the scratch, whose appearance completes a checkpoint.
         checkpoint_every_steps: Steps between two of them.
         epochs: Passes over the data in all the steps; None if that is not known.
@@ -134,7 +134,7 @@ def serve_metrics(training: Training, *, until_exit: bool = False) -> Iterator[N
     after numbers were lost.
 
     Args:
-        training: What is trained.
+        training: Description of the training.
         until_exit: Go on to answer after the block: for a process that ends soon after it.
     """
     port = os.environ.get(PORT)

@@ -49,8 +49,8 @@ class RestartableTrainer(Trainer):  # type: ignore[misc]
         """Sets how checkpoints are saved.
 
         Args:
-            config: How many checkpoints to keep, and whether to write in the background.
-            origin: What the checkpoints belong to.
+            config: Number of checkpoints to keep, and whether to write in the background.
+            origin: The run that the checkpoints belong to.
             was_preempted: Whether a checkpoint is written because the run was asked to stop.
         """
         self._kept = config.kept_checkpoints

@@ -29,7 +29,7 @@ from pathoflow.training.config import TrainingConfig
 from pathoflow.training.job import Job
 
 LAYOUT = ("num_processes", "batch_size_per_process", "gradient_accumulation_steps")
-"""How the samples of a step are shared: their product is how many there are."""
+"""Keys that divide a step's samples; their product is the number of samples."""
 
 
 def find_checkpoint(job: Job, config: TrainingConfig) -> Job:

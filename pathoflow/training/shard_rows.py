@@ -24,8 +24,8 @@ class ShardRows:
     group once.
 
     Args:
-        directory: Where the shards lie.
-        columns: Which columns rows have; None for all.
+        directory: Directory of the shards.
+        columns: Columns to read; None for all.
         skipped: Numbers of rows that are left out; the others are numbered anew.
         groups_kept: Row groups in memory; None for all that were read.
     """

@@ -78,8 +78,8 @@ def supervise(
 
     Args:
         module: The worker's module.
-        job: What to do.
-        config: How many threads, and how long a checkpoint may take.
+        job: The job to run.
+        config: Number of threads, and longest time of a checkpoint.
         where: torchrun's options about processes and nodes.
         offline: Forbid downloads from the model hub.
         file: The job's file; default: its own.

@@ -32,8 +32,8 @@ def cause_of(failures: Mapping[int, Any], patience_s: int) -> tuple[int, Any]:
     came first.
 
     Args:
-        failures: What torchrun says of each process that failed, by rank.
-        patience_s: How long after SIGTERM torchrun itself kills, in seconds.
+        failures: torchrun's record of each failed process, by rank.
+        patience_s: Seconds from torchrun's SIGTERM to its SIGKILL.
     """
     first = min(failure.timestamp for failure in failures.values())
     at_once = [(rank, failure) for rank, failure in failures.items() if failure.timestamp - first < min(2, patience_s)]

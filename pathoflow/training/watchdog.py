@@ -70,9 +70,9 @@ class Watchdog:
     """Samples the main thread's stack from time to time.
 
     Args:
-        board: Where processes see each other's words.
-        rank: This process.
-        num_processes: How many there are.
+        board: Folder with the reports of all processes.
+        rank: Rank of this process.
+        num_processes: Number of processes.
         limit_s: The longest that one of several may stand still.
         grace_s: The longest between the request to stop and the end.
 

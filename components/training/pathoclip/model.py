@@ -22,7 +22,7 @@ def load(config: PathoclipConfig, captions: Sequence[str]) -> tuple[CLIPModel, C
 
     Args:
         config: Names the checkpoint, or asks for a tiny model.
-        captions: What the tiny model's vocabulary is learned from.
+        captions: Texts to learn the tiny model's vocabulary from.
 
     Raises:
         InputError: The checkpoint cannot be loaded.

@@ -14,7 +14,7 @@ MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)
 """The largest image that is decoded for a model, 178,956,970 pixels: Pillow refuses larger ones."""
 
 MAX_ASPECT = 200
-"""How many times as long as the other one side of an image may be.
+"""Largest ratio of an image's longer side to its shorter one.
 
 Source: transformers' `smart_resize` of Qwen2-VL, which raises above it. CLIP has no such limit, but scales the short
 side to its own: a line of pixels would fill the memory.
@@ -32,9 +32,9 @@ def image_fault(
 
     Args:
         image: `bytes` and `path` of an image, as the schemas embed it.
-        size: Width and height that the row gives it, if it gives any: what a sample costs is reckoned from them.
+        size: Width and height in the row, if any: a sample's cost is computed from them.
         max_pixels: Larger images are not decoded.
-        whole: Decode it, instead of looking at its header and its end alone.
+        whole: Decode it, instead of reading only its header and its end.
 
     >>> image_fault({"bytes": b"text", "path": "a.jpg"})
     ('not_an_image', 'a.jpg: 4 bytes that are none of JPEG, PNG, TIFF, WEBP, BMP, GIF')

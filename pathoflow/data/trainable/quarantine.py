@@ -17,13 +17,13 @@ def quarantine_faulty(
     """Quarantines the rows that have a fault; `num_in` counts all of them, and `num_out` the others.
 
     Args:
-        rows: What the stage is given.
-        fault_of: What keeps a row from being used, None if nothing does.
-        name_of: What its user would call it.
-        out: Where rows are set aside and counted.
+        rows: Input rows of the stage.
+        fault_of: Returns why a row cannot be used, None if it can.
+        name_of: Returns a row's name for its user.
+        out: Counts and quarantines the rows.
 
     Returns:
-        The numbers of the rows that were set aside, from 0.
+        The numbers of the quarantined rows, from 0.
     """
     skipped = []
     for number, row in enumerate(rows):

@@ -48,7 +48,7 @@ def _cost(scratch: Path, num_steps: int, num_readings: int) -> tuple[float, floa
     os.environ[PORT] = str(PORT_HERE)
     values = dict.fromkeys(FIGURES, 0.5)
     with serve_metrics(Training("cpt", "bench", scratch, COMPLETED_BY, 400)):
-        (metrics,) = Reporter.watchers
+        (metrics,) = Reporter.listeners
         began = time.perf_counter()
         for step in range(num_steps):
             metrics.on_progress(step, num_steps, "steps")

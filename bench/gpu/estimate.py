@@ -171,14 +171,14 @@ def _generation(options: argparse.Namespace) -> list[Phase]:
         model.generate(**inputs, do_sample=False, min_new_tokens=options.new_tokens, max_new_tokens=options.new_tokens)
     image_tokens = int(inputs["image_grid_thw"].prod(dim=1).float().mean()) // 4
     shape = _shape(options, model.config.text_config.vocab_size)
-    numbers = Precision(dtype.itemsize, dtype.itemsize)
+    precision = Precision(dtype.itemsize, dtype.itemsize)
     answers = fine_tuning_memory.generation_cost(
         shape,
         sequences=options.sequences,
         prompt=inputs["input_ids"].shape[1],
         image_tokens=image_tokens,
         new_tokens=options.new_tokens,
-        numbers=numbers,
+        precision=precision,
     )
     return generation_phases({"weights": float(dtype.itemsize * shape.parameters)}, 0.0, answers)
 

@@ -114,9 +114,9 @@ def remove_scratch(
 ) -> None:
     """Removes scratch that no run resumes from.
 
-    A run that succeeded has published all it made: its folder goes. One that failed keeps its outputs and its
-    checkpoints, so that a retry of the same run resumes, and loses downloads and half-made outputs. Folders of other
-    runs go when nothing in them was touched for 30 days and the run has no pod left.
+    A run that succeeded has published its outputs: its folder is deleted. A failed one keeps outputs and checkpoints, so
+    that a retry of the same run resumes, and loses downloads and unfinished outputs. Folders of other runs are deleted
+    when nothing in them changed for 30 days and the run has no pod left.
 
     Args:
         checkpoints: The volume; each run has a folder there, named by its id.

@@ -53,12 +53,12 @@ class Launcher:
         self._launch = launch
         self._trainjobs = trainjobs
         self._say = say
-        self._patience = ApiRetries(say)
+        self._retries = ApiRetries(say)
         self._manifest: Object = {}
 
     def run(self) -> None:
-        """Returns once the TrainJob has succeeded, see `TrainJobWatcher.to_the_end` for the errors."""
-        owner = self._patience.call(self._owner, "read this pod")
+        """Returns once the TrainJob has succeeded, see `TrainJobWatcher.wait` for the errors."""
+        owner = self._retries.call(self._owner, "read this pod")
         self._manifest = manifest(self._launch.request, self._launch.work, owner, uuid.uuid4().hex[:12])
         trainjob = self._create_or_take_up()
         self._keep(trainjob)
@@ -68,9 +68,9 @@ class Launcher:
             self._launch.request,
             Path(self._launch.work.job_file).parent,
             self._launch.report,
-            self._patience,
+            self._retries,
             self._say,
-        ).to_the_end()
+        ).wait()
 
     def stop(self) -> str:
         """Deletes the TrainJob, whose pods then write a checkpoint; returns what became of it, in words."""
@@ -104,7 +104,7 @@ class Launcher:
             if made := self._created():
                 self._say(f"Created {self._title} on {self._launch.request.nodes} nodes.")
                 return made
-            found, _ = self._patience.call(lambda: self._trainjobs.find(self._name), f"read {self._title}")
+            found, _ = self._retries.call(lambda: self._trainjobs.find(self._name), f"read {self._title}")
             if found and "deletionTimestamp" not in found["metadata"]:
                 return self._taken_up(found)
             if time.monotonic() > deadline:
@@ -122,7 +122,7 @@ class Launcher:
     def _created(self) -> Object | None:
         """Creates the TrainJob and returns it as the API server has it; None if there is one already."""
         try:
-            made = self._patience.call(
+            made = self._retries.call(
                 lambda: self._trainjobs.create(self._manifest), f"create {self._title}", expected=(_EXISTS, _NOT_FOUND)
             )
         except ApiException as error:
@@ -131,7 +131,7 @@ class Launcher:
             raise self._unknown_kind(error) from error
         if "runtimePatches" not in made["spec"]:
             # An API server drops what it does not know, without a word.
-            self._patience.call(lambda: self._trainjobs.delete(self._name), f"delete {self._title}")
+            self._retries.call(lambda: self._trainjobs.delete(self._name), f"delete {self._title}")
             raise ClusterError(
                 f"{self._title} lost its runtimePatches: the cluster's Kubeflow Trainer is older than 2.2. Upgrade it; "
                 "see `pathoflow doctor`."
@@ -140,7 +140,7 @@ class Launcher:
 
     def _unknown_kind(self, error: ApiException) -> ClusterError:
         explained = explain(error, f"create {self._title}")
-        versions = self._patience.call(self._trainjobs.served_versions, f"list the versions of {GROUP}")
+        versions = self._retries.call(self._trainjobs.served_versions, f"list the versions of {GROUP}")
         if versions and VERSION not in versions:
             return ClusterError(
                 f"{explained} It serves {GROUP} in {', '.join(versions)}, and this pathoflow speaks {VERSION}: install "

@@ -40,7 +40,7 @@ class TrainJobClient:
     def find(self, name: str) -> tuple[Object | None, str]:
         """Returns the TrainJob, or None if there is none, and the resource version to watch it from.
 
-        That is the whole list's: the TrainJob's own may be older than all that the server remembers.
+        The version is the whole list's: the TrainJob's own may be older than all that the server remembers.
         """
         found = self._custom.list_namespaced_custom_object(*self._place, field_selector=_named(name), **self._limits)
         # Items of a list do not repeat of what kind they are.
@@ -52,7 +52,7 @@ class TrainJobClient:
 
         Args:
             name: Its name.
-            uid: Spare another of the same name, which somebody else has made since.
+            uid: Delete only the TrainJob with this uid, not a later one of the same name.
         """
         options: Object = {"propagationPolicy": "Foreground"}
         if uid:

@@ -192,13 +192,13 @@ def manifest(
 ) -> dict[str, Any]:
     """Builds the whole TrainJob.
 
-    Its name follows from the run, the stage and the spec: whoever asks for the same again meets the one that is there.
+    Its name follows from the run, the stage and the spec, so that the same request again finds the existing TrainJob.
 
     Args:
         request: Resources requested from the cluster.
         work: Work of the pods.
-        owner: Owner reference to the workflow with which the TrainJob goes; None for none.
-        attempt: Tells this TrainJob from an earlier one of the same name. It is no part of the identity.
+        owner: Owner reference to the workflow with which the TrainJob is deleted; None for none.
+        attempt: Distinguishes this TrainJob from an earlier one of the same name. It is no part of the identity.
     """
     made = spec(request, work)
     digest = identity(made)

@@ -52,7 +52,7 @@ class TrainJobWatcher:
         request: Resources requested from the cluster.
         folder: The job's folder on the volume that all pods share.
         report: Directory of the stage's progress.
-        patience: Retries while the server is unavailable.
+        retries: Retries while the server is unavailable.
         say: Prints one line for the user.
     """
 
@@ -63,7 +63,7 @@ class TrainJobWatcher:
         request: TrainJobRequest,
         folder: Path,
         report: Path,
-        patience: ApiRetries,
+        retries: ApiRetries,
         say: Callable[[str], None],
     ) -> None:
         self._trainjobs = trainjobs
@@ -73,9 +73,9 @@ class TrainJobWatcher:
         self._request = request
         self._folder = folder
         self._report = report
-        self._patience = patience
+        self._retries = retries
         self._say = say
-        self._told: dict[str, str] = {}
+        self._reported: dict[str, str] = {}
         self._watch_at = self._look_at = 0.0
         self._progress_at = time.monotonic()
         self._obstacle, self._obstacle_since = "", 0.0
@@ -83,7 +83,7 @@ class TrainJobWatcher:
         self._ran: dict[str, str] = {}
         self._lost: dict[str, str] = {}
 
-    def to_the_end(self) -> None:
+    def wait(self) -> None:
         """Returns once the TrainJob has succeeded.
 
         Raises:
@@ -96,12 +96,12 @@ class TrainJobWatcher:
             raise_if_interrupted()
             try:
                 self._follow()
-                self._patience.end()
+                self._retries.end()
             except CANNOT_ANSWER as error:
                 if isinstance(error, ApiException) and error.status == _GONE:
                     self._version = ""
                 else:
-                    self._patience.pause(error, f"follow {title(self._trainjob)}", _AWAY_S)
+                    self._retries.pause(error, f"follow {title(self._trainjob)}", _AWAY_S)
 
     @property
     def _name(self) -> str:
@@ -112,7 +112,7 @@ class TrainJobWatcher:
             self._say(f"{title(self._trainjob)} succeeded.")
             return True
         if condition(self._trainjob, "Failed"):
-            error = self._patience.call(self._failure, f"read the pods of {title(self._trainjob)}", for_s=_AWAY_S)
+            error = self._retries.call(self._failure, f"read the pods of {title(self._trainjob)}", for_s=_AWAY_S)
             if isinstance(error, Preempted):
                 # The next attempt makes it anew. One that failed for good stays: who asks again gets the same answer.
                 self._delete()
@@ -134,7 +134,7 @@ class TrainJobWatcher:
                 return
         if time.monotonic() >= self._look_at:
             self._look_at = time.monotonic() + _LOOK_S
-            self._look()
+            self._inspect_pods()
         self._relay_progress()
         self._watch(max(1, round(self._look_at - time.monotonic())))
 
@@ -161,7 +161,7 @@ class TrainJobWatcher:
         ended = condition(self._trainjob, "Complete") or condition(self._trainjob, "Failed")
         return bool(ended) or "deletionTimestamp" in self._trainjob["metadata"]
 
-    def _look(self) -> None:
+    def _inspect_pods(self) -> None:
         """Inspects the pods, reports their progress, and ends a TrainJob that cannot run.
 
         Raises:
@@ -170,8 +170,8 @@ class TrainJobWatcher:
             StageError: It has taken too long.
         """
         pods = self._trainjobs.pods(self._name)
-        self._remember(pods)
-        self._tell("state", f"{title(self._trainjob)} {progress(self._trainjob, pods)}.")
+        self._track_nodes(pods)
+        self._report_once("state", f"{title(self._trainjob)} {progress(self._trainjob, pods)}.")
         started = started_at(self._trainjob)
         limit_s = self._request.deadline_s
         if limit_s and started and time.time() - started > limit_s + _DEADLINE_SLACK_S:
@@ -179,9 +179,9 @@ class TrainJobWatcher:
             self._delete()
             raise past_deadline(self._trainjob)
         warnings = self._trainjobs.warnings(self._name) if len(pods) < self._request.nodes else []
-        self._judge(obstacle(self._trainjob, pods, warnings, self._request), pods)
+        self._check_obstacle(obstacle(self._trainjob, pods, warnings, self._request), pods)
 
-    def _remember(self, pods: list[Object]) -> None:
+    def _track_nodes(self, pods: list[Object]) -> None:
         """Remembers which pods ran, and which of them vanished before any ended: their nodes were lost."""
         if is_suspended(self._trainjob):
             # Kueue takes the pods away, and gives others when it is their turn again.
@@ -192,16 +192,16 @@ class TrainJobWatcher:
             self._lost |= {pod: node for pod, node in self._ran.items() if pod not in there}
         self._ran |= running_on(pods)
 
-    def _judge(self, found: Obstacle | None, pods: list[Object]) -> None:
+    def _check_obstacle(self, found: Obstacle | None, pods: list[Object]) -> None:
         """Ends the TrainJob if an obstacle has lasted longer than its patience."""
         if found is None or found.key != self._obstacle:
             self._obstacle, self._obstacle_since = found.key if found else "", time.monotonic()
             return
         if time.monotonic() - self._obstacle_since < found.patience_s:
-            self._tell("obstacle", f"Waiting for up to {found.patience_s:.0f} s. {found.text}")
+            self._report_once("obstacle", f"Waiting for up to {found.patience_s:.0f} s. {found.text}")
             return
         if found.key == "unschedulable" and self._is_scaling_up(pods):
-            self._tell("obstacle", f"{title(self._trainjob)} waits for a node that the autoscaler adds.")
+            self._report_once("obstacle", f"{title(self._trainjob)} waits for a node that the autoscaler adds.")
             return
         self._delete()
         raise found.error(found.text)
@@ -215,9 +215,9 @@ class TrainJobWatcher:
         pods = self._trainjobs.pods(self._name)
         there = {pod["metadata"]["name"] for pod in pods}
         gone = {pod: node for pod, node in self._ran.items() if pod not in there}
-        return failure(self._trainjob, pods, self._lost, gone, self._told_by_node(), self._last_lines)
+        return failure(self._trainjob, pods, self._lost, gone, self._node_report(), self._last_lines)
 
-    def _told_by_node(self) -> Object | None:
+    def _node_report(self) -> Object | None:
         """Reads the report that the first failed node of this attempt left on the shared volume."""
         attempt = self._trainjob["metadata"].get("annotations", {}).get(ATTEMPT_ANNOTATION, "")
         try:
@@ -236,7 +236,7 @@ class TrainJobWatcher:
         what = f"delete {title(self._trainjob)}"
         try:
             uid = self._trainjob["metadata"]["uid"]
-            self._patience.call(lambda: self._trainjobs.delete(self._name, uid), what, for_s=_DELETE_S)
+            self._retries.call(lambda: self._trainjobs.delete(self._name, uid), what, for_s=_DELETE_S)
         except ClusterError as error:
             self._say(str(error))
 
@@ -254,10 +254,10 @@ class TrainJobWatcher:
         with suppress(OSError, ValueError, KeyError):
             state = json.loads((self._report / "progress.json").read_bytes())
             shown = ", ".join(f"{name} {value}" for name, value in state["shown"].items())
-            self._tell("progress", f"{state['done']} of {state['total']} {state['unit']} ({shown}).")
+            self._report_once("progress", f"{state['done']} of {state['total']} {state['unit']} ({shown}).")
 
-    def _tell(self, topic: str, text: str) -> None:
+    def _report_once(self, topic: str, text: str) -> None:
         """Reports a text unless it was the last one on its topic."""
-        if self._told.get(topic) != text:
-            self._told[topic] = text
+        if self._reported.get(topic) != text:
+            self._reported[topic] = text
             self._say(text)

@@ -41,10 +41,10 @@ class Reporter:
         directory: Where `progress.json` and `series.jsonl` of this stage live.
 
     Attributes:
-        watchers: Listeners to all reporters of this process.
+        listeners: Listeners to all reporters of this process.
     """
 
-    watchers: ClassVar[list[ProgressListener]] = []
+    listeners: ClassVar[list[ProgressListener]] = []
     _interval_s = 0.2
 
     def __init__(self, directory: Path) -> None:
@@ -62,8 +62,8 @@ class Reporter:
         """
         if STOP_REQUESTED.is_set():
             raise KeyboardInterrupt
-        for watcher in self.watchers:
-            watcher.on_progress(done, total, unit)
+        for listener in self.listeners:
+            listener.on_progress(done, total, unit)
         now = time.monotonic()
         if now - self._last_progress_s < self._interval_s and done < total:
             return
@@ -79,8 +79,8 @@ class Reporter:
         line = json.dumps({"step": step, "at_ms": int(time.time() * 1000), "values": values})
         with (self.directory / "series.jsonl").open("a") as file:
             file.write(line + "\n")
-        for watcher in self.watchers:
-            watcher.on_series(step, values)
+        for listener in self.listeners:
+            listener.on_series(step, values)
 
     def cut_back(self, step: int) -> None:
         """Drops the points behind `step`: training goes on from there and reports them again."""

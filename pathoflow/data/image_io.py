@@ -67,8 +67,7 @@ def read(path: Path, *, max_pixels: int, max_bytes: int = 512 * 2**20, frame: in
 def decode(data: bytes, *, max_pixels: int, frame: int = 0) -> Image.Image:
     """Decodes one frame of an encoded image: upright by its EXIF orientation, RGB, transparency on white.
 
-    The size stands in the header and is checked before any pixel is decoded, so that a small file which
-    unfolds to gigabytes costs nothing.
+    The size in the header is checked before any pixel is decoded, so that a decompression bomb costs nothing.
 
     Raises:
         UnreadableImage: The bytes are empty, no image, larger than `max_pixels`, truncated or corrupt.
@@ -91,8 +90,8 @@ def decode(data: bytes, *, max_pixels: int, frame: int = 0) -> Image.Image:
 def probe(data: bytes, *, max_pixels: int) -> tuple[int, int]:
     """Returns the width and height that `decode` would give, from the file's header and end.
 
-    Decoding millions of images takes hours. Only those that seem to be cut short are decoded, and those of seldom
-    formats, whose end tells nothing. What is broken between a sound header and a sound end is not found.
+    Decoding millions of images takes hours. Only those that seem truncated are decoded, and those of rare formats, whose
+    end shows nothing. Damage between a sound header and a sound end is not found.
 
     Raises:
         UnreadableImage: For the reasons of `decode`.

@@ -19,7 +19,7 @@ from pathoflow.errors import ConfigError
 class Diagnosis(BaseModel):
     """Diagnosis with its names.
 
-    `sibling` is the id of the diagnosis that it is most easily taken for, and the relation is mutual.
+    `sibling` is the id of the diagnosis that it is most easily mistaken for; the relation is mutual.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -60,12 +60,12 @@ def weights_of(config: Any, shape: VisionLanguage, *, on_gpu: bool, reference: b
 def phases(config: Any, shape: VisionLanguage, pack: LargestPack, *, on_gpu: bool = True) -> list[Phase]:
     """Estimates the phases of the training itself."""
     weights = weights_of(config, shape, on_gpu=on_gpu)
-    numbers, copies = weights.numbers, 0 if on_gpu else 1
+    precision, copies = weights.precision, 0 if on_gpu else 1
     text, vision = shape.text_config, shape.vision_config
     kept, passing = activations.language_model(
         text,
         pack.tokens,
-        numbers,
+        precision,
         copies=copies,
         checkpointed=config.gradient_checkpointing,
         rank=config.lora_rank or 0,
@@ -73,14 +73,14 @@ def phases(config: Any, shape: VisionLanguage, pack: LargestPack, *, on_gpu: boo
     patches = pack.image_tokens * vision.spatial_merge_size**2
     learns = not config.freeze_vision_tower and not config.lora_rank
     kept += activations.vision_tower(
-        vision, patches, numbers, copies=copies, checkpointed=config.gradient_checkpointing, learns=learns
+        vision, patches, precision, copies=copies, checkpointed=config.gradient_checkpointing, learns=learns
     )
     if learns or not config.freeze_merger:
-        kept += pack.image_tokens * activations.merger(vision, numbers)
+        kept += pack.image_tokens * activations.merger(vision, precision)
     work = TrainingPass(
-        kept=kept + pack.targets * text.hidden_size * numbers.residual,
+        kept=kept + pack.targets * text.hidden_size * precision.residual,
         passing=passing,
-        logits=activations.target_logits(text.vocab_size, pack.targets, numbers),
+        logits=activations.target_logits(text.vocab_size, pack.targets, precision),
         inputs=patches * vision.patch_values * 4,
         checkpointed=config.gradient_checkpointing,
         repeated=pack.repeated,
@@ -95,7 +95,7 @@ def generation_cost(
     prompt: int,
     image_tokens: int,
     new_tokens: int,
-    numbers: activations.Precision,
+    precision: activations.Precision,
     distinct_images: int | None = None,
 ) -> Generation:
     """Estimates what plain `generate` takes for a batch of sequences.
@@ -108,14 +108,14 @@ def generation_cost(
         prompt: Tokens of the longest prompt, image included.
         image_tokens: Those of its image.
         new_tokens: Tokens that are generated at most.
-        numbers: The model's number formats.
+        precision: The model's number formats.
         distinct_images: Images that go through the vision tower; None for one each.
     """
     text, vision = shape.text_config, shape.vision_config
-    value_bytes = (numbers.residual + numbers.compute) / 2 if numbers.casts else numbers.compute
+    value_bytes = (precision.residual + precision.compute) / 2 if precision.casts else precision.compute
     length = prompt + new_tokens
-    read = activations.prefill(text, sequences, prompt, numbers)
-    seen = activations.vision_forward(vision, distinct_images or sequences, image_tokens, numbers)
+    read = activations.prefill(text, sequences, prompt, precision)
+    seen = activations.vision_forward(vision, distinct_images or sequences, image_tokens, precision)
     pixels = sequences * image_tokens * vision.spatial_merge_size**2 * vision.patch_values * 4
     return Generation(
         cache=sequences * length * shape.kv_values * value_bytes,

@@ -1,6 +1,6 @@
 """Estimates one GPU's memory in each phase of a stage that could be its peak, part by part.
 
-What is counted, by how the weights are kept:
+Counted are, by the layout of the weights:
 
 - `deepspeed_stage: 0`: weights and gradients in float32, Adam's two moments of what learns. With several processes
   DistributedDataParallel holds the gradients a second time, in its buckets. bfloat16 is autocast: copies of the weights
@@ -75,7 +75,7 @@ class Weights:
     resident: bool = True
 
     @property
-    def numbers(self) -> Precision:
+    def precision(self) -> Precision:
         """The number formats in which it computes."""
         return Precision.of(bf16=self.bf16, deepspeed=self.deepspeed_stage > 0)
 
@@ -140,7 +140,7 @@ class Weights:
 
         Without checkpointing the backward pass needs all of them.
         """
-        if not self.numbers.casts:
+        if not self.precision.casts:
             return 0.0
         used = min(max(self.layer, self.largest), self.frozen)
         return 2.0 * (self.learning + used if checkpointed else self.parameters)

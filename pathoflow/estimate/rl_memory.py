@@ -43,27 +43,29 @@ def phases(config: Any, shape: VisionLanguage, rollouts: Rollouts, *, on_gpu: bo
     rank = getattr(config, "lora_rank", None) or 0
     # With adapters, the model without them is the reference.
     weights = weights_of(config, shape, on_gpu=on_gpu, reference=config.beta > 0 and not rank)
-    numbers = weights.numbers
+    precision = weights.precision
     at_once = completions_at_once(config)
     # A question's completions share its image (components.training.rl.seeing).
-    sampled = _answers(shape, rollouts, numbers, at_once, max(1, at_once // config.num_generations))
+    sampled = _answers(shape, rollouts, precision, at_once, max(1, at_once // config.num_generations))
     base, whole = weights.base(), whole_for_generation(weights)
     found = generation_phases(base, whole, sampled)
     if rollouts.dev_questions:
         examined = min(config.eval_batch_size, -(-rollouts.dev_questions // config.num_processes))
-        on_dev = generation_phases(base, whole, _answers(shape, rollouts, numbers, examined, examined))
+        on_dev = generation_phases(base, whole, _answers(shape, rollouts, precision, examined, examined))
         found += [Phase(f"dev questions: {phase.name}", phase.parts) for phase in on_dev]
     return [*found, *_learning(config, shape, rollouts, weights, sampled.inputs, on_gpu=on_gpu)]
 
 
-def _answers(shape: VisionLanguage, rollouts: Rollouts, numbers: Precision, sequences: int, images: int) -> Generation:
+def _answers(
+    shape: VisionLanguage, rollouts: Rollouts, precision: Precision, sequences: int, images: int
+) -> Generation:
     return generation_cost(
         shape,
         sequences=sequences,
         prompt=rollouts.prompt,
         image_tokens=rollouts.image_tokens,
         new_tokens=rollouts.completion,
-        numbers=numbers,
+        precision=precision,
         distinct_images=images,
     )
 
@@ -75,24 +77,26 @@ def _learning(
 
     The pixels of the whole round stay on the device beside it.
     """
-    text, vision, numbers = shape.text_config, shape.vision_config, weights.numbers
+    text, vision, precision = shape.text_config, shape.vision_config, weights.precision
     rank = getattr(config, "lora_rank", None) or 0
     copies, checkpointed = 0 if on_gpu else 1, config.gradient_checkpointing
     sequences = config.batch_size_per_process
     tokens = sequences * (rollouts.prompt + rollouts.completion)
     kept, passing = activations.language_model(
-        text, tokens, numbers, copies=copies, checkpointed=checkpointed, rank=rank, padded=True
+        text, tokens, precision, copies=copies, checkpointed=checkpointed, rank=rank, padded=True
     )
     image_tokens = sequences * rollouts.image_tokens
     learns = not config.freeze_vision_tower and not rank
     patches = image_tokens * vision.spatial_merge_size**2
-    kept += activations.vision_tower(vision, patches, numbers, copies=copies, checkpointed=checkpointed, learns=learns)
+    kept += activations.vision_tower(
+        vision, patches, precision, copies=copies, checkpointed=checkpointed, learns=learns
+    )
     if learns or not config.freeze_merger:
-        kept += image_tokens * activations.merger(vision, numbers)
+        kept += image_tokens * activations.merger(vision, precision)
     logits = activations.scored_logits(
         text,
         sequences * rollouts.completion,
-        numbers,
+        precision,
         learns=not rank and not config.freeze_language_model,
         weight_bytes=weights.weight_bytes,
     )

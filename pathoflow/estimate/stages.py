@@ -203,7 +203,7 @@ def _dev_evaluations(request: _StageRequest, shape: VisionLanguage, num_steps: f
         prompt=prompt,
         image_tokens=request.image_tokens,
         new_tokens=config.max_response_tokens,
-        numbers=weights.numbers,
+        precision=weights.precision,
     )
     phases = fine_tuning_memory.dev_evaluation_phases(config, shape, answers, on_gpu=request.on_gpu)
     rounds = num_steps / config.dev_every_steps * -(-per_process // sequences)
@@ -297,7 +297,7 @@ def _pathoclip(request: _StageRequest) -> StageEstimate:
 def _vqa_benchmarks(request: _StageRequest) -> StageEstimate:
     config, data, (name, shape) = request.config, request.data, request.vision_language()
     number_bytes = 2 if config.precision == "bfloat16" else 4
-    numbers = Precision(number_bytes, number_bytes)
+    precision = Precision(number_bytes, number_bytes)
     items = min(data.heldout_questions, config.max_items)
     sequences = min(config.batch_size, items)
     prompt = request.image_tokens + data.prompt_tokens
@@ -307,7 +307,7 @@ def _vqa_benchmarks(request: _StageRequest) -> StageEstimate:
         prompt=prompt,
         image_tokens=request.image_tokens,
         new_tokens=config.max_new_tokens,
-        numbers=numbers,
+        precision=precision,
     )
     weights = float(number_bytes * shape.parameters)
     phases = generation_phases({"weights": weights}, 0.0, answers)

@@ -1,6 +1,6 @@
 """Computes attention within each sample of a packed sequence.
 
-No mask is built and no product of two samples computed: on a GPU PyTorch's variable-length kernel gets the samples'
+No mask is built and no attention between samples is computed: on a GPU PyTorch's variable-length kernel gets the samples'
 boundaries, on a CPU each run of equally long samples is one call of the usual kernel.
 """
 

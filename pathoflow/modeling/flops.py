@@ -1,7 +1,7 @@
 """Counts the floating-point operations of a Qwen2.5-VL training step, vision and language apart.
 
-Counted are the matrix products, two operations a multiply-add: what is needed, not what an implementation happens to
-do. Recomputed activations do not count, nor does the half of an attention that its causal mask hides.
+Only matrix products count, with two operations per multiply-add. Recomputed activations do not count, nor does the half
+of an attention that its causal mask hides.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Loads the weights of every stage's model: each tensor is accounted for, or loading fails.
 
 transformers initialises at random what it does not find in a checkpoint, and says so in a log. Here the names and
-shapes in the files are held against the model's before a byte of them is read.
+shapes in the files are compared with the model's before any value is read.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class LoadReport:
         num_bytes: Their bytes in memory.
         dtype: Their number format in memory.
         digest: Over names, shapes and values of all of them as they are in memory, `xxh3-128:…`. It tells weights
-            apart; it is no seal against somebody who means to deceive, which that of the files is.
+            apart; unlike the seal of the files, it is no protection against tampering.
         absent: Tensors that the files lack and `ignored_tensors` forgives.
     """
 
@@ -108,7 +108,7 @@ def load(
     Where the processes of a run share the weights by ZeRO-3 (transformers knows once `TrainingArguments` exist), no
     process ever holds the whole model. With GPUs, weights go to the process's own without a stay in host memory.
 
-    Decoding settings that come with a checkpoint are dropped: they would steal into every `generate`.
+    Decoding settings that come with a checkpoint are dropped: `generate` would apply them silently.
 
     Args:
         model_type: The class to build.

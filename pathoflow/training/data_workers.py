@@ -26,7 +26,7 @@ _FORKS = sys.platform == "linux"
 def start_fork_server() -> None:
     """Starts the server in the background, if there is none; it imports what this process's main module does.
 
-    That takes as long as it took here, so the sooner it is called, the less the first batch waits for it.
+    The import takes as long as it took here: an early call shortens the wait for the first batch.
     """
     if not _FORKS:
         return
@@ -39,7 +39,7 @@ def start_fork_server() -> None:
 def fork_from_server(loader: DataLoader[Any]) -> None:
     """Makes a loader fork its workers, if any, from the server; they end at once with this process.
 
-    They get the data set and what collates it by pickle.
+    The data set and its collator are pickled to them.
     """
     if loader.num_workers and _FORKS:
         start_fork_server()

@@ -28,8 +28,8 @@ _WAITING, _RANK = "waiting-", "rank-"
 _SHOWN = 8
 
 Cause = Literal["waited", "asked", "deadlock", "not_begun", "followed"]
-"""Why a process ended itself: it waited too long; it was asked to stop and its grace is over, or all processes wait for
-each other, or it has nothing to save yet; or another process ended."""
+"""Reason why a process ended itself: it waited too long; it was asked to stop and its grace is over, or all processes
+wait for each other, or it has nothing to save yet; or another process ended."""
 
 
 @dataclass(frozen=True)
@@ -121,9 +121,9 @@ def explain(found: Sequence[HangReport], num_processes: int, stage: str, limit_s
     """Explains to the user why a training ended itself, and what to do.
 
     Args:
-        found: The last words of the processes, by rank; at least one.
+        found: The last reports of the processes, by rank; at least one.
         num_processes: Number of processes.
-        stage: Whose keys the message names.
+        stage: Name of the stage whose keys the message names.
         limit_s: The stage's `collective_timeout_s`.
         grace_s: Its `checkpoint_grace_s`.
     """

@@ -1,7 +1,7 @@
 """Checks before the first step that a pretrained model does better than guessing.
 
-Weights that were not loaded, loaded in the wrong order or spoilt on the way give a model that trains without complaint
-and ends badly, days later. Whatever the cause, such a model gives each token about the probability of one in the
+Weights that were not loaded, loaded in the wrong order or corrupted give a model that trains without an error and ends
+badly, days later. Whatever the cause, such a model gives each token about the probability of one in the
 vocabulary.
 """
 

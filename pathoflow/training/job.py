@@ -39,13 +39,13 @@ class Job:
     Attributes:
         config: The stage's resolved configuration.
         inputs: Input directories by the name of their stage.
-        output: Where models go.
-        scratch: Where the job's files and checkpoints lie.
+        output: Directory of the models.
+        scratch: Directory of the job's files and checkpoints.
         report: The directory of the stage's reporter.
-        skipped: Numbers of rows that were quarantined, by input and split (`corpus/train`).
-        checkpoint: Where training goes on; None for the beginning.
-        notes: Words about how it is done that belong beside the result.
-        code: Digest of the code that does it.
+        skipped: Numbers of quarantined rows, by input and split (`corpus/train`).
+        checkpoint: Checkpoint to resume from; None starts from the beginning.
+        notes: Remarks that belong beside the result.
+        code: Digest of the stage's code.
     """
 
     config: dict[str, Any]
@@ -136,9 +136,9 @@ class Job:
 
         Args:
             metrics: Final figures.
-            notes: Words that belong beside them.
+            notes: Remarks that belong beside them.
             overlong: Names and lengths of the samples that were set aside because of their lengths.
-            nothing_left_of: The part of an input of which these are all, see `finish_without`.
+            nothing_left_of: The part of an input that consists of these alone, see `finish_without`.
             unseen: Name, reason and detail of samples whose images turned out to be broken, see `training.unseen`.
         """
         result = {

@@ -46,15 +46,15 @@ def measure(
 ) -> SampleLengths:
     """Measures all samples, divided among the processes; a restarted run reads the result from `file`.
 
-    Pixels are not looked at: an image's tokens follow from its size.
+    Images are not decoded: an image's tokens follow from its size.
 
     Args:
         num_samples: Number of samples.
-        outline_of: The sample of a number; its images may be left out if their sizes are there.
-        encoder: Knows the tokenizer and the limits of images.
-        cost_of: The cost of so many tokens with images of so many patches.
+        outline_of: Returns the sample with a number; its images may be left out if their sizes are there.
+        encoder: Holds the tokenizer and the limits of images.
+        cost_of: Returns the cost of a number of tokens with images of given numbers of patches.
         file: Keeps the result.
-        state: The processes.
+        state: State of the processes.
     """
     found = file.exists()
     state.wait_for_everyone()

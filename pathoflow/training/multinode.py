@@ -26,8 +26,8 @@ def run_trainjob(
 ) -> None:
     """Runs the job as a TrainJob, and copies its output.
 
-    All that this process writes is the same in each attempt: the job may be running already, and this attempt take it
-    up. What changes from start to start (the checkpoint to go on from) is the affair of the first pod.
+    Everything that this process writes is the same in each attempt, since an attempt may take up a job that is running
+    already. The first pod determines what differs between starts: the checkpoint to resume from.
 
     Args:
         request: Resources requested from the cluster.

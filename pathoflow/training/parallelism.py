@@ -26,7 +26,7 @@ def fit_to_gpus(config: Config, gpus: int, nodes: int = 1) -> Config:
     Args:
         config: The recipe's configuration.
         gpus: GPUs on all nodes; 0 computes on CPUs.
-        nodes: Nodes that share the processes evenly.
+        nodes: Number of nodes, which share the processes evenly.
 
     Raises:
         ConfigError: There are too few, and the recipe allows no other way, or the nodes cannot share evenly.

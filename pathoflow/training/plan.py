@@ -89,8 +89,7 @@ def shuffled_passes(
         numbers: Numbers to order.
         num_wanted: Length of the result.
         seed: Decides the order.
-        groups: Of each number the group that it is read with, those of one group standing together; None if all are at
-            hand.
+        groups: Row group of each number, equal ones adjacent; None if all rows are in memory.
         groups_at_a_time: Groups that are shuffled together. If there are more, each pass takes them in a new order.
 
     >>> len(shuffled_passes(range(4), 6, seed=0))

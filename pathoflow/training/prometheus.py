@@ -1,6 +1,6 @@
 """Serves a training's metrics to Prometheus from its first process.
 
-Figures are noted as the stage's reporters write them and become text when somebody asks, so that a step pays for a few
+Figures are recorded as the stage's reporters write them and rendered when Prometheus scrapes, so that a step costs a few
 assignments. Nothing listens unless `PATHOFLOW_METRICS_PORT` is set.
 """
 
@@ -129,9 +129,9 @@ def model_label(model: Any) -> str:
 def serve_metrics(training: Training, *, until_exit: bool = False) -> Iterator[None]:
     """Serves metrics while the block trains, if `PATHOFLOW_METRICS_PORT` is set.
 
-    A port that cannot be had is told and changes nothing else. How a training ended would be lost with its process,
-    which therefore stays until that was read: twice the time between two readings if there were any, and up to a minute
-    after numbers were lost.
+    A port that is taken is reported and has no other effect. The process stays until Prometheus has scraped how the
+    training ended: for twice the time between two scrapes if there were any, and for up to a minute after loss or
+    gradients became NaN.
 
     Args:
         training: Description of the training.
@@ -143,7 +143,7 @@ def serve_metrics(training: Training, *, until_exit: bool = False) -> Iterator[N
         return
     metrics = TrainingMetrics(training)
     server = _serve(metrics, port)
-    Reporter.watchers.append(metrics)
+    Reporter.listeners.append(metrics)
     try:
         yield
         metrics.finish()
@@ -155,7 +155,7 @@ def serve_metrics(training: Training, *, until_exit: bool = False) -> Iterator[N
             metrics.preempt()
         raise
     finally:
-        Reporter.watchers.remove(metrics)
+        Reporter.listeners.remove(metrics)
         if server and not until_exit:
             server()
 

@@ -36,7 +36,7 @@ class RestartableTrainer(Trainer):  # type: ignore[misc]
     that the next point of the curve is another; and from a checkpoint of the last step it trains one step more.
 
     Attributes:
-        saving_s: Seconds for which training has stood still because of checkpoints.
+        saving_s: Seconds for which checkpoints have paused training.
     """
 
     saving_s = 0.0

@@ -2,7 +2,7 @@
 
 A step of cpt and sft learns from the same samples however many processes share them, and without ZeRO and dropout
 nothing in a checkpoint belongs to one process: others go on exactly, up to the order in which they add up. Where that
-does not hold, a changed number of processes is refused before anything is trained, and nothing starts anew unsaid.
+does not hold, a changed number of processes is refused before anything is trained, and nothing starts anew silently.
 """
 
 from __future__ import annotations

@@ -31,9 +31,9 @@ class SampleTables(TrainerCallback):  # type: ignore[misc]
     """Writes a table of a step's first samples before they are learned, every few steps, in the first process.
 
     Args:
-        plan: Says which samples a step learns from.
-        sample_of: The sample of a number.
-        encoder: Encodes it.
+        plan: Holds the samples of each step.
+        sample_of: Returns the sample with a number.
+        encoder: Encodes samples.
         job: Its report gets `samples/step_<number>.html`.
         every_steps: Steps between two tables; None for the first step's alone.
     """

@@ -19,9 +19,8 @@ import pyarrow.parquet as pq
 class ShardRows:
     """Rows of every shard below a directory, in order; a few row groups of them are in memory at a time.
 
-    No copy of the data is made and nothing is read ahead of its time, so that data sets of any size begin at once.
-    Whoever asks for rows in an order that stays within few row groups for long (`plan.shuffled_passes`) reads each
-    group once.
+    Data is neither copied nor read ahead, so that data sets of any size open at once. An access order that stays within
+    few row groups for long (`plan.shuffled_passes`) reads each group once.
 
     Args:
         directory: Directory of the shards.

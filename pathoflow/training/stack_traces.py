@@ -37,7 +37,7 @@ def place(innermost: FrameType) -> str:
 def in_collective(innermost: FrameType) -> bool:
     """Returns whether a stack ends in a call that waits for other processes, as Python sees it.
 
-    What C++ waits for in a backward pass, or a GPU, looks like a computation from here.
+    A wait in C++ (in a backward pass, or for a GPU) looks like a computation from Python.
     """
     innermost = _unwrapped(innermost)
     module = _module(innermost)
@@ -55,7 +55,7 @@ class StuckTimer:
 
     Args:
         doubt_after_s: Seconds at one place after which the call is remembered.
-        gap_s: A longer time between two looks tells that this process itself did not run, and nothing else.
+        gap_s: A longer time between two samples only shows that this process itself did not run.
     """
 
     def __init__(self, doubt_after_s: float, gap_s: float) -> None:

@@ -27,9 +27,9 @@ def cause_of(failures: Mapping[int, Any], patience_s: int) -> tuple[int, Any]:
     """Returns the rank of the process that failed first, and its failure.
 
     When a process fails, its peers fail within moments, because they lost it, and torchrun ends the rest by SIGTERM.
-    torchrun counts in whole seconds, and dates an error when it was raised and a kill when it noticed: what happened
-    at once may be a second apart. There a process that something else killed is the cause, then the one whose error
-    came first.
+    torchrun counts in whole seconds, and dates an error when it was raised and a kill when it noticed: simultaneous
+    failures may be a second apart. Among those a process that something else killed is the cause, then the one whose
+    error came first.
 
     Args:
         failures: torchrun's record of each failed process, by rank.

@@ -1,7 +1,7 @@
 """Ends a training process that hangs, or that was asked to stop and cannot.
 
-A process in a collective waits in C, where Python's handlers of signals do not run. So a thread looks on. It needs
-neither the backend's own timeouts nor the thread that waits, only Python's lock, which whatever waits gives up.
+A process in a collective waits in C, where Python's signal handlers do not run. So a thread watches. It needs neither
+the backend's own timeouts nor the waiting thread, only the GIL, which every blocking call releases.
 """
 
 from __future__ import annotations

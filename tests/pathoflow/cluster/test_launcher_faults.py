@@ -162,7 +162,7 @@ def test_a_resource_version_that_the_server_has_forgotten_is_gone(pad, trainer):
     assert gone.value.status == 410
     following._version = "1"
     trainer.complete(launched.name)
-    following.to_the_end()
+    following.wait()
 
 
 def test_the_trainjob_that_somebody_has_made_anew_is_spared(pad, trainer):
@@ -175,7 +175,7 @@ def test_the_trainjob_that_somebody_has_made_anew_is_spared(pad, trainer):
     following._delete()
     assert not trainer.is_deleted(launched.name)
     with pytest.raises(ClusterError, match="was deleted by somebody else"):
-        following.to_the_end()
+        following.wait()
 
 
 def test_a_server_that_forgets_all_the_time_is_not_asked_all_the_time(pad, trainer, proxy):

@@ -72,8 +72,8 @@ def test_layers_of_the_language_model(bf16: bool) -> None:
             max_length_k=TOKENS,
             use_cache=False,
         )
-    numbers = Precision.of(bf16=bf16, deepspeed=False)
-    counted, _ = activations.language_model(SHAPE.text_config, TOKENS, numbers, copies=1, checkpointed=False)
+    precision = Precision.of(bf16=bf16, deepspeed=False)
+    counted, _ = activations.language_model(SHAPE.text_config, TOKENS, precision, copies=1, checkpointed=False)
     if bf16:
         # Autocast's copies of the weights are kept, too; they are counted with the weights.
         text = SHAPE.text_config
@@ -88,9 +88,9 @@ def test_the_vision_tower() -> None:
     grid = torch.tensor([[1, 16, 16]])
     with Kept(model.parameters()) as kept:
         model.model.visual(torch.randn(256, vision.patch_values), grid_thw=grid)
-    numbers = Precision.of(bf16=False, deepspeed=False)
-    counted = activations.vision_tower(vision, 256, numbers, copies=1, checkpointed=False, learns=True)
-    counted += 64 * activations.merger(vision, numbers)
+    precision = Precision.of(bf16=False, deepspeed=False)
+    counted = activations.vision_tower(vision, 256, precision, copies=1, checkpointed=False, learns=True)
+    counted += 64 * activations.merger(vision, precision)
     # The patches themselves are kept by the first product.
     assert counted + 256 * vision.patch_values * 4 == pytest.approx(kept.bytes, rel=0.08)
 

@@ -169,7 +169,7 @@ def test_a_port_that_is_none_is_told_too(tmp_path, monkeypatch, capsys, value):
 def test_nothing_is_kept_or_listened_on_without_a_port(tmp_path, monkeypatch):
     monkeypatch.delenv(PORT, raising=False)
     with serve_metrics(training(tmp_path)):
-        assert Reporter.watchers == []
+        assert Reporter.listeners == []
     assert not list(tmp_path.iterdir())
 
 

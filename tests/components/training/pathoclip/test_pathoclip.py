@@ -155,7 +155,7 @@ def test_prometheus_reads_how_it_goes(corpus, tmp_path, monkeypatch):
         def on_series(self, step, values):
             pass
 
-    monkeypatch.setattr(Reporter, "watchers", [Reading()])
+    monkeypatch.setattr(Reporter, "listeners", [Reading()])
     out = new_output(tmp_path)
     run(CONFIG.model_copy(update={"num_steps": 22}), corpus=corpus, out=out)
     told = {

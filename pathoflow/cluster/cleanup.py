@@ -114,8 +114,8 @@ def remove_scratch(
 ) -> None:
     """Removes scratch that no run resumes from.
 
-    A run that succeeded has published its outputs: its folder is deleted. A failed one keeps outputs and checkpoints, so
-    that a retry of the same run resumes, and loses downloads and unfinished outputs. Folders of other runs are deleted
+    A run that succeeded has published its outputs: its folder is deleted. A failed one keeps outputs and checkpoints,
+    so that a retry of the same run resumes, and loses downloads and unfinished outputs. Folders of other runs are deleted
     when nothing in them changed for 30 days and the run has no pod left.
 
     Args:

@@ -90,8 +90,8 @@ def decode(data: bytes, *, max_pixels: int, frame: int = 0) -> Image.Image:
 def probe(data: bytes, *, max_pixels: int) -> tuple[int, int]:
     """Returns the width and height that `decode` would give, from the file's header and end.
 
-    Decoding millions of images takes hours. Only those that seem truncated are decoded, and those of rare formats, whose
-    end shows nothing. Damage between a sound header and a sound end is not found.
+    Decoding millions of images takes hours. Only those that seem truncated are decoded, and those of rare formats,
+    whose end shows nothing. Damage between a sound header and a sound end is not found.
 
     Raises:
         UnreadableImage: For the reasons of `decode`.

@@ -1,7 +1,7 @@
 """Computes attention within each sample of a packed sequence.
 
-No mask is built and no attention between samples is computed: on a GPU PyTorch's variable-length kernel gets the samples'
-boundaries, on a CPU each run of equally long samples is one call of the usual kernel.
+No mask is built and no attention between samples is computed: on a GPU PyTorch's variable-length kernel gets the
+samples' boundaries, on a CPU each run of equally long samples is one call of the usual kernel.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Serves a training's metrics to Prometheus from its first process.
 
-Figures are recorded as the stage's reporters write them and rendered when Prometheus scrapes, so that a step costs a few
-assignments. Nothing listens unless `PATHOFLOW_METRICS_PORT` is set.
+Figures are recorded as the stage's reporters write them and rendered when Prometheus scrapes, so that a step costs a
+few assignments. Nothing listens unless `PATHOFLOW_METRICS_PORT` is set.
 """
 
 from __future__ import annotations

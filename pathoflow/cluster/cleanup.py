@@ -115,8 +115,8 @@ def remove_scratch(
     """Removes scratch that no run resumes from.
 
     A run that succeeded has published its outputs: its folder is deleted. A failed one keeps outputs and checkpoints,
-    so that a retry of the same run resumes, and loses downloads and unfinished outputs. Folders of other runs are deleted
-    when nothing in them changed for 30 days and the run has no pod left.
+    so that a retry of the same run resumes, and loses downloads and unfinished outputs. Folders of other runs are
+    deleted when nothing in them changed for 30 days and the run has no pod left.
 
     Args:
         checkpoints: The volume; each run has a folder there, named by its id.

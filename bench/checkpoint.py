@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def measure(recipe: CptConfig, data: Path, name: str, num_saves: int, background: bool) -> tuple[float, float, float]:
-    """Seconds to the first step, of a checkpoint, and of a step."""
+    """Measures the seconds to the first step, of a checkpoint, and of a step."""
     config = recipe.model_copy(
         update={
             "num_lookups": 0,
@@ -98,7 +98,7 @@ def measure(recipe: CptConfig, data: Path, name: str, num_saves: int, background
 
 
 class _FirstStep(threading.Thread):
-    """Notes when the first step is reported."""
+    """Records when the first step is reported."""
 
     def __init__(self, progress: Path) -> None:
         super().__init__(daemon=True)

@@ -50,7 +50,7 @@ _REASONS = {
 
 @dataclass
 class Score:
-    """Counts of what was asked for and found."""
+    """Counts of true, found and given pairs and references."""
 
     true: int = 0
     found: int = 0
@@ -83,7 +83,7 @@ class Score:
 
 @dataclass
 class Report:
-    """All scores of a run."""
+    """Scores of a run."""
 
     by_degradation: dict[str, Score] = field(default_factory=lambda: defaultdict(Score))
     by_variation: dict[tuple[str, str], Score] = field(default_factory=lambda: defaultdict(Score))
@@ -147,7 +147,7 @@ def score(pages: Iterable[TruePage], output: Path) -> Report:
 
 
 def figures(report: Report) -> list[Figure]:
-    """The bars of the benchmark."""
+    """Returns the figures of the benchmark."""
     clean = report.by_degradation["clean"]
     degraded = _total(score for name, score in report.by_degradation.items() if name != "clean")
     every = _total(report.by_degradation.values())
@@ -240,7 +240,7 @@ def _score_page(page: TruePage, rows: list[dict[str, Any]], report: Report) -> N
 
 
 def _assign(pairs: tuple[TruePair, ...], rows: list[dict[str, Any]]) -> dict[int, int]:
-    """The row that finds each true pair, one for one."""
+    """Assigns each true pair the row that finds it, one for one."""
     if not pairs or not rows:
         return {}
     value = np.zeros((len(pairs), len(rows)))

@@ -1,4 +1,4 @@
-"""Estimated memory against measured peaks: `pathoflow estimate`'s model of memory on trainings small enough for CPUs.
+"""Compares `pathoflow estimate`'s memory with measured peaks of trainings small enough for CPUs.
 
 Each configuration runs the stage's own worker in fresh processes, see `bench.estimate_run`; the fullest process counts.
 The estimate is that of a GPU without what CUDA takes, for a process on CPUs: what attention copies there counts, and
@@ -88,7 +88,7 @@ _RL = {
 
 @dataclass(frozen=True)
 class Case:
-    """One configuration.
+    """Configuration to measure.
 
     Attributes:
         name: Its special feature.
@@ -164,7 +164,7 @@ def _config(case: Case, base: Path) -> CptConfig | SftConfig | RlConfig | Pathoc
 
 
 def _measure(case: Case, folder: Path) -> int:
-    """Bytes by which the memory of the fullest process rose."""
+    """Returns the bytes by which the memory of the fullest process rose."""
     place = folder / case.name.replace(" ", "_").replace(",", "")
     jobs = [_job(case, folder, folder / base, place / base) for base in ("first", "base")]
     processes = case.values.get("num_processes", 1)
@@ -211,7 +211,7 @@ def _estimate(case: Case, folder: Path) -> list[Phase]:
 
 
 def _prompt_tokens(folder: Path, config: RlConfig) -> int:
-    """Tokens of the longest question, image included."""
+    """Returns the tokens of the longest question, image included."""
     from components.training.rl.questions import Question
     from pathoflow.data.schemas import read_rows
     from pathoflow.training.samples import Encoder, prompt
@@ -223,7 +223,7 @@ def _prompt_tokens(folder: Path, config: RlConfig) -> int:
 
 
 def _response_tokens(folder: Path) -> float:
-    """Tokens of the mean response that sft learns."""
+    """Returns the tokens of the mean response that sft learns."""
     from pathoflow.data.schemas import read_rows
 
     tokenizer = load_processor(folder / "base" / "model").tokenizer

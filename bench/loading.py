@@ -1,4 +1,4 @@
-"""Loading weights with every tensor accounted for: time against transformers' own loader, and memory under ZeRO-3.
+"""Measures loading with every tensor accounted for: time against transformers' own loader, and memory under ZeRO-3.
 
 Both loaders read the same sharded checkpoint into float32, in turns and each in a process of its own, with the files in
 the system's cache. Memory is what two processes that share a model by ZeRO-3 grow by at most while it loads, without
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def write_model(folder: Path, num_layers: int) -> int:
-    """Writes a Qwen2.5-VL with random weights in bfloat16, in shards; its bytes."""
+    """Writes a Qwen2.5-VL with random weights in bfloat16, in shards; returns its bytes."""
     config = Qwen2_5_VLConfig(
         text_config={
             "vocab_size": 32_000,
@@ -108,7 +108,7 @@ def write_model(folder: Path, num_layers: int) -> int:
 
 
 def timed(loader: str, folder: Path) -> float:
-    """Seconds that one load takes."""
+    """Returns the seconds that one load takes."""
     command = [sys.executable, "-c", TIMED, loader, str(folder)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
 

@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def _cost(scratch: Path, num_steps: int, num_readings: int) -> tuple[float, float]:
-    """Seconds that a step notes, and that a reading takes from the asking to the last byte."""
+    """Returns the seconds that a step's record takes, and those of a scrape from the request to the last byte."""
     os.environ[PORT] = str(PORT_HERE)
     values = dict.fromkeys(FIGURES, 0.5)
     with serve_metrics(Training("cpt", "bench", scratch, COMPLETED_BY, 400)):

@@ -12,7 +12,7 @@ from rich.table import Table
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured figure.
+    """Measured figure.
 
     Attributes:
         name: Name of the measurement.

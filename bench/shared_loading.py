@@ -28,7 +28,7 @@ from pathoflow.training.engine import trainer_arguments, weights_dtype
 
 
 class PeakOfOwnMemory(threading.Thread):
-    """Samples this process's anonymous memory: pages of files that are mapped can be had back at any time."""
+    """Samples this process's anonymous memory: pages of mapped files can be dropped at any time."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)

@@ -1,4 +1,4 @@
-"""Tokens a second of the training engine against plain TRL: same model, samples and precision, on one CPU core.
+"""Measures the training engine's tokens a second against plain TRL: same model, samples, precision, one CPU core.
 
 TRL's SFTTrainer refuses to pack or to leave out padding where there are images, so it gets what is left to its user:
 the same number of samples a step, padded to the longest of them, without metrics or checkpoints that it can do without.
@@ -86,7 +86,7 @@ def main() -> None:
 
 
 def make_rows(number: int) -> list[dict[str, Any]]:
-    """Questions about small images with answers of log-normal length."""
+    """Builds questions about small images with answers of log-normal length."""
     rng = np.random.default_rng(0)
     lengths = np.clip(rng.lognormal(np.log(MEDIAN_WORDS), SIGMA, number), 4, MAX_WORDS).astype(int)
     return [
@@ -104,7 +104,7 @@ def _sample(row: dict[str, Any], processor: Qwen2_5_VLProcessor) -> Sample:
 
 
 def _engine(all_samples: list[Sample], lengths: list[int], processor: Qwen2_5_VLProcessor, folder: Path) -> float:
-    """Seconds that the engine takes for an epoch."""
+    """Returns the seconds that the engine takes for an epoch."""
     config = SftConfig(
         freeze_vision_tower=False,
         batch_size_per_process=BATCH,
@@ -123,7 +123,7 @@ def _engine(all_samples: list[Sample], lengths: list[int], processor: Qwen2_5_VL
 
 
 def _trl(rows: list[dict[str, Any]], processor: Qwen2_5_VLProcessor, folder: Path) -> float:
-    """Seconds that TRL takes for an epoch."""
+    """Returns the seconds that TRL takes for an epoch."""
     model = build_tiny_model(SHAPE, processor.tokenizer, seed=0)
     batch = {"per_device_train_batch_size": BATCH, "use_cpu": True, "bf16": False, "activation_checkpointing": False}
     return _timed(trl_trainer(rows, processor, model, folder / "trl", **batch))
@@ -132,7 +132,7 @@ def _trl(rows: list[dict[str, Any]], processor: Qwen2_5_VLProcessor, folder: Pat
 def trl_trainer(
     rows: list[dict[str, Any]], processor: Qwen2_5_VLProcessor, model: Any, directory: Path, **arguments: Any
 ) -> trl.SFTTrainer:
-    """TRL's trainer on rows of an encoded image and a text, learning the texts alone."""
+    """Builds TRL's trainer on rows of an encoded image and a text, learning the texts alone."""
     dataset = datasets.Dataset.from_list(
         [
             {

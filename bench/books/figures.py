@@ -1,4 +1,4 @@
-"""Figures of one or several panels: their grid, what parts the panels, and the labels printed on them."""
+"""Draws figures of one or several panels: their grid, separators and printed labels."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _GRIDS: dict[int, tuple[tuple[int, ...], ...]] = {
 
 @dataclass(frozen=True)
 class FigurePlan:
-    """A figure to be drawn.
+    """Figure to be drawn.
 
     Attributes:
         number: Its number as mentions spell it; empty for a figure without one.
@@ -77,12 +77,12 @@ class FigurePlan:
 
 
 def choose_rows(rng: np.random.Generator, num_panels: int) -> tuple[int, ...]:
-    """Draws the number of panels in each row of a figure."""
+    """Chooses the number of panels in each row of a figure."""
     return pick(rng, _GRIDS[num_panels])
 
 
 def draw_figure(plan: FigurePlan, width_px: int) -> tuple[Image.Image, list[Box]]:
-    """The figure at a width, with the box of every panel in reading order."""
+    """Draws the figure at a width; returns it with the box of every panel in reading order."""
     rng = np.random.default_rng(plan.seed)
     gap = SEPARATORS[plan.separator] if sum(plan.rows) > 1 else 0
     label_px = int(rng.integers(26, 44))
@@ -140,5 +140,5 @@ def _print_label(
 
 
 def choose_kind(rng: np.random.Generator) -> str:
-    """Draws the kind of a figure's panels."""
+    """Chooses the kind of a figure's panels."""
     return pick(rng, KINDS)

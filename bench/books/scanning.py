@@ -16,7 +16,7 @@ _LARGEST_SKEW_DEGREES = 3.0
 
 
 def degrade(page: Image.Image, rng: np.random.Generator, kind: str, paper: tuple[int, int, int]) -> tuple[bytes, float]:
-    """The page as the encoded file that a scanner would leave, and the degrees by which it was turned.
+    """Returns the encoded file that a scanner would leave of the page, and the degrees by which it was turned.
 
     Args:
         page: The page as it was set.
@@ -43,7 +43,7 @@ def degrade(page: Image.Image, rng: np.random.Generator, kind: str, paper: tuple
 
 
 def turned_box(box: Box, degrees: float, width: int, height: int) -> Box:
-    """The upright box around a box that was turned with its page.
+    """Returns the upright box around a box that was turned with its page.
 
     >>> turned_box((1.0, 2.0, 3.0, 4.0), 0.0, 10, 10)
     (1.0, 2.0, 3.0, 4.0)

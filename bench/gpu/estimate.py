@@ -1,4 +1,4 @@
-"""`pathoflow estimate`'s memory against what CUDA's allocator counts, on one GPU.
+"""Compares `pathoflow estimate`'s memory with what CUDA's allocator counts, on one GPU.
 
 `python -m bench.gpu.estimate --shape 3b --out estimate.json`. The models have the shapes of Qwen2.5-VL and CLIP and
 random weights, so nothing is downloaded. Needed is what `bench.gpu.train_throughput` needs, and peft for the adapters.
@@ -82,7 +82,7 @@ def _device(options: argparse.Namespace) -> str:
 
 
 def _compared(name: str, options: argparse.Namespace, run: Callable[[], list[Phase]]) -> dict[str, Any]:
-    """Runs one case and sets its estimate beside its peak."""
+    """Runs one case and compares its estimate with its peak."""
     gc.collect()
     on_gpu = options.device == "cuda"
     before = 0 if on_gpu else start_counting()
@@ -124,7 +124,7 @@ def _processor(options: argparse.Namespace, rows: list[dict[str, Any]]) -> Any:
 
 
 def _fine_tuning(options: argparse.Namespace, values: dict[str, Any]) -> list[Phase]:
-    """Two steps of the engine, in float32 weights with autocast as a single process trains them."""
+    """Runs two steps of the engine, in float32 weights with autocast as a single process trains them."""
     on_gpu = options.device == "cuda"
     rows = build_rows(options.samples_per_step * _NUM_STEPS, SHAPES[options.shape])
     processor = _processor(options, rows)
@@ -157,7 +157,7 @@ def _fine_tuning(options: argparse.Namespace, values: dict[str, Any]) -> list[Ph
 
 
 def _generation(options: argparse.Namespace) -> list[Phase]:
-    """Answers of full length, as vqa_benchmarks and rl have them generated."""
+    """Generates answers of full length, as vqa_benchmarks and rl do."""
     on_gpu = options.device == "cuda"
     rows = build_rows(options.sequences, SHAPES[options.shape])
     processor = _processor(options, rows)
@@ -184,7 +184,7 @@ def _generation(options: argparse.Namespace) -> list[Phase]:
 
 
 def _pathoclip(options: argparse.Namespace) -> list[Phase]:
-    """Two steps of ViT-L/14 in float32, whose loss is the stage's own."""
+    """Runs two steps of ViT-L/14 in float32, whose loss is the stage's own."""
     shape = CLIP["openai/clip-vit-large-patch14"] if options.shape != "tiny" else _TINY_CLIP
     model = CLIPModel(_clip_configuration(shape)).to(options.device)
     optimizer = torch.optim.AdamW(model.parameters())

@@ -1,4 +1,4 @@
-"""Model FLOPs utilisation, tokens a second and data wait of the training engine on one GPU.
+"""Measures model FLOPs utilisation, tokens a second and data wait of the training engine on one GPU.
 
 `python -m bench.gpu.train_throughput --shape 3b --out results.json`. The models have the shapes of Qwen2.5-VL and
 random weights, so nothing is downloaded. Needed are torch, transformers, accelerate, pydantic, Pillow, numpy, psutil
@@ -53,7 +53,7 @@ WORDS = ["lesion", "shows", "atypical", "glands", "with", "enlarged", "nuclei", 
 
 @dataclass(frozen=True)
 class Shape:
-    """The dimensions in which Qwen2.5-VL's sizes differ."""
+    """Dimensions in which Qwen2.5-VL's sizes differ."""
 
     hidden: int
     intermediate: int
@@ -106,7 +106,7 @@ def main() -> None:
 
 
 def build_rows(number: int, shape: Shape) -> list[dict[str, Any]]:
-    """Texts of log-normal length about images of different sizes, most of them larger than is looked at."""
+    """Builds texts of log-normal length about images of different sizes, most of them larger than the model's limit."""
     rng = np.random.default_rng(0)
     words = np.clip(rng.lognormal(np.log(shape.median_words), 0.8, number), 8, 10 * shape.median_words).astype(int)
     side = int(shape.max_pixels**0.5)
@@ -127,7 +127,7 @@ def build_rows(number: int, shape: Shape) -> list[dict[str, Any]]:
 def build_model(
     shape: Shape, tokenizer: Any, device: str, dtype: torch.dtype | None = None
 ) -> Qwen2_5_VLForConditionalGeneration:
-    """A random model of a shape; by default its weights are bfloat16 on GPUs."""
+    """Builds a random model of a shape; by default its weights are bfloat16 on GPUs."""
     full_attention = range(shape.vision_depth // 4 - 1, shape.vision_depth, max(1, shape.vision_depth // 4))
     rotary = shape.hidden // shape.heads // 2
     config = Qwen2_5_VLConfig(
@@ -272,7 +272,7 @@ def _trl(
     processor: Qwen2_5_VLProcessor,
     folder: Path,
 ) -> float:
-    """Tokens a second of TRL's SFTTrainer on the same samples, padded, with the same number of samples a step."""
+    """Measures tokens a second of TRL's SFTTrainer on the same samples, padded, with as many samples a step."""
     from bench.train_throughput import trl_trainer
 
     model = build_model(shape, processor.tokenizer, options.device)
@@ -307,7 +307,7 @@ def _trl(
 
 
 class _StepEnds(TrainerCallback):  # type: ignore[misc]
-    """Notes when each step ends."""
+    """Records when each step ends."""
 
     def __init__(self) -> None:
         self.ends: list[float] = []

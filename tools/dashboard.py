@@ -47,13 +47,15 @@ class Panel:
     thresholds: dict[str, float | None] = field(default_factory=dict)
 
 
-def _curve(title: str, description: str, unit: str, *metrics: str, **axis: int) -> Panel:
+def _curve(
+    title: str, description: str, unit: str, *metrics: str, minimum: int | None = None, maximum: int | None = None
+) -> Panel:
     """Describes curves of a training's metrics; `metric as words` adds words to the legend."""
     queries = {}
     for metric in metrics:
         name, _, words = metric.partition(" as ")
         queries[f"{_SERIES} {words}".rstrip()] = f"{_PREFIX}{name}§"
-    return Panel(title, description, unit, queries, **axis)
+    return Panel(title, description, unit, queries, minimum, maximum)
 
 
 def _figure(title: str, description: str, unit: str, query: str, **thresholds: float) -> Panel:

@@ -314,7 +314,7 @@ def _by(table: pa.Table, key: str, value: str) -> dict[str, np.ndarray]:
 
 def _all_readable(rows: Sequence[dict[str, Any]]) -> bool:
     """Whether a sheet can be drawn: images whose heads alone were checked may still be broken."""
-    from pathoflow.data.images import UnreadableImage, decode
+    from pathoflow.data.image_io import UnreadableImage, decode
 
     try:
         return all(decode(row["image"]["bytes"], max_pixels=10**9) for row in rows)

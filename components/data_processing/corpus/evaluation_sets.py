@@ -14,7 +14,7 @@ import imagehash
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pathoflow.data.images import UnreadableImage, decode
+from pathoflow.data.image_io import UnreadableImage, decode
 from pathoflow.errors import InputError
 
 _IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp"})

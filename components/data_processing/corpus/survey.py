@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from components.data_processing.corpus.captions import CaptionCleaner, letters_by_script
 from components.data_processing.corpus.config import CorpusConfig
 from components.data_processing.corpus.splits import SPLITS, Splitter
-from pathoflow.data.images import UnreadableImage, decode, language_of
+from pathoflow.data.image_io import UnreadableImage, decode, language_of
 from pathoflow.data.schemas import PAIRS
 from pathoflow.errors import InputError, StageError
 from pathoflow.system.files import write_atomically

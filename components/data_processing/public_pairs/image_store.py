@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Protocol, Self
 
-from pathoflow.data.images import UnreadableImage
+from pathoflow.data.image_io import UnreadableImage
 from pathoflow.errors import InputError
 
 

@@ -29,7 +29,7 @@ from components.data_processing.public_pairs.sources import (
     Source,
     images_beside,
 )
-from pathoflow.data.images import UnreadableImage, decode, encode_jpeg, encode_png, image_columns, language_of
+from pathoflow.data.image_io import UnreadableImage, decode, encode_jpeg, encode_png, image_columns, language_of
 from pathoflow.data.schemas import PAIRS, ShardWriter
 from pathoflow.errors import PathoflowError, StageError
 from pathoflow.system.files import sync_directory, sync_tree

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from PIL import Image
 
-from pathoflow.data.images import UnreadableImage
+from pathoflow.data.image_io import UnreadableImage
 from pathoflow.errors import StageError
 
 if TYPE_CHECKING:

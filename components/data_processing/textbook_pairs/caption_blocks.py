@@ -14,7 +14,7 @@ from components.data_processing.textbook_pairs.captions import Caption, is_capti
 from components.data_processing.textbook_pairs.layout import Region
 from components.data_processing.textbook_pairs.ocr import Line
 from components.data_processing.textbook_pairs.text import join_lines, room_after
-from pathoflow.data.images import language_of
+from pathoflow.data.image_io import language_of
 
 # Distances of the middles of two lines, in heights of a line.
 _SAME_ROW = 0.4

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-from pathoflow.data.images import language_of
+from pathoflow.data.image_io import language_of
 
 # One character for one character, so that positions in the folded text hold in the original.
 _FOLD = {ord("圖"): "图", ord("（"): "(", ord("）"): ")", ord("．"): ".", ord("："): ":", ord("，"): ","}

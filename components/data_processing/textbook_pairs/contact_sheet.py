@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from components.data_processing.textbook_pairs.pages import Page
 from components.data_processing.textbook_pairs.plots import as_it_came
-from pathoflow.data.images import encode_jpeg
+from pathoflow.data.image_io import encode_jpeg
 
 if TYPE_CHECKING:
     from components.data_processing.textbook_pairs.boxes import Box

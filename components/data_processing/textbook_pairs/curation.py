@@ -31,7 +31,7 @@ from components.data_processing.textbook_pairs.records import (
 )
 from components.data_processing.textbook_pairs.text import paragraphs
 from components.data_processing.textbook_pairs.textlayer import TextLayer, find_text_layer
-from pathoflow.data.images import UnreadableImage, encode_jpeg
+from pathoflow.data.image_io import UnreadableImage, encode_jpeg
 
 _MIN_READING_CONFIDENCE = 0.5
 _MARGIN = 0.07

@@ -15,7 +15,7 @@ from components.data_processing.textbook_pairs.boxes import Box
 from components.data_processing.textbook_pairs.config import TextbookPairsConfig
 from components.data_processing.textbook_pairs.layout import Region, most_certain_first
 from components.data_processing.textbook_pairs.pages import Pixels
-from pathoflow.data.images import UnreadableImage, encode_jpeg
+from pathoflow.data.image_io import UnreadableImage, encode_jpeg
 from pathoflow.inference.chat import ChatClient, UnusableAnswer, image_part
 
 _PROMPT = (

@@ -18,7 +18,7 @@ from components.data_processing.textbook_pairs.listing import PDF_SUFFIX
 from components.data_processing.textbook_pairs.pdfs import count_pdf_pages, render_pdf
 from components.data_processing.textbook_pairs.shadows import evenly_lit
 from components.data_processing.textbook_pairs.skew import estimate_skew, rotation, turned
-from pathoflow.data.images import UnreadableImage, read
+from pathoflow.data.image_io import UnreadableImage, read
 
 Pixels = NDArray[np.uint8]
 """An RGB picture `[H, W, 3]`."""

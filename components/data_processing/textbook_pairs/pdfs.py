@@ -17,7 +17,7 @@ import pypdfium2.raw as pdfium
 from numpy.typing import NDArray
 
 from components.data_processing.textbook_pairs.boxes import Box
-from pathoflow.data.images import UnreadableImage
+from pathoflow.data.image_io import UnreadableImage
 
 _TAIL_BYTES = 2048
 # PDFium keeps the fonts and streams of the pages it has seen: a document is opened anew after so many of them.

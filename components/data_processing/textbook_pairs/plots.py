@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from PIL import Image, ImageDraw
 
 from components.data_processing.textbook_pairs.pages import Page, render
-from pathoflow.data.images import encode_jpeg
+from pathoflow.data.image_io import encode_jpeg
 
 if TYPE_CHECKING:
     from components.data_processing.textbook_pairs.boxes import Box

@@ -19,7 +19,7 @@ from components.data_processing.textbook_pairs.config import TextbookPairsConfig
 from components.data_processing.textbook_pairs.contact_sheet import page_picture
 from components.data_processing.textbook_pairs.pages import Page
 from components.data_processing.textbook_pairs.records import BadPage, Drawn, PageRecord, Record
-from pathoflow.data.images import UnreadableImage
+from pathoflow.data.image_io import UnreadableImage
 from pathoflow.errors import PathoflowError, StageError
 from pathoflow.system.files import write_atomically
 from pathoflow.system.processes import die_with_parent

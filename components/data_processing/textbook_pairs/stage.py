@@ -47,7 +47,7 @@ from components.data_processing.textbook_pairs.records import (
 from components.data_processing.textbook_pairs.references import references_to
 from components.data_processing.textbook_pairs.text import sentences_across
 from components.data_processing.textbook_pairs.unnumbered import find_mentions
-from pathoflow.data.images import UnreadableImage, decode, image_columns, language_of
+from pathoflow.data.image_io import UnreadableImage, decode, image_columns, language_of
 from pathoflow.data.schemas import PAIRS, ShardWriter
 from pathoflow.errors import InputError
 

@@ -16,11 +16,11 @@ from transformers.utils import logging
 from components.evaluation.vqa_benchmarks.config import Precision, Protocol
 from components.evaluation.vqa_benchmarks.questions import Question
 from pathoflow.errors import InputError
-from pathoflow.modeling.checkpoint import load_processor
-from pathoflow.modeling.decoding import greedy
+from pathoflow.modeling.generation_config import greedy_decoding
 from pathoflow.modeling.loading import ModelReference, load
-from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
+from pathoflow.modeling.pretrained import load_processor
 from pathoflow.modeling.processor import Qwen2_5_VLProcessor
+from pathoflow.modeling.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 from pathoflow.qa.prompts import LETTERS, PromptStyle, response_text
 from pathoflow.system.processes import die_with_parent
 
@@ -96,7 +96,7 @@ def _encoded(processor: Qwen2_5_VLProcessor, batch: Batch) -> BatchFeature:
 def _generate(model: Qwen2_5_VLForConditionalGeneration, processor: Qwen2_5_VLProcessor, batch: Batch) -> list[str]:
     """Greedy responses."""
     inputs = _encoded(processor, batch).to(model.device)
-    how = greedy(processor.tokenizer, batch.max_new_tokens)
+    how = greedy_decoding(processor.tokenizer, batch.max_new_tokens)
     tokens = model.generate(**inputs, generation_config=how)[:, inputs["input_ids"].shape[1] :]
     texts: list[str] = processor.tokenizer.batch_decode(tokens, skip_special_tokens=True)
     return texts

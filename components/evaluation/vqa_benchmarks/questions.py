@@ -13,7 +13,7 @@ from PIL import Image
 
 from components.evaluation.vqa_benchmarks.config import VqaBenchmarksConfig
 from pathoflow.contract.output import StageOutput
-from pathoflow.data.images import decode, examine
+from pathoflow.data.image_io import decode, probe
 from pathoflow.data.schemas import count_rows, read_rows
 from pathoflow.data.trainable.rows import question_fault
 from pathoflow.qa.prompts import PromptStyle, chat_messages, prompt_messages
@@ -39,7 +39,7 @@ class Question:
     @property
     def sizes(self) -> list[tuple[int, int]]:
         """Width and height of each image."""
-        return [examine(data, max_pixels=sys.maxsize) for data in self.images]
+        return [probe(data, max_pixels=sys.maxsize) for data in self.images]
 
     def pixels(self, *, blank: bool) -> list[Image.Image]:
         """The decoded images, or uniform grey ones of the same sizes: what is right then was not seen."""

@@ -8,8 +8,8 @@ from components.training.rl.config import RlConfig
 from components.training.rl.questions import Question
 from pathoflow.training.job import Job, Overlong
 from pathoflow.training.lengths import measure
-from pathoflow.training.rows import ShardRows
 from pathoflow.training.samples import Encoder, Sample, prompt
+from pathoflow.training.shard_rows import ShardRows
 from pathoflow.training.worker import rows_of
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from PIL import Image
 
-from pathoflow.data.images import decode
-from pathoflow.data.trainable.images import MAX_PIXELS
+from pathoflow.data.image_io import decode
+from pathoflow.data.trainable.image_checks import MAX_PIXELS
 from pathoflow.qa.prompts import LETTERS, PromptStyle, chat_messages, prompt_messages, with_options_reordered
 
 

@@ -28,19 +28,19 @@ from components.training.rl.questions import Question
 from components.training.rl.rewards import rewards_of, think_answer_consistent
 from components.training.rl.seeing import SeenOnce
 from pathoflow.contract.output import Reporter
-from pathoflow.modeling.attention import use_segments
-from pathoflow.modeling.checkpoint import load_processor
+from pathoflow.modeling.attention import use_segment_attention
 from pathoflow.modeling.loading import ModelReference, load
-from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
+from pathoflow.modeling.pretrained import load_processor
+from pathoflow.modeling.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 from pathoflow.system.files import write_atomically
 from pathoflow.training.engine import trainer_arguments, weights_dtype
+from pathoflow.training.initial_loss_check import InitialLossCheck, initial_loss
 from pathoflow.training.job import Job
-from pathoflow.training.knowledge import KnowledgeCheck, initial_loss
-from pathoflow.training.learning import adapters, freeze
-from pathoflow.training.restart import train_safely
-from pathoflow.training.rows import ShardRows
+from pathoflow.training.preemptible import train_preemptibly
+from pathoflow.training.restartable_trainer import RestartableTrainer
 from pathoflow.training.samples import Encoder
-from pathoflow.training.snapshots import RestartableTrainer
+from pathoflow.training.shard_rows import ShardRows
+from pathoflow.training.trainable_weights import freeze, lora_config
 from pathoflow.training.worker import run_worker
 
 CURVES = {
@@ -96,7 +96,7 @@ def main(job: Job, state: PartialState) -> None:
         directory=job.scratch / KEPT_MODELS,
         reporter=Reporter(job.report),
     )
-    check = KnowledgeCheck(
+    check = InitialLossCheck(
         partial(letters, dev_questions, encoder, state.process_index, state.num_processes),
         Reporter(job.report),
         config.max_initial_loss_share,
@@ -112,12 +112,12 @@ def main(job: Job, state: PartialState) -> None:
         callbacks=[check, dev],
         # Handed to TRL, instead of a model that has them: it takes the model without them as the reference then, and a
         # frozen copy of the adapters otherwise.
-        peft_config=adapters(config),
+        peft_config=lora_config(config),
     )
     look_fast(model, trainer.accelerator.unwrap_model(trainer.ref_model) if trainer.ref_model else None)
     trainer.remove_callback(PrinterCallback)
     check.trainer = dev.trainer = trainer
-    train_safely(trainer, config, job, CURVES, stop_every_steps=config.steps_per_generation)
+    train_preemptibly(trainer, config, job, CURVES, stop_every_steps=config.steps_per_generation)
     if trainer.is_world_process_zero():
         write_atomically(job.scratch / HISTORY_FILE, json.dumps(trainer.state.log_history))
         job.finish(initial_loss(trainer.state.log_history), report.notes(), overlong + overlong_dev)
@@ -141,7 +141,7 @@ def look_fast(*models: Any) -> None:
     FlashAttention because of its name.
     """
     for model in filter(None, models):
-        use_segments(model)
+        use_segment_attention(model)
         SeenOnce(model.model.visual)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pathoflow.data.trainable.rows import conversation_fault, turn_text
-from pathoflow.data.trainable.texts import Fault
+from pathoflow.data.trainable.text_checks import Fault
 
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 

@@ -23,7 +23,7 @@ from pathoflow.contract.sealing import Manifest, read_manifest, verify
 from pathoflow.contract.sharding import Shard
 from pathoflow.contract.stage import execute
 from pathoflow.contract.workdir import WorkDir
-from pathoflow.data.images import encode_jpeg
+from pathoflow.data.image_io import encode_jpeg
 from pathoflow.errors import InputError, SealError, StageError
 from tests.components.data_processing.public_pairs.sources import row, write_json, write_slide, write_table
 from tests.support.pairs import picture

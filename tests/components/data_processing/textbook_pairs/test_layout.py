@@ -17,7 +17,7 @@ from components.data_processing.textbook_pairs.layout_yolo import CLASSES
 from components.data_processing.textbook_pairs.pages import Pixels
 from components.data_processing.textbook_pairs.stage import run
 from pathoflow.contract.output import StageOutput
-from pathoflow.data.images import UnreadableImage
+from pathoflow.data.image_io import UnreadableImage
 from pathoflow.data.schemas import read_rows
 from pathoflow.errors import InputError
 from pathoflow.inference.chat import ChatUnavailable

@@ -25,7 +25,7 @@ from components.data_processing.textbook_pairs.pages import (
     render,
 )
 from components.data_processing.textbook_pairs.skew import estimate_skew
-from pathoflow.data.images import UnreadableImage
+from pathoflow.data.image_io import UnreadableImage
 from pathoflow.errors import InputError
 
 SIZES = {"layout_pixels": 1280 * 28**2, "crop_scale": 2, "max_source_pixels": 10_000_000}

@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from components.data_processing.textbook_pairs.pages import Page
+from components.data_processing.textbook_pairs.pages.page import Page
 from pathoflow.system.files import sync_directory
 
 PART_BYTES = 1 << 30

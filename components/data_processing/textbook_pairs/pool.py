@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Self, TypeVar
 from pydantic import ValidationError
 
 from components.data_processing.textbook_pairs.config import TextbookPairsConfig
-from components.data_processing.textbook_pairs.contact_sheet import page_picture
-from components.data_processing.textbook_pairs.pages import Page
+from components.data_processing.textbook_pairs.pages.page import Page
 from components.data_processing.textbook_pairs.records import BadPage, Drawn, PageRecord, Record
+from components.data_processing.textbook_pairs.review.contact_sheet import page_picture
 from pathoflow.data.images import UnreadableImage
 from pathoflow.errors import PathoflowError, StageError
 from pathoflow.system.files import write_atomically
 from pathoflow.system.processes import die_with_parent
 
 if TYPE_CHECKING:
-    from components.data_processing.textbook_pairs.curation import PageReader
+    from components.data_processing.textbook_pairs.page_reader import PageReader
 
 Kind = Literal["figures", "text", "mentions", "picture"]
 R = TypeVar("R", bound=Record)
@@ -182,7 +182,7 @@ def _start_worker(config: TextbookPairsConfig, store: PageStore) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     import cv2
 
-    from components.data_processing.textbook_pairs.curation import PageReader
+    from components.data_processing.textbook_pairs.page_reader import PageReader
 
     cv2.setNumThreads(1)
     try:

@@ -7,21 +7,15 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from components.data_processing.textbook_pairs.boxes import Box
-from components.data_processing.textbook_pairs.layout import Region
-from components.data_processing.textbook_pairs.pictures import Picture
-
-WHOLE = ""
-"""The label of a figure that has one panel or was kept whole."""
+from components.data_processing.textbook_pairs.figures.cutting import LabelSource
+from components.data_processing.textbook_pairs.figures.pictures import Picture
+from components.data_processing.textbook_pairs.layout.regions import Region
 
 
 class Record(BaseModel):
     """Base of the records: frozen, as JSON on disk."""
 
     model_config = ConfigDict(frozen=True)
-
-
-LabelSource = Literal["", "labels", "places", "order"]
-"""How panels came to their parts of the caption: by printed labels, by words such as left, or by reading order."""
 
 
 class Panel(Record):

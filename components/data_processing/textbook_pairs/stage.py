@@ -13,27 +13,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from components.data_processing.textbook_pairs.accounts import (
-    draw_pages,
-    shown_pages,
-    write_contact_sheet,
-    write_figures,
-    write_pages,
-    write_rejected,
-)
-from components.data_processing.textbook_pairs.contact_sheet import page_picture
-from components.data_processing.textbook_pairs.listing import (
+from components.data_processing.textbook_pairs.captions.references import references_to
+from components.data_processing.textbook_pairs.figures.cutting import WHOLE
+from components.data_processing.textbook_pairs.pages.listing import (
     PAGE_SUFFIXES,
     PDF_SUFFIX,
     book_files,
     find_copies,
     unique_names,
 )
-from components.data_processing.textbook_pairs.pages import Page, count_pages
+from components.data_processing.textbook_pairs.pages.page import Page, count_pages
 from components.data_processing.textbook_pairs.parts import pack, stretches, unpack
 from components.data_processing.textbook_pairs.pool import Job, PagePool, PageStore, key_of, picture_of
 from components.data_processing.textbook_pairs.records import (
-    WHOLE,
     BadPage,
     Drawn,
     Figure,
@@ -44,8 +36,16 @@ from components.data_processing.textbook_pairs.records import (
     TextSource,
     UnnumberedMention,
 )
-from components.data_processing.textbook_pairs.references import references_to
-from components.data_processing.textbook_pairs.text import sentences_across
+from components.data_processing.textbook_pairs.review.contact_sheet import page_picture
+from components.data_processing.textbook_pairs.review.reports import (
+    draw_pages,
+    shown_pages,
+    write_contact_sheet,
+    write_figures,
+    write_pages,
+    write_rejected,
+)
+from components.data_processing.textbook_pairs.text.paragraphs import sentences_across
 from components.data_processing.textbook_pairs.unnumbered import find_mentions
 from pathoflow.data.images import UnreadableImage, decode, image_columns, language_of
 from pathoflow.data.schemas import PAIRS, ShardWriter

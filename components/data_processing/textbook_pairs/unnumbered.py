@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
+from components.data_processing.textbook_pairs.captions.references import mentions
 from components.data_processing.textbook_pairs.pool import Job, PageStore
 from components.data_processing.textbook_pairs.records import BadPage, Figure, Mentions, UnnumberedMention
-from components.data_processing.textbook_pairs.references import mentions
 from pathoflow.inference.chat import ChatClient, UnusableAnswer
 
 if TYPE_CHECKING:

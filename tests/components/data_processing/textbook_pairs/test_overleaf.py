@@ -6,9 +6,9 @@ import pytest
 
 from components.data_processing.textbook_pairs.boxes import Box
 from components.data_processing.textbook_pairs.config import TextbookPairsConfig
-from components.data_processing.textbook_pairs.curation import PageReader
-from components.data_processing.textbook_pairs.layout import Region
-from components.data_processing.textbook_pairs.pages import Page
+from components.data_processing.textbook_pairs.layout.regions import Region
+from components.data_processing.textbook_pairs.page_reader import PageReader
+from components.data_processing.textbook_pairs.pages.page import Page
 from tests.components.data_processing.textbook_pairs.conftest import FILLER, Sheet, tissue
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from components.data_processing.textbook_pairs import parts, pool
 from components.data_processing.textbook_pairs.boxes import Box
 from components.data_processing.textbook_pairs.config import TextbookPairsConfig
-from components.data_processing.textbook_pairs.pages import Page
+from components.data_processing.textbook_pairs.pages.page import Page
 from components.data_processing.textbook_pairs.stage import run, run_shard
 from pathoflow.contract.output import StageOutput
 from pathoflow.contract.sharding import Shard

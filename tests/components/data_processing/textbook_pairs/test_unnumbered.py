@@ -7,7 +7,7 @@ import pytest
 
 from components.data_processing.textbook_pairs.boxes import Box
 from components.data_processing.textbook_pairs.config import TextbookPairsConfig
-from components.data_processing.textbook_pairs.pages import Page
+from components.data_processing.textbook_pairs.pages.page import Page
 from components.data_processing.textbook_pairs.pool import Job, PageStore, key_of
 from components.data_processing.textbook_pairs.records import BadPage, Figure, Mentions, Panel
 from components.data_processing.textbook_pairs.stage import run, run_shard

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -10,6 +11,9 @@ from components.data_processing.textbook_pairs.boxes import Box
 from components.data_processing.textbook_pairs.figures.cutting import LabelSource
 from components.data_processing.textbook_pairs.figures.pictures import Picture
 from components.data_processing.textbook_pairs.layout.regions import Region
+
+if TYPE_CHECKING:
+    from components.data_processing.textbook_pairs.pages.page import Page
 
 
 class Record(BaseModel):
@@ -116,6 +120,35 @@ class Text(Record):
 
     paragraphs: list[str]
     text_source: TextSource
+
+
+@dataclass(frozen=True)
+class ReadPage:
+    """A page with everything that was read of it.
+
+    Attributes:
+        page: Where it is found.
+        position: Its place among all pages of the run, from 0.
+        record: Its size, its figures, and the regions that are none.
+        text: Its body text; empty where no figure is near.
+        references: The in-line references of every panel, figure by figure; empty until they are looked for.
+    """
+
+    page: Page
+    position: int
+    record: PageRecord
+    text: Text
+    references: list[list[list[str]]] = field(default_factory=list)
+
+    @property
+    def figures(self) -> list[Figure]:
+        """Its figures."""
+        return self.record.figures
+
+    @property
+    def name(self) -> str:
+        """The name of the page in pairs and reports."""
+        return f"{self.page.name}/p{self.page.number}"
 
 
 class UnnumberedMention(Record):

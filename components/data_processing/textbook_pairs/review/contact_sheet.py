@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, TypeVar
 
 from components.data_processing.textbook_pairs.pages.page import Page
 from components.data_processing.textbook_pairs.review.plots import as_it_came
@@ -14,7 +14,9 @@ from pathoflow.data.images import encode_jpeg
 if TYPE_CHECKING:
     from components.data_processing.textbook_pairs.boxes import Box
     from components.data_processing.textbook_pairs.config import TextbookPairsConfig
-    from components.data_processing.textbook_pairs.records import Figure, PageRecord
+    from components.data_processing.textbook_pairs.records import Figure, PageRecord, ReadPage
+
+T = TypeVar("T")
 
 _JPEG_QUALITY = 70
 _STYLE = """
@@ -34,41 +36,25 @@ th { white-space: nowrap }
 """
 
 
-class Reviewed(NamedTuple):
-    """A page to show.
-
-    Attributes:
-        page: The page.
-        record: What was found on it.
-        picture: The page as `page_picture` draws it.
-        references: The in-line references of every panel, figure by figure.
-    """
-
-    page: Page
-    record: PageRecord
-    picture: bytes
-    references: list[list[list[str]]]
-
-
-def choose(reviewed: Sequence[int], most: int) -> list[int]:
-    """At most `most` of the pages, spread evenly over all of them.
+def choose(pages: Sequence[T], most: int) -> list[T]:
+    """Chooses at most `most` of the pages, spread evenly over all of them.
 
     >>> choose([3, 4, 5, 6, 7, 8], 3), choose([3, 4], 3), choose([3, 4], 0)
     ([3, 5, 7], [3, 4], [])
     """
-    if len(reviewed) <= most:
-        return list(reviewed)
-    return [reviewed[number * len(reviewed) // most] for number in range(most)]
+    if len(pages) <= most:
+        return list(pages)
+    return [pages[number * len(pages) // most] for number in range(most)]
 
 
-def contact_sheet(pages: Sequence[Reviewed], num_all: int) -> str:
-    """The HTML of a contact sheet; pictures are part of it, so that the file can be passed on.
+def contact_sheet(pages: Sequence[tuple[ReadPage, bytes]], num_all: int) -> str:
+    """Renders a contact sheet as HTML; pictures are part of it, so that the file can be passed on.
 
     Args:
-        pages: The pages to show.
+        pages: The pages to show, each with its picture as `page_picture` draws it.
         num_all: How many pages have figures or rejected regions, of which these are a part.
     """
-    shown = "\n".join(map(_section, pages))
+    shown = "\n".join(_section(page, picture) for page, picture in pages)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>textbook_pairs: contact sheet</title>'
         f"<style>{_STYLE}</style></head><body><h1>textbook_pairs</h1>"
@@ -89,15 +75,14 @@ def page_picture(page: Page, config: TextbookPairsConfig) -> bytes:
     return encode_jpeg(image, _JPEG_QUALITY)
 
 
-def _section(reviewed: Reviewed) -> str:
-    page, record, picture, references = reviewed
+def _section(page: ReadPage, picture: bytes) -> str:
     source = "data:image/jpeg;base64," + base64.b64encode(picture).decode()
-    figures = "".join(_facts(figure, refs) for figure, refs in zip(record.figures, references, strict=True))
-    rejected = "".join(f"<li>{escape(region.reason)}</li>" for region in record.rejected)
+    figures = "".join(_facts(figure, refs) for figure, refs in zip(page.figures, page.references, strict=True))
+    rejected = "".join(f"<li>{escape(region.reason)}</li>" for region in page.record.rejected)
     rejected = f"<h3>Rejected</h3><ul>{rejected}</ul>" if rejected else ""
     return (
-        f'<section><div class="page"><img alt="" src="{source}">{_overlay(record)}</div>'
-        f'<div class="facts"><h2>{escape(page.item)}</h2>{figures}{rejected}</div></section>'
+        f'<section><div class="page"><img alt="" src="{source}">{_overlay(page.record)}</div>'
+        f'<div class="facts"><h2>{escape(page.page.item)}</h2>{figures}{rejected}</div></section>'
     )
 
 

@@ -1,4 +1,4 @@
-"""One page at a time: its figures cut into panels with their captions, and its body text."""
+"""Reads one page: its figures, cut into panels with their captions, and its body text."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class PageReader:
     def read_figures(
         self, page: Page, crop_prefix: str, overleaf: Page | None = None
     ) -> tuple[PageRecord, dict[str, bytes]]:
-        """The page's record and the crops of its panels by file name.
+        """Reads the figures of a page; returns its record and the crops of its panels by file name.
 
         Text is read only where it is needed: the lines around pictures first, and the rest of the page only
         when one of them may be a caption.
@@ -110,7 +110,7 @@ class PageReader:
         return self._record(sheet, figures, rejected, self._paragraphs(sheet, lines)), crops
 
     def read_text(self, page: Page, seen: Seen) -> Text:
-        """The text of a page whose figures are known.
+        """Reads the text of a page whose figures are known.
 
         Raises:
             UnreadableImage: The page cannot be read.
@@ -128,7 +128,7 @@ class PageReader:
         return Text(paragraphs=self._paragraphs(sheet, lines), text_source=sheet.text_source)
 
     def _paragraphs(self, sheet: _Sheet, lines: Sequence[Line]) -> list[str]:
-        """The body text: no captions, no words in tables and charts, no running heads."""
+        """Returns the body text: no captions, no words in tables and charts, no running heads."""
         aside = {line for block in find_captions(lines, sheet.regions) for line in block.lines}
         aside.update(find_table_titles(lines))
         graphics = [picture.box for picture in sheet.pictures if picture.rejected in _GRAPHICS_WITH_WORDS]
@@ -144,7 +144,7 @@ class PageReader:
     def _matches(
         self, sheet: _Sheet, boxes: Sequence[Box], lines: Sequence[Line]
     ) -> list[tuple[CaptionBlock, list[Box]]]:
-        """The captions of a page, each with the pictures that belong to it."""
+        """Returns the captions of a page, each with the pictures that belong to it."""
         captions = find_captions(lines, sheet.regions)
         free = [line for line in lines if all(line not in block.lines for block in captions)]
         # A chart has its caption too, which must not go to the photograph beside it.
@@ -160,7 +160,7 @@ class PageReader:
     def _caption_overleaf(
         self, sheet: _Sheet, orphans: Sequence[Box], found: Sequence[Box], spots: Sequence[Box], overleaf: Page
     ) -> CaptionBlock | None:
-        """The caption at the top of the next page, if the pictures left over end this page and it has none there."""
+        """Finds a caption at the top of the next page, if the remaining pictures end this page without one."""
         if not orphans:
             return None
         whole = union(orphans)
@@ -189,7 +189,7 @@ class PageReader:
         return None
 
     def _below_head(self, sheet: _Sheet, spots: Sequence[Box]) -> list[Box]:
-        """The lines of a page but its running head and foot; the layout model may take a caption for a head."""
+        """Returns the lines but running head and foot; the layout model may take a caption for a head."""
         body = [spot for spot in spots if not _is_margin(spot, sheet)]
         first = min((spot.y0 for spot in body), default=0.0)
         above = (spot for spot in spots if _is_margin(spot, sheet) and spot.y0 < first)
@@ -219,7 +219,7 @@ class PageReader:
         )
 
     def _find_lines(self, sheet: _Sheet, pictures: Sequence[Box]) -> list[Box]:
-        """Where lines of text are, with pictures painted over: the text model joins text to what it finds in them.
+        """Finds lines of text, with pictures painted over: the text model joins text to what it finds in them.
 
         A PDF that carries sound text says itself where its lines are.
         """
@@ -235,7 +235,7 @@ class PageReader:
         return self._text.find_lines(page)
 
     def _is_near(self, spot: Box, pictures: Sequence[Box], sheet: _Sheet) -> bool:
-        """Whether a line may begin the caption of a picture."""
+        """Checks whether a line may begin the caption of a picture."""
         reach = self.config.max_caption_distance * sheet.rendering.size[1]
         return any(spot.share_in(picture.grown(reach)) > 0 for picture in pictures) or any(
             region.kind == "figure_caption" and spot.share_in(region.box) > 0.5 for region in sheet.regions
@@ -249,7 +249,7 @@ class PageReader:
         )
 
     def _read(self, spots: Sequence[Box], sheet: _Sheet) -> list[Line]:
-        """The lines of text at the spots; labels that stand beside panels are none."""
+        """Reads the lines of text at the spots, without labels that stand beside panels."""
         if sheet.layer is not None and not sheet.layer.refused:
             wanted = set(spots)
             lines = [line for line in sheet.layer.lines if line.box in wanted]
@@ -261,7 +261,7 @@ class PageReader:
     def _figure(
         self, sheet: _Sheet, block: CaptionBlock, group: Sequence[Box], prefix: str, crops: dict[str, bytes]
     ) -> Figure:
-        """The figure of one caption, with its panels' crops added to `crops`."""
+        """Builds the figure of one caption, and adds its panels' crops to `crops`."""
         caption = block.caption
         cut = cut_figure(sheet.rendering, sheet.ink, group, caption, self.config.min_panel_px, self._text.read)
         panels = []
@@ -297,7 +297,7 @@ class PageReader:
 
 
 def _without_pictures(rendering: Rendering) -> PageRecord:
-    """The record of a page that the layout model was not asked about."""
+    """Builds the record of a page that the layout model was not asked about."""
     width, height = rendering.size
     seen = _seen(rendering, None, [])
     return PageRecord(width=width, height=height, figures=[], rejected=[], paragraphs=None, seen=seen)
@@ -314,7 +314,7 @@ def _seen(rendering: Rendering, regions: list[Region] | None, pictures: list[Pic
 
 @dataclass
 class _Sheet:
-    """A rendered page with its regions, ink and pictures, and the text that it carries once that was asked for."""
+    """A rendered page with its regions, ink and pictures, and its text layer once that was asked for."""
 
     page: Page
     rendering: Rendering
@@ -331,7 +331,7 @@ class _Sheet:
 
 
 def _with_words(graphic: Box, lines: Sequence[Line]) -> Box:
-    """A graphic with the words at its edges, such as the figures along an axis.
+    """Extends a graphic by the words at its edges, such as the numbers along an axis.
 
     >>> years, caption = Line(Box(60, 105, 190, 120), "2012 2013"), Line(Box(50, 130, 190, 145), "Fig. 3. Cases")
     >>> _with_words(Box(50, 0, 200, 100), [years, caption])
@@ -346,7 +346,7 @@ def _with_words(graphic: Box, lines: Sequence[Line]) -> Box:
 
 
 def _ends_paragraph(spot: Box, spots: Sequence[Box]) -> bool:
-    """Whether a line stands right under the beginning of a longer one: the last word of a paragraph, not a label."""
+    """Checks whether a line is the last word of a paragraph: right under the start of a longer line, no label."""
     return any(
         abs(spot.x0 - above.x0) < spot.height
         and above.width > _LONGER * spot.width
@@ -356,7 +356,7 @@ def _ends_paragraph(spot: Box, spots: Sequence[Box]) -> bool:
 
 
 def _is_margin(spot: Box, sheet: _Sheet) -> bool:
-    """Whether a line is a running head, a foot line or a page number."""
+    """Checks whether a line is a running head, a foot line or a page number."""
     height = sheet.rendering.size[1]
     outside = spot.y1 < _MARGIN * height or spot.y0 > (1 - _MARGIN) * height
     return outside or any(
@@ -366,7 +366,7 @@ def _is_margin(spot: Box, sheet: _Sheet) -> bool:
 
 
 def _covers(region: Box, spot: Box) -> bool:
-    """Whether a region of the layout model is about a line: its boxes are tighter around the letters.
+    """Checks whether a region of the layout model covers a line: its boxes are tighter around the letters.
 
     >>> _covers(Box(80, 68, 152, 80), Box(77, 64, 155, 84)), _covers(Box(80, 68, 90, 80), Box(77, 64, 155, 84))
     (True, False)

@@ -36,17 +36,17 @@ _PAGES_PER_TRIM = 4
 
 
 def key_of(at: int) -> str:
-    """Names the files of a page by its place among all pages."""
+    """Returns the name of a page's files, from its position among all pages."""
     return f"{at:06d}"
 
 
 def picture_of(key: str) -> str:
-    """Names the file of a page's picture for reviewers."""
+    """Returns the file name of a page's picture for reviewers."""
     return f"{key}-page.jpg"
 
 
 class Job(NamedTuple):
-    """What to do with a page.
+    """One thing to do with a page.
 
     Attributes:
         page: The page.
@@ -70,7 +70,7 @@ class PageStore:
         directory.mkdir(parents=True, exist_ok=True)
 
     def has(self, job: Job) -> bool:
-        """Whether the job is done."""
+        """Checks whether the job is done."""
         return self._path(job).exists()
 
     def save(self, job: Job, record: Record, crops: dict[str, bytes]) -> None:
@@ -80,7 +80,7 @@ class PageStore:
         write_atomically(self._path(job), record.model_dump_json())
 
     def load(self, job: Job, kind: type[R]) -> R | BadPage:
-        """The record of a finished job, or why there is none."""
+        """Loads the record of a finished job, or why there is none."""
         content = self._path(job).read_bytes()
         try:
             return kind.model_validate_json(content)
@@ -88,7 +88,7 @@ class PageStore:
             return BadPage.model_validate_json(content)
 
     def crop(self, name: str) -> bytes:
-        """The encoded pixels of a panel."""
+        """Returns the encoded pixels of a panel."""
         return (self.directory / name).read_bytes()
 
     def _path(self, job: Job) -> Path:
@@ -118,17 +118,17 @@ class PagePool:
 
     @property
     def has_begun(self) -> bool:
-        """Whether there are processes; they start when there is a first page to read."""
+        """Whether worker processes run; they start when there is a first page to read."""
         return self._executor is not None
 
     def close(self) -> None:
-        """Ends the processes; safe to repeat."""
+        """Stops the processes; safe to repeat."""
         if self._executor is not None:
             self._executor.shutdown(wait=True, cancel_futures=True)
             self._executor = None
 
     def read(self, jobs: deque[Job]) -> Iterator[Job]:
-        """Does jobs from the left of a queue, and yields each once the store has its record.
+        """Runs jobs from the left of a queue, and yields each once the store has its record.
 
         Whoever takes them may add to the queue meanwhile: no worker then waits for the last of one kind of job.
 
@@ -223,7 +223,7 @@ def _do(job: Job) -> None:
 
 
 def _give_memory_back() -> None:
-    """Returns freed memory to the system: of tensors of ever new sizes the allocator keeps ever more."""
+    """Returns freed memory to the system: for tensors of ever new sizes the allocator keeps ever more."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

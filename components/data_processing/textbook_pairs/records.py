@@ -1,4 +1,4 @@
-"""What is known of a page once it was read; kept on disk so that a killed run does not read it again."""
+"""Records of pages that were read; kept on disk so that a killed run does not read them again."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Rejected(Record):
 
 
 class Seen(Record):
-    """What was seen of a page before any text was read, so that a second look need not search for it again.
+    """What layout analysis found on a page before any text was read, kept for a second look.
 
     Attributes:
         regions: What the layout model found; None if it was not asked, since nothing there may be a picture.
@@ -94,7 +94,7 @@ class TextSource(Record):
 
 
 class PageRecord(Record):
-    """One page.
+    """The figures of one page, and its text if that was read with them.
 
     Attributes:
         width: Width of the rendered page in pixels.
@@ -166,13 +166,13 @@ class UnnumberedMention(Record):
 
 
 class Mentions(Record):
-    """What a language model found for the figures of one page."""
+    """The answer of a language model about the figures of one page."""
 
     found: list[UnnumberedMention]
 
 
 class Drawn(Record):
-    """What says that a page's picture for reviewers is drawn."""
+    """Marks that a page's picture for reviewers is drawn."""
 
 
 class BadPage(Record):

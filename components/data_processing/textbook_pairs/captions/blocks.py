@@ -1,4 +1,4 @@
-"""Captions among the lines of a page: where they begin, and which lines go on with them."""
+"""Finds captions among the lines of a page: where they begin, and which lines continue them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _TABLE_TITLE = re.compile(
 
 @dataclass(frozen=True)
 class CaptionBlock:
-    """A caption on a page: what it says, where it stands, and the lines it is made of."""
+    """A caption on a page: its text, its place and its lines."""
 
     caption: Caption
     box: Box
@@ -40,7 +40,7 @@ class CaptionBlock:
 
 
 def find_captions(lines: Sequence[Line], regions: Sequence[Region]) -> list[CaptionBlock]:
-    """The captions among the lines of a page, each grown downwards from the line that begins it."""
+    """Finds the captions among the lines of a page, each extended downwards from its first line."""
     blocks: list[CaptionBlock] = []
     starts = [line for line in sorted(lines, key=lambda line: line.box.y0) if is_caption_start(line.text)]
     for start in starts:
@@ -56,7 +56,7 @@ def find_captions(lines: Sequence[Line], regions: Sequence[Region]) -> list[Capt
 
 
 def find_table_titles(lines: Sequence[Line]) -> list[Line]:
-    """The lines that begin the title of a table."""
+    """Finds the lines that begin the title of a table."""
     starts = [
         line
         for line in lines
@@ -66,7 +66,7 @@ def find_table_titles(lines: Sequence[Line]) -> list[Line]:
 
 
 def caption_text(block: Sequence[Line]) -> str:
-    """The text of a caption's lines; a title that has a line of its own ends with a stop."""
+    """Joins a caption's lines into text; a title on a line of its own ends with a full stop."""
     texts = [line.text for line in block]
     if len(block) > 1 and room_after(block, 0) > 0 and texts[0][-1].isalnum():
         texts[0] += "。" if language_of(texts[0]) == "zh" else "."
@@ -74,7 +74,7 @@ def caption_text(block: Sequence[Line]) -> str:
 
 
 def grown(start: Line, others: Sequence[Line], regions: Sequence[Region]) -> list[Line]:
-    """The lines of the caption that begins with `start`, in reading order.
+    """Returns the lines of the caption that begins with `start`, in reading order.
 
     Boxes of lines are too rough to tell the space between them; the distance of their middles is not.
     """
@@ -104,14 +104,14 @@ def grown(start: Line, others: Sequence[Line], regions: Sequence[Region]) -> lis
 
 
 def _goes_on(above: Line, line: Line) -> bool:
-    """Whether a line continues the sentence of the line above it, as in `… as seen in / Figure 7. The ducts …`."""
+    """Checks whether a line continues the sentence of the line above, as in `… as seen in / Figure 7. The ducts …`."""
     height = line.box.height
     near = -0.5 * height < line.box.y0 - above.box.y1 < 0.7 * height and line.box.overlap_x(above.box) > 0.5
     return near and not re.search(r"[.。!?！？:：;；]\W*$", above.text)
 
 
 def _is_under(line: Line, starts: Sequence[Line], own: Line) -> bool:
-    """Whether a line stands in another column than a caption's first line, flush under that of another caption."""
+    """Checks whether a line stands in another column than a caption's first line, flush under another caption."""
     return line.box.overlap_x(own.box) == 0 and any(
         start.box.y0 < line.box.y0 and abs(start.box.x0 - line.box.x0) < start.box.height
         for start in starts
@@ -120,7 +120,7 @@ def _is_under(line: Line, starts: Sequence[Line], own: Line) -> bool:
 
 
 def _is_body(line: Line, start: Line, regions: Sequence[Region]) -> bool:
-    """Whether the layout model takes a line for body text, and not together with the caption's first line."""
+    """Checks whether the layout model takes a line for body text, apart from the caption's first line."""
     own = max(
         (r.confidence for r in regions if r.kind == "figure_caption" and line.box.share_in(r.box) > 0.5),
         default=0.0,

@@ -1,4 +1,4 @@
-"""Captions matched to the pictures around them by their place."""
+"""Matches captions to the pictures around them by their place on the page."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def match(
     regions: Sequence[Region],
     max_distance_px: float,
 ) -> list[tuple[CaptionBlock, list[Box]]]:
-    """The pictures of each numbered caption of a page, and then the captions without a number with theirs.
+    """Matches the pictures of a page to its numbered captions, then to those without a number.
 
     First every numbered caption that can have a picture gets one, such that the sum of their distances is least (an
     assignment problem): captions stand below their figure as a rule, and one above or beside must be nearer. Then
@@ -55,7 +55,7 @@ def match(
 def _assigned(
     captions: Sequence[CaptionBlock], pictures: Sequence[Box], walls: Sequence[Box], max_distance_px: float
 ) -> list[list[Box]]:
-    """For each caption one picture or none, such that as many as can be have one and all distances are least."""
+    """Assigns one picture or none to each caption: as many as possible, at the least total distance."""
     matched: list[list[Box]] = [[] for _ in captions]
     if not captions or not pictures:
         return matched
@@ -80,7 +80,7 @@ def _join_rest(
     walls: Sequence[Box],
     max_distance_px: float,
 ) -> None:
-    """Adds each picture that waits to the nearest figure; one may reach its caption through another one of it.
+    """Adds each remaining picture to the nearest figure; one may reach its caption through another picture of it.
 
     Args:
         captions: The numbered captions.
@@ -92,7 +92,7 @@ def _join_rest(
     """
 
     def swallows(whole: Box, at: int) -> bool:
-        """Whether a figure as large as this would cover another's pictures or caption."""
+        """Checks whether a figure as large as this would cover another's pictures or caption."""
         others = [picture for number, group in enumerate(matched) if number != at for picture in group]
         others += [*titled, *(block.box for block in captions)]
         return any(other.share_in(whole) > _SWALLOWED for other in others)
@@ -124,7 +124,7 @@ def _join_rest(
 
 
 def _cost(picture: Box, group: Sequence[Box], walls: Sequence[Box], max_distance_px: float) -> float:
-    """How far a picture is from a caption or from a picture already matched to it; infinite if it cannot belong."""
+    """Returns the distance of a picture from a caption or its pictures; infinite if they cannot belong together."""
     costs = [
         cost
         for at, member in enumerate(group)

@@ -1,4 +1,4 @@
-"""Captions of figures: recognising them, and splitting them into the figure's title and one part per panel."""
+"""Parses captions of figures: recognises them, and splits them into a title and one part per panel."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _AND_IN_BRACKETS = _AND.replace("~]", "~;]")
 
 
 def _group(label: str, joint: str = _AND) -> str:
-    """A pattern for one label or several joined: `A`, `A–C`, `A and C`, `A、B和C`."""
+    """Returns a pattern for one label or several joined: `A`, `A–C`, `A and C`, `A、B和C`."""
     return rf"(?P<labels>{label}(?:{joint}{label}(?![A-Za-z]))*)"
 
 
@@ -57,7 +57,7 @@ _EDGES = " \t\n\u3000,;:.，；：。、"
 
 @dataclass(frozen=True)
 class Caption:
-    """A caption read into its parts.
+    """A parsed caption.
 
     Attributes:
         number: The figure's number as printed, with plain hyphens.
@@ -72,7 +72,7 @@ class Caption:
     panel: str = ""
 
     def text_for(self, label: str) -> str:
-        """The title and the part of one panel, without label and number.
+        """Returns the title and the part of one panel, without label and number.
 
         >>> parse_caption("图13-19 纤维腺瘤 A. 裂隙状管内型;B. 腺管状管周型。").text_for("B")
         '纤维腺瘤。腺管状管周型。'
@@ -81,12 +81,12 @@ class Caption:
 
     @property
     def text(self) -> str:
-        """Everything the caption says, without labels and number."""
+        """The whole caption without labels and number."""
         return _sentences(self.title, *dict.fromkeys(self.parts.values()))
 
 
 def parse_caption(text: str) -> Caption | None:
-    """Reads a caption; None for text that does not begin like one.
+    """Parses a caption; returns None for text that does not begin like one.
 
     >>> parse_caption("Fig. 3.2 Fibroadenoma. (A) Narrow ducts. (B) Wide ducts. H&E")
     Caption(number='3.2', title='Fibroadenoma', parts={'A': 'Narrow ducts', 'B': 'Wide ducts. H&E'}, panel='')
@@ -105,7 +105,7 @@ def parse_caption(text: str) -> Caption | None:
 
 
 def is_caption_start(text: str) -> bool:
-    """Whether a line begins a figure's caption."""
+    """Checks whether a line begins a figure's caption."""
     return parse_caption(text) is not None
 
 
@@ -148,7 +148,7 @@ def _in_order(parts: dict[str, str]) -> bool:
 
 
 def _balanced(text: str) -> str:
-    """Text without a bracket that opens or closes nothing, as splitting inside brackets leaves it.
+    """Removes a bracket that opens or closes nothing, as splitting inside brackets leaves it.
 
     >>> _balanced("Lipoma ("), _balanced("ducts (HE)"), _balanced("acini)")
     ('Lipoma', 'ducts (HE)', 'acini')
@@ -162,13 +162,13 @@ def _balanced(text: str) -> str:
 
 
 def _end_of_title(folded: str, first_label: int) -> int:
-    """Where the last whole sentence before the first label ends, of a caption whose labels stand behind their text."""
+    """Returns where the last whole sentence before the first label ends, if labels stand behind their text."""
     ends = [match.end() for match in re.finditer(r"[。;:]|\.(?=\s+\S)", folded[:first_label])]
     return ends[-1] if ends else 0
 
 
 def fold(text: str) -> str:
-    """Full-width letters, digits and brackets and the many dashes as plain ASCII, position by position.
+    """Folds full-width letters, digits, brackets and the many dashes to plain ASCII, position by position.
 
     A dash between figures that was read as the Chinese one (`一`) is a dash too, and what was read as a letter between
     `图` and a figure is the figure one.
@@ -180,7 +180,7 @@ def fold(text: str) -> str:
 
 
 def parse_letters(text: str) -> tuple[str, ...]:
-    """The labels that a group of letters or figures names: letters in capitals, circled figures as plain ones.
+    """Returns the labels that a group of letters or digits names: capitals, and circled digits as plain ones.
 
     >>> parse_letters("A, C"), parse_letters("b-d"), parse_letters("A和B"), parse_letters("①、②")
     (('A', 'C'), ('B', 'C', 'D'), ('A', 'B'), ('1', '2'))
@@ -199,7 +199,7 @@ def parse_letters(text: str) -> tuple[str, ...]:
 
 
 def label_name(label: str) -> str:
-    """The one form by which a label's letter or figure is known: a capital, or a plain figure.
+    """Returns the canonical form of a label: a capital letter, or a plain digit.
 
     >>> label_name("b"), label_name("③"), label_name("3")
     ('B', '3', '3')
@@ -215,7 +215,7 @@ class _Label:
 
 
 def _find_labels(folded: str) -> list[_Label]:
-    """The longest run A, B, C, … of labels in one style; earlier styles win a tie. Fewer than two are none."""
+    """Finds the longest run A, B, C, … of at least two labels in one style; earlier styles win a tie."""
     best: list[_Label] = []
     for style in _STYLES:
         for kind in (str.isupper, str.islower, str.isnumeric):
@@ -234,7 +234,7 @@ def _find_labels(folded: str) -> list[_Label]:
 
 
 def _with_lost(labels: list[_Label], folded: str) -> list[_Label]:
-    """Circled figures and those that the reading lost.
+    """Restores circled digits that OCR lost.
 
     >>> text = "① Ducts. ② Acini.  Nests. © Cords."
     >>> [label.names[0] for label in _with_lost(_find_labels("① Ducts. ② Acini."), text)]
@@ -253,7 +253,7 @@ def _with_lost(labels: list[_Label], folded: str) -> list[_Label]:
 
 
 def _runs(labels: list[_Label]) -> Iterator[list[_Label]]:
-    """Every run that begins at a first label and names the next one in order each time, without a gap at its end."""
+    """Yields every run that begins at a first label and names the next one in order, without a gap."""
     for first, label in enumerate(labels):
         if label.names[:1] not in (("A",), ("1",)):
             continue
@@ -267,7 +267,7 @@ def _runs(labels: list[_Label]) -> Iterator[list[_Label]]:
 
 
 def next_name(named: Sequence[str]) -> str:
-    """The first label after the first that is not among those named: after A and C it is B.
+    """Returns the first label after the first that is not among those named: after A and C it is B.
 
     >>> next_name(["A", "C"]), next_name(["1", "2", "3"])
     ('B', '4')
@@ -298,7 +298,7 @@ _PLACE_STYLES = (
 
 
 def place_name(word: str) -> str:
-    """The place that a word names, one of `PLACES`.
+    """Returns the place that a word names, one of `PLACES`.
 
     >>> place_name("Upper"), place_name("左")
     ('top', 'left')
@@ -307,7 +307,7 @@ def place_name(word: str) -> str:
 
 
 def find_places(folded: str) -> list[_Label]:
-    """The words by which a caption tells two panels apart by their place: left and right, or top and bottom.
+    """Finds the words by which a caption tells two panels apart by place: left and right, or top and bottom.
 
     >>> [label.names for label in find_places("Lipoma. Left, whole; right, cut.")]
     [('left',), ('right',)]
@@ -331,7 +331,7 @@ def _num_names(labels: list[_Label]) -> int:
 
 
 def _labels_follow(folded: str, labels: list[_Label]) -> bool:
-    """Whether each label stands behind its text."""
+    """Checks whether each label stands behind its text."""
     before = folded[: labels[0].start].rstrip()
     if not before or before[-1] in ".;:。,":
         return False
@@ -342,7 +342,7 @@ def _labels_follow(folded: str, labels: list[_Label]) -> bool:
 
 
 def _sentences(*texts: str) -> str:
-    """Texts as sentences in a row, with the full stop of their language.
+    """Joins texts as sentences, each with the full stop of their language.
 
     >>> _sentences("Lipoma", "Cut surface"), _sentences("", "纤维腺瘤")
     ('Lipoma. Cut surface.', '纤维腺瘤。')

@@ -1,4 +1,4 @@
-"""How far pictures and captions are from each other on a page, and what stands between them."""
+"""Measures how far pictures and captions are from each other on a page, and finds what stands between them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MIN_WALL_SHARE = 0.3
 
 
 def gap(picture: Box, member: Box, *, is_caption: bool) -> float | None:
-    """The distance of a picture from its caption or from another picture of its figure, in pixels.
+    """Returns the distance of a picture from its caption or from another picture of its figure, in pixels.
 
     None where neither stands above, below or beside the other. A caption may begin at the edge of its column, and a
     picture that is set in from there need not reach far over it.
@@ -33,7 +33,7 @@ def gap(picture: Box, member: Box, *, is_caption: bool) -> float | None:
 
 
 def parted(a: Box, b: Box, walls: Sequence[Box]) -> bool:
-    """Whether body text or a caption stands between two boxes."""
+    """Checks whether body text or a caption stands between two boxes."""
     low, high = sorted((a, b), key=lambda box: box.y0)
     if low.y1 < high.y0 and low.overlap_x(high) > 0:
         between = Box(max(a.x0, b.x0), low.y1, min(a.x1, b.x1), high.y0)

@@ -1,4 +1,4 @@
-"""In-line references: the sentences of the body that refer to a figure or to one of its panels."""
+"""Finds in-line references: sentences of the body that refer to a figure or to one of its panels."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Mention(NamedTuple):
 
 
 def references_to(sentences: Iterable[str], number: str, panel: str | None) -> list[str]:
-    """The sentences that refer to a figure: to all of it, or to this panel of it.
+    """Returns the sentences that refer to a figure: to all of it, or to one panel of it.
 
     Args:
         sentences: Sentences of the page and its neighbours.
@@ -68,7 +68,7 @@ def references_to(sentences: Iterable[str], number: str, panel: str | None) -> l
 
 
 def mentions(sentence: str) -> list[Mention]:
-    """Every figure that a sentence refers to, in order.
+    """Returns every figure that a sentence refers to, in order.
 
     A hyphen between two plain numbers is part of the number in some books and a range in others: after a plural
     (`Figs 2-4`) both readings are returned.
@@ -87,7 +87,7 @@ def mentions(sentence: str) -> list[Mention]:
 
 
 def canonical(number: str) -> str:
-    """A figure's number in the one form by which captions and mentions are compared.
+    """Returns a figure's number in the form by which captions and mentions are compared.
 
     >>> canonical("13.19") == canonical("13 – 19") == "13-19"
     True
@@ -96,7 +96,7 @@ def canonical(number: str) -> str:
 
 
 def _items(folded: str, at: int, *, several: bool, plural: bool) -> list[Mention]:
-    """The figures named one after another from position `at`."""
+    """Parses the figures named one after another from position `at`."""
     found: list[Mention] = []
     ranged = False
     while number := _NUMBER.match(folded, at):
@@ -124,7 +124,7 @@ def _items(folded: str, at: int, *, several: bool, plural: bool) -> list[Mention
 
 
 def _range(name: str) -> range:
-    """The numbers that `2-4` means where it is a range, at most ten."""
+    """Returns the numbers that `2-4` means if it is a range, at most ten."""
     bounds = name.split("-")
     if len(bounds) != 2 or not all(bound.isdigit() for bound in bounds):
         return range(0)

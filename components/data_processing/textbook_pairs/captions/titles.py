@@ -1,4 +1,4 @@
-"""Captions without a number, found by what the layout model says, by the panels they tell of, or by their place."""
+"""Finds captions without a number by the layout model's regions, by the panels they name, or by their place."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def find_titles(
     pictures: Sequence[Box],
     max_distance_px: float,
 ) -> list[tuple[CaptionBlock, list[Box]]]:
-    """Captions without a number, each with its pictures.
+    """Finds captions without a number, each with its pictures.
 
     They are what the layout model takes for a figure's caption, what tells of several panels (`A, … B, …`) right
     above or below a picture, or a line that stands alone under one or in a row with a numbered caption. Only where the
@@ -86,7 +86,7 @@ def find_titles(
 
 
 def _marked(lines: Sequence[Line], regions: Sequence[Region], taken: Sequence[Line]) -> Iterator[list[Line]]:
-    """The lines of what the layout model takes for captions, the most certain first."""
+    """Yields the lines of each caption that the layout model found, the most certain first."""
     for region in sorted((r for r in regions if r.kind == "figure_caption"), key=lambda r: (-r.confidence, r.box)):
         # The region may end before the caption does, or run on into the body.
         own = [
@@ -110,7 +110,7 @@ def _unmarked(
     captions: Sequence[Box],
     reach_px: float,
 ) -> Iterator[list[Line]]:
-    """The lines next to a picture that tell of several panels, stand alone below it or in a row with a caption."""
+    """Yields lines next to a picture that name several panels, stand alone below it or in a row with a caption."""
     free = [line for line in lines if line not in taken and not _is_of_another_kind(line, regions)]
     for picture in pictures:
         column = [line for line in free if line.box.overlap_x(picture) > _SIDE_BY_SIDE]
@@ -134,7 +134,7 @@ def _unmarked(
 
 
 def _first_of_block(last: Line, lines: Sequence[Line]) -> Line:
-    """The first line of the block that ends with `last`."""
+    """Returns the first line of the block that ends with `last`."""
     first = last
     for line in sorted(lines, key=lambda line: -line.box.y0):
         pitch = first.box.centre[1] - line.box.centre[1]
@@ -150,7 +150,7 @@ def _tells_of_panels(block: Sequence[Line]) -> bool:
 
 
 def _stands_alone(box: Box, block: Sequence[Line], picture: Box, lines: Sequence[Line]) -> bool:
-    """Whether a block is as narrow as the picture above it, right under it, and no other line is near."""
+    """Checks whether a block is as narrow as the picture above, right under it, and no other line is near."""
     height = block[0].box.height
     inside = picture.x0 - height < box.x0 and box.x1 < picture.x1 + height
     if not inside or len(block) > _MAX_LINES_UNMARKED or not -0.5 < (box.y0 - picture.y1) / height < _CLOSE:
@@ -160,7 +160,7 @@ def _stands_alone(box: Box, block: Sequence[Line], picture: Box, lines: Sequence
 
 
 def _in_one_row(line: Box, caption: Box) -> bool:
-    """Whether a line stands beside the first line of a numbered caption, as captions of figures side by side do."""
+    """Checks whether a line stands beside the first line of a numbered caption, as for figures side by side."""
     return abs(line.centre[1] - caption.centre[1]) < _SAME_ROW * min(line.height, caption.height)
 
 
@@ -169,7 +169,7 @@ def _is_of_another_kind(line: Line, regions: Sequence[Region]) -> bool:
 
 
 def _may_be_title(block: Sequence[Line]) -> bool:
-    """Whether lines read like a title, and not like a paragraph of the body."""
+    """Checks whether lines read like a title, and not like a paragraph of the body."""
     if _NOT_OF_A_FIGURE.match(block[0].text) or not re.search(r"[^\W\d]{2}", block[0].text):
         return False
     text = caption_text(block)
@@ -178,7 +178,7 @@ def _may_be_title(block: Sequence[Line]) -> bool:
 
 
 def _nearest_side(block: Box, pictures: Sequence[Box]) -> list[Box]:
-    """The pictures above or those below a block, whichever are clearly nearer; all where neither are."""
+    """Returns the pictures above or below a block, whichever are clearly nearer; all if neither are."""
     above = [picture for picture in pictures if picture.centre[1] < block.centre[1]]
     below = [picture for picture in pictures if picture not in above]
     if not above or not below:
@@ -197,7 +197,7 @@ def _in_a_row(pictures: Sequence[Box]) -> bool:
 def _with_neighbours(
     near: Sequence[Box], pictures: Sequence[Box], num_wanted: int, reach_px: float, walls: Sequence[Box]
 ) -> list[Box]:
-    """The pictures next to a caption, with others that stand in one grid with them, up to a number."""
+    """Extends the pictures next to a caption by others in one grid with them, up to a number."""
     group = list(near)
     while len(group) < num_wanted:
         beyond = [

@@ -1,4 +1,4 @@
-"""One figure: its panels cut out, each with its label and its part of the caption, or kept whole with the reason."""
+"""Cuts a figure into panels, each with its label and part of the caption, or keeps it whole with the reason."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LabelSource = Literal["", "labels", "places", "order"]
 
 @dataclass(frozen=True)
 class CutFigure:
-    """What a figure falls into.
+    """A figure cut into panels.
 
     Attributes:
         boxes: Its panels in reading order, in coarse pixels of the page; one box for a whole figure.
@@ -95,12 +95,12 @@ class _LabelSearch(NamedTuple):
     read: Read
 
     def labels(self, boxes: Sequence[Box], wanted: Sequence[str]) -> list[str]:
-        """The label of each panel, empty where none of those wanted stands."""
+        """Reads the label of each panel; empty where none of those wanted stands."""
         fine = [box.scaled(self.rendering.scale) for box in boxes]
         return labels.read_labels(self.rendering.fine, fine, wanted, self.read)
 
     def completed(self, boxes: list[Box], wanted: Sequence[str]) -> list[Box]:
-        """The panels with a cut that cannot be seen, where the grid has a place for it and labels say so."""
+        """Returns the panels with a cut that cannot be seen, if the grid has a place for it and labels confirm it."""
         full = completed_grid(boxes)
         if len(full) != len(wanted):
             return []
@@ -109,7 +109,7 @@ class _LabelSearch(NamedTuple):
         return full if told_apart and len(set(filter(None, seen))) == len(list(filter(None, seen))) else []
 
     def grid(self, wanted: Sequence[str], max_grids: int = _MAX_GRIDS) -> list[Box]:
-        """The grid over the whole figure at whose panels all labels stand in order; none where there is none."""
+        """Returns a grid over the whole figure at whose panels all labels stand in order; empty if there is none."""
         x0, y0, x1, y1 = self.whole.whole()
         pixels = self.rendering.coarse[y0:y1, x0:x1]
         for grid in islice(possible_grids(pixels, len(wanted), self.min_panel_px), max_grids):
@@ -123,12 +123,12 @@ class _LabelSearch(NamedTuple):
 
 
 def _touch(boxes: Sequence[Box]) -> bool:
-    """Whether no band of paper lies between some of the panels."""
+    """Checks whether some of the panels have no band of paper between them."""
     return any(box.grown(_SEAM_PX).share_in(other) > 0 for at, box in enumerate(boxes) for other in boxes[:at])
 
 
 def _by_place(boxes: Sequence[Box], wanted: Sequence[str]) -> list[str]:
-    """Which of two panels is left and which right, or top and bottom; empty where they do not stand like that."""
+    """Returns which of two panels is left and which right, or top and bottom; empty if they do not stand so."""
     first, second = boxes
     if "left" in wanted:
         beside = first.overlap_y(second) > _SIDE_BY_SIDE and first.overlap_x(second) < _SIDE_BY_SIDE

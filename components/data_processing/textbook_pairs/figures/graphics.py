@@ -44,7 +44,7 @@ _DARK_FIELD = 60
 
 
 def what_graphic(pixels: Pixels, ink: Mask, page_width: int) -> str:
-    """Why a picture is no photograph: a `qr_code`, `decoration`, `logo`, `chart`, `table` or `line_art`; or nothing.
+    """Classifies a picture as `qr_code`, `decoration`, `logo`, `chart`, `table`, `line_art`, or as a photograph.
 
     Args:
         pixels: The picture.
@@ -80,7 +80,7 @@ def what_graphic(pixels: Pixels, ink: Mask, page_width: int) -> str:
 
 
 def _what_drawing(pixels: Pixels, *, small: bool) -> str:
-    """What a picture is that is drawn."""
+    """Classifies a picture that is no photograph."""
     if has_axes(pixels) or num_rules(pixels) >= _MIN_TABLE_RULES:
         return "chart" if has_axes(pixels) else "table"
     height, width = pixels.shape[:2]
@@ -90,13 +90,13 @@ def _what_drawing(pixels: Pixels, *, small: bool) -> str:
 
 
 def filled_between_gutters(ink: Mask) -> float:
-    """The share of ink in the parts of a picture that bands of paper divide: panels fill them."""
+    """Returns the fraction of ink in the parts of a picture that bands of paper divide: panels fill them."""
     parts = [ink[y0:y1, x0:x1] for x0, y0, x1, y1 in (part.whole() for part in xy_cut(ink))]
     return float(np.concatenate([part.ravel() for part in parts]).mean()) if parts else 0.0
 
 
 def _is_filled_in(pixels: Pixels) -> bool:
-    """Whether most of a picture is of one tone, and the rest is little or as sharp as letters and lines are."""
+    """Checks whether most of a picture is of one tone, and the rest is little or as sharp as letters and lines."""
     if tone_share(pixels) <= _MAX_TONE:
         return False
     scatter = _scatter(pixels)
@@ -105,29 +105,29 @@ def _is_filled_in(pixels: Pixels) -> bool:
 
 
 def _is_soft(pixels: Pixels) -> bool:
-    """Whether nothing in a picture is as sharp as what is drawn, nor most of it of one tone: few cells on a slide."""
+    """Checks whether a picture has neither sharp edges nor one main tone, as few cells on a slide."""
     return tone_share(pixels) <= _MAX_TONE and _sharpness(_scatter(pixels)) < _SOFT_SCATTER
 
 
 def _sharpness(scatter: NDArray[np.float32]) -> float:
-    """How much grey levels differ where a picture is not flat: letters and lines are sharper than tissue."""
+    """Returns how much grey levels differ where a picture is not flat: letters and lines are sharper than tissue."""
     textured = scatter[scatter >= _textured_from(scatter)]
     return float(np.median(textured)) if textured.size else 0.0
 
 
 def _textured_from(scatter: NDArray[np.float32]) -> float:
-    """The scatter of what is not flat: where it is flat, a picture scatters as much as its scanner does."""
+    """Returns the deviation from which a pixel counts as textured; flat areas deviate by the scanner's noise."""
     return max(_FLAT_SCATTER, _ABOVE_NOISE * float(np.percentile(scatter, 20)))
 
 
 def tone_share(pixels: Pixels) -> float:
-    """The share of a picture that has its most frequent grey level, give or take two: large where it was filled in."""
+    """Returns the fraction of pixels with the most frequent grey level ± 2: large in what was filled in."""
     near = _tones(pixels, np.ones(pixels.shape[:2], dtype=bool))
     return float(near.max())
 
 
 def ink_tones(pixels: Pixels, ink: Mask) -> float:
-    """The share of a picture's ink that has one of its two most frequent grey levels, give or take two each."""
+    """Returns the fraction of a picture's ink with one of its two most frequent grey levels, ± 2 each."""
     if not ink.any():
         return 0.0
     near = _tones(pixels, ink)
@@ -138,20 +138,20 @@ def ink_tones(pixels: Pixels, ink: Mask) -> float:
 
 
 def _tones(pixels: Pixels, mask: Mask) -> NDArray[np.float64]:
-    """For each grey level the share of the mask's pixels that have it, give or take two."""
+    """Returns for each grey level the fraction of the mask's pixels that have it, ± 2, `[256]`."""
     grey = cv2.blur(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), (_TONE_WINDOW_PX, _TONE_WINDOW_PX))
     counts = np.bincount(grey[mask], minlength=256)
     return np.convolve(counts, np.ones(_TONE_WINDOW_PX), mode="same") / max(int(mask.sum()), 1)
 
 
 def flat_share(pixels: Pixels, ink: Mask) -> float:
-    """The share of a picture's ink whose colour hardly changes around it: large in graphics, small in photographs."""
+    """Returns the fraction of ink whose surroundings hardly vary: large in graphics, small in photographs."""
     inner = cv2.erode(ink.astype(np.uint8), np.ones((_FLAT_WINDOW_PX, _FLAT_WINDOW_PX), np.uint8)) == 1
     return float((_scatter(pixels)[inner] < _FLAT_SCATTER).mean()) if inner.any() else 0.0
 
 
 def _scatter(pixels: Pixels) -> NDArray[np.float32]:
-    """How much the grey levels around each pixel differ, as a standard deviation."""
+    """Returns the local standard deviation of the grey levels, `[H, W]`."""
     grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.float32)
     # Noise of a scanner has no features wider than a pixel or two.
     smooth = cv2.blur(grey, (3, 3))
@@ -161,21 +161,21 @@ def _scatter(pixels: Pixels) -> NDArray[np.float32]:
 
 
 def has_axes(pixels: Pixels) -> bool:
-    """Whether a long upright rule at the left meets a long level one at the bottom."""
+    """Checks whether a long vertical rule at the left meets a long horizontal one at the bottom."""
     level, upright = _rules(pixels, _RULE_SHARE)
     height, width = level.shape
     return bool(level[height // 2 :].any() and upright[:, : width // 2].any())
 
 
 def num_rules(pixels: Pixels) -> int:
-    """How many level rules run across a picture."""
+    """Counts the horizontal rules that run across a picture."""
     level, _ = _rules(pixels, _TABLE_RULE_SHARE)
     rows = level.any(axis=1).astype(np.int8)
     return int((np.diff(rows, prepend=0) == 1).sum())
 
 
 def is_code(pixels: Pixels) -> bool:
-    """Whether a picture is a QR code or bar code: without colour, black or white, and often changing."""
+    """Checks whether a picture is a QR code or bar code: colourless, black or white, and often changing."""
     saturation = pixels.max(axis=2).astype(np.int16) - pixels.min(axis=2)
     if float(np.percentile(saturation, 90)) > _MAX_CODE_SATURATION:
         return False
@@ -188,7 +188,7 @@ def is_code(pixels: Pixels) -> bool:
 
 
 def _rules(pixels: Pixels, share: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Where level and upright rules of at least a share of the width and height run."""
+    """Finds horizontal and vertical rules of at least a fraction of the width and height."""
     grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
     dark = (grey.astype(np.int16) < np.median(grey).astype(np.int16) - _RULE_DARKER).astype(np.uint8)
     dark = cv2.morphologyEx(dark, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
@@ -199,7 +199,7 @@ def _rules(pixels: Pixels, share: float) -> tuple[NDArray[np.bool_], NDArray[np.
 
 
 def _changes_per_100_px(dark: NDArray[np.uint8]) -> float:
-    """How often a line across the picture passes from dark to light or back."""
+    """Returns how often a line across the picture passes from dark to light or back."""
     across = np.abs(np.diff(dark.astype(np.int8), axis=1)).mean()
     down = np.abs(np.diff(dark.astype(np.int8), axis=0)).mean()
     return 100.0 * float(min(across, down))

@@ -1,4 +1,4 @@
-"""Grids of panels: what is left of one completed, and those that a figure without visible gutters may be."""
+"""Builds grids of panels: completes one that is cut in part, and proposes some for figures without gutters."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FAINT_SEAM = 1.2
 
 
 def completed_grid(panels: Sequence[Box]) -> list[Box]:
-    """The panels, one that takes a whole row cut where those of another row are parted; in reading order.
+    """Completes a grid: a panel as wide as a row is cut like another row; in reading order.
 
     >>> top = [Box(0, 0, 9, 9), Box(11, 0, 20, 9)]
     >>> completed_grid([*top, Box(0, 11, 20, 20)]) == [*top, Box(0, 11, 9, 20), Box(11, 11, 20, 20)]
@@ -45,7 +45,7 @@ def _as_wide(row: Sequence[Box], other: Sequence[Box]) -> bool:
 
 
 def possible_grids(figure: Pixels, num_panels: int, min_panel_px: int) -> Iterator[list[Box]]:
-    """Grids of so many panels that fill a figure, in reading order; first those with panels of the most usual shape.
+    """Yields grids of so many panels that fill a figure, in reading order, the most usual panel shapes first.
 
     Of each kind the even one comes first, then the one whose cuts lie at the clearest seams near there, however faint:
     what is printed on the panels must tell whether there is a grid at all.
@@ -75,7 +75,7 @@ def possible_grids(figure: Pixels, num_panels: int, min_panel_px: int) -> Iterat
 
 
 def _cuts(pixels: Pixels, num_parts: int, axis: int, evenly: bool) -> list[int]:
-    """Where a picture begins, is cut into parts and ends along an axis."""
+    """Returns where a picture begins, is cut into parts and ends along an axis."""
     size = pixels.shape[1 - axis]
     cuts = [round(number * size / num_parts) for number in range(num_parts + 1)]
     if evenly or num_parts == 1:

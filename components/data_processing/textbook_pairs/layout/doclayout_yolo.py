@@ -1,4 +1,4 @@
-"""Layout by a DocLayout-YOLO model, the paper's own, from an ONNX file that the user brings.
+"""Layout analysis with DocLayout-YOLO, the paper's own model, from an ONNX file that the user brings.
 
 Its weights are AGPL: they are neither shipped nor fetched. Source: DocLayout-YOLO (arXiv 2410.12628) trained on
 DocStructBench, exported to ONNX; one output `[1, N, 6]` of corner, corner, confidence, class in pixels of the input.
@@ -75,7 +75,7 @@ class YoloLayout:
         self._classes = self._class_names(path)
 
     def find(self, page: Pixels) -> list[Region]:
-        """The regions of a page, the most certain first."""
+        """Returns the regions of a page, the most certain first."""
         height, width = page.shape[:2]
         picture, scale, left, top = self._letterboxed(page)
         (found,) = self._session.run(None, {self._input: picture})
@@ -87,7 +87,7 @@ class YoloLayout:
         return most_certain_first(regions)
 
     def _letterboxed(self, page: Pixels) -> tuple[NDArray[np.float32], float, int, int]:
-        """The page `[1, 3, H, W]` on grey, as the model was trained on it; its scale, and where it lies."""
+        """Returns the page `[1, 3, H, W]` on grey, as in training; its scale, and its left and top edge."""
         height, width = page.shape[:2]
         scale = min(self._height / height, self._width / width)
         size = (round(width * scale), round(height * scale))
@@ -105,7 +105,7 @@ class YoloLayout:
         return _KINDS.get(name, name)
 
     def _class_names(self, path: Path) -> dict[int, str]:
-        """The model's own list of its classes if it carries one, else the ten of DocStructBench."""
+        """Returns the classes that the model file lists, else the ten of DocStructBench."""
         facts = self._session.get_modelmeta().custom_metadata_map
         names = dict(enumerate(CLASSES))
         if "names" in facts:

@@ -1,4 +1,4 @@
-"""Regions of a page: text, titles, figures, captions, tables, headers and footers; and what can find them."""
+"""Regions of a page (text, titles, figures, captions, tables, headers, footers), and the models that find them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class LayoutModel(Protocol):
     """Finds the regions of a page."""
 
     def find(self, page: Pixels) -> list[Region]:
-        """The regions of a page, the most certain first.
+        """Returns the regions of a page, the most certain first.
 
         Raises:
             UnreadableImage: The model has no answer for this page.
@@ -39,7 +39,7 @@ class LayoutModel(Protocol):
 
 
 def layout_model(config: TextbookPairsConfig) -> LayoutModel:
-    """The layout model that a configuration names, loaded for one thread.
+    """Loads the layout model that a configuration names, for one thread.
 
     Raises:
         InputError: Its file is missing or no such model.
@@ -60,5 +60,5 @@ def layout_model(config: TextbookPairsConfig) -> LayoutModel:
 
 
 def most_certain_first(regions: list[Region]) -> list[Region]:
-    """The regions in an order that does not depend on how a model lists them."""
+    """Sorts regions by confidence, in an order that does not depend on how a model lists them."""
     return sorted(regions, key=lambda region: (-region.confidence, region.box, region.kind))

@@ -1,4 +1,4 @@
-"""Dust on scans: specks smaller than any letter, which make the layout model see figures on empty paper."""
+"""Removes dust from scans: specks smaller than any letter, in which the layout model sees figures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TILE_PX = 64
 
 
 def without_dust(page: Pixels) -> Pixels:
-    """The page without specks that stand alone, for finding things on it; the page itself where there are none.
+    """Removes isolated specks, for finding things on the page; returns the page itself if there are none.
 
     >>> page = np.full((40, 40, 3), 250, dtype=np.uint8)
     >>> page[10:30, 8] = page[20, 20] = 0

@@ -1,4 +1,4 @@
-"""The files that a user means by a path: a PDF, a page image, or a folder of them."""
+"""Lists the files that a user means by a path: a PDF, a page image, or a folder of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PAGE_SUFFIXES = frozenset({PDF_SUFFIX, ".jpg", ".jpeg", ".png", ".tif", ".tiff",
 
 
 def book_files(paths: Iterable[Path]) -> list[Path]:
-    """Every file at or below the paths, folder by folder, pages in the order of their numbers.
+    """Lists every file at or below the paths, folder by folder, pages in the order of their numbers.
 
     Files of other types are listed too, so that they are set aside with a reason; hidden files are not.
 
@@ -32,7 +32,7 @@ def book_files(paths: Iterable[Path]) -> list[Path]:
 
 
 def unique_names(files: Sequence[Path]) -> list[str]:
-    """The stem of each file; where several share one, their folder's name follows, and a number if need be.
+    """Returns the stem of each file; where several share one, with their folder's name, and a number if need be.
 
     >>> unique_names([Path(path) for path in ("a/page_1.png", "b/page_1.png", "b/page_1.jpg", "page_2.png")])
     ['page_1@a', 'page_1@b', 'page_1@b~2', 'page_2']
@@ -48,7 +48,7 @@ def unique_names(files: Sequence[Path]) -> list[str]:
 
 
 def find_copies(files: Sequence[Path]) -> dict[Path, Path]:
-    """The files with pages that hold the same bytes as one before them, each with that one.
+    """Finds files with pages that hold the same bytes as one before them, each with that one.
 
     Only files of one size can be copies, so that few are read for it.
     """
@@ -67,7 +67,7 @@ def find_copies(files: Sequence[Path]) -> dict[Path, Path]:
 
 
 def natural_key(text: str) -> list[tuple[int, str]]:
-    """Sorts names by the numbers in them, as a reader would.
+    """Returns a sort key that orders names by the numbers in them.
 
     >>> sorted(["page_10", "page_9"], key=natural_key)
     ['page_9', 'page_10']

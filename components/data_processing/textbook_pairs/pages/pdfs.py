@@ -1,4 +1,4 @@
-"""PDF files: opened with a reason where they cannot be, rendered, and asked for the text that they carry."""
+"""Opens PDF files, renders their pages, and reads the text that they carry."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Glyph(NamedTuple):
 
 
 class _Opened:
-    """The document that this process opened last: a page of the same book is most likely to follow."""
+    """Keeps the document that this process opened last: a page of the same book is most likely to follow."""
 
     def __init__(self) -> None:
         self.key: tuple[Path, int, int] | None = None
@@ -54,7 +54,7 @@ class _Opened:
         self.num_pages_read = 0
 
     def get(self, path: Path) -> pypdfium2.PdfDocument:
-        """The document in a file.
+        """Returns the document in a file, opened at most once.
 
         Raises:
             UnreadableImage: The file is no PDF, or it is encrypted or truncated.
@@ -68,7 +68,7 @@ class _Opened:
         return self.document
 
     def close(self) -> None:
-        """Gives the memory of the document back."""
+        """Closes the document and frees its memory."""
         if self.document is not None:
             self.document.close()
         self.document = self.key = None
@@ -78,7 +78,7 @@ _opened: Final = _Opened()
 
 
 def open_pdf(path: Path) -> pypdfium2.PdfDocument:
-    """The document in a file, to be closed by the caller.
+    """Opens the document in a file; the caller closes it.
 
     Raises:
         UnreadableImage: The file is no PDF, or it is encrypted or truncated.
@@ -101,7 +101,7 @@ def open_pdf(path: Path) -> pypdfium2.PdfDocument:
 
 
 def _why_unopened(path: Path) -> UnreadableImage:
-    """Why PDFium does not open a file: its own last error may be one of a file before."""
+    """Returns why PDFium does not open a file: its own last error may be that of a file before."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         if content.find(b"/Encrypt") >= 0:
             return UnreadableImage("encrypted_pdf", "a password is needed: save the file without one")
@@ -111,7 +111,7 @@ def _why_unopened(path: Path) -> UnreadableImage:
 
 
 def count_pdf_pages(path: Path) -> int:
-    """How many pages a PDF has.
+    """Counts the pages of a PDF.
 
     Raises:
         UnreadableImage: The file is no PDF, is encrypted, truncated or without pages.
@@ -125,7 +125,7 @@ def count_pdf_pages(path: Path) -> int:
 def render_pdf(
     path: Path, index: int, scale_of: Callable[[float, float], float], max_source_pixels: int
 ) -> NDArray[np.uint8]:
-    """Draws a page in RGB.
+    """Renders a page in RGB.
 
     Args:
         path: The PDF.
@@ -147,7 +147,7 @@ def render_pdf(
 
 
 def read_glyphs(path: Path, index: int, width: int, height: int) -> list[Glyph]:
-    """The upright characters that a page carries as text, in the file's order, for a rendering of that size.
+    """Reads the upright characters of a page's text, in the file's order, for a rendering of that size.
 
     Raises:
         UnreadableImage: The page cannot be read.
@@ -197,7 +197,7 @@ def _glyphs(page: pypdfium2.PdfPage, text: pypdfium2.PdfTextPage, width: int, he
 
 
 def _to_pixels(page: pypdfium2.PdfPage, width: int, height: int) -> Callable[[float, float, float, float], Box]:
-    """Turns a page's own coordinates into pixels of its rendering: the page's rotation and its crop box applied."""
+    """Returns a map from page coordinates to pixels of its rendering, with rotation and crop box applied."""
     across, down = ctypes.c_int(), ctypes.c_int()
 
     def pixel(x: float, y: float) -> tuple[float, float]:

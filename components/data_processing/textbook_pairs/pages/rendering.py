@@ -42,7 +42,7 @@ class Rendering:
 
     @cached_property
     def fine(self) -> Pixels:
-        """The upright page, `crop_scale` times as large per side; made when a first crop needs it."""
+        """The upright page, `crop_scale` times as large per side; rendered when a first crop needs it."""
         return turned(self.source, self.skew_degrees) if self.skew_degrees else self.source
 
     @cached_property
@@ -61,17 +61,17 @@ class Rendering:
         return self.coarse.shape[1], self.coarse.shape[0]
 
     def crop(self, box: Box) -> Pixels:
-        """The fine pixels of a box given in coarse pixels."""
+        """Returns the fine pixels of a box given in coarse pixels."""
         width, height = self.size
         x0, y0, x1, y1 = box.clipped(width, height).scaled(self.scale).whole()
         return self.fine[y0:y1, x0:x1]
 
     def on_page(self, box: Box) -> Box:
-        """A box of the upright page as a box around the same area of the page as it came."""
+        """Maps a box of the upright page to a box around the same area of the page as scanned."""
         return self._turned(box, -self.skew_degrees)
 
     def upright(self, box: Box) -> Box:
-        """A box of the page as it came as a box around the same area of the upright page."""
+        """Maps a box of the page as scanned to a box around the same area of the upright page."""
         return self._turned(box, self.skew_degrees)
 
     def _turned(self, box: Box, degrees: float) -> Box:
@@ -119,7 +119,7 @@ def render(
 
 
 def layout_size(width: float, height: float, max_pixels: int) -> tuple[int, int]:
-    """The size at which a page's layout is read: sides multiples of 28 px, area at most `max_pixels`.
+    """Returns the size at which layout is analysed: sides multiples of 28 px, area at most `max_pixels`.
 
     Source: the resizing of Qwen2-VL images, with which the authors' page curation renders.
 

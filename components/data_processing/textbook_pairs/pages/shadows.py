@@ -1,4 +1,4 @@
-"""Shadows on scanned and photographed pages: of the book's spine, a hand, a curling sheet."""
+"""Removes shadows from scanned and photographed pages: of the book's spine, a hand, a curling sheet."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _FAINT = np.float32(1e-4)
 
 
 def evenly_lit(page: Pixels) -> Pixels:
-    """The page without its shadows, for finding things on it; the page itself where its light is even.
+    """Removes shadows, for finding things on the page; returns the page itself if its light is even.
 
     A shadow is paper, of the paper's own tint and without texture, that reaches the edge of the page. Light on the
     rest, pictures above all, is guessed from the paper around.
@@ -41,7 +41,7 @@ def evenly_lit(page: Pixels) -> Pixels:
 
 
 def _light(page: Pixels) -> NDArray[np.float32]:
-    """How much light falls on each spot, 1 where it is most; at a quarter of the page's size."""
+    """Estimates the illumination, 1 where it is brightest; at a quarter of the page's size."""
     small = cv2.resize(page, None, fx=1 / _REDUCTION, fy=1 / _REDUCTION, interpolation=cv2.INTER_AREA)
     window = np.ones((_WINDOW, _WINDOW), np.uint8)
     bright = cv2.medianBlur(cv2.dilate(small, window), 5).astype(np.float32) + 1.0
@@ -63,7 +63,7 @@ def _light(page: Pixels) -> NDArray[np.float32]:
 
 
 def _deep_only(light: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The light without shadows that are nowhere deep: the pale grounds of pictures, for the most part."""
+    """Ignores shadows that are nowhere deep: most of them are pale grounds of pictures."""
     num_parts, parts = cv2.connectedComponents((light < _SHADED).astype(np.uint8))
     deep = np.zeros(num_parts, dtype=bool)
     deep[parts[light < _WORTH_IT]] = True
@@ -72,7 +72,7 @@ def _deep_only(light: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _steps(level: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Where the level jumps at once, as at the rim of a pale picture; a shadow, be it steep, goes on falling."""
+    """Finds where the level jumps at once, as at the rim of a pale picture; a steep shadow goes on falling."""
     steps = np.zeros(level.shape, dtype=bool)
     for axis in (0, 1):
         jump = np.abs(np.diff(level, axis=axis, prepend=level.take([0], axis))) / level
@@ -88,7 +88,7 @@ def _spread(picture: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _reaching_the_edge(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The parts of a mask that touch the picture's edge."""
+    """Keeps the connected components of a mask that touch the picture's edge."""
     _, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
     edge = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
     return np.asarray(np.isin(labels, np.setdiff1d(edge, [0])))

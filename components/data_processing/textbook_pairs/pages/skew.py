@@ -1,4 +1,4 @@
-"""Pages that a scanner took crooked: how far they are turned, and pictures turned back."""
+"""Estimates the skew of scanned pages, and rotates pictures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _REACH_DEGREES = 3.5
 
 
 def estimate_skew(grey: NDArray[np.uint8]) -> float:
-    """The turn, in degrees counter-clockwise, that makes lines of text horizontal; 0 for an upright page.
+    """Estimates the rotation, in degrees counter-clockwise, that makes lines of text horizontal; 0 if upright.
 
     Turned by the right angle, rows of the page are either dark or empty: the sum of squared differences between
     neighbouring rows is largest.
@@ -35,12 +35,12 @@ def estimate_skew(grey: NDArray[np.uint8]) -> float:
 
 
 def _sharpness(dark: NDArray[np.float32], degrees: float) -> float:
-    """How much neighbouring rows of a picture differ once it is turned."""
+    """Returns how much neighbouring rows of a picture differ once it is rotated."""
     return float(np.square(np.diff(turned(dark, degrees, border=0.0).sum(axis=1))).sum())
 
 
 def turned(pixels: NDArray[P], degrees: float, border: float | None = None) -> NDArray[P]:
-    """The picture turned counter-clockwise; its edge is repeated outside unless `border` is given."""
+    """Rotates a picture counter-clockwise; its edge is repeated outside unless `border` is given."""
     height, width = pixels.shape[:2]
     result = cv2.warpAffine(
         pixels,
@@ -54,5 +54,5 @@ def turned(pixels: NDArray[P], degrees: float, border: float | None = None) -> N
 
 
 def rotation(width: int, height: int, degrees: float) -> NDArray[np.float64]:
-    """The affine map `[2, 3]` of pixels that turns a picture counter-clockwise about its middle."""
+    """Returns the affine map `[2, 3]` of pixels that rotates a picture counter-clockwise about its centre."""
     return np.asarray(cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1.0))

@@ -1,4 +1,4 @@
-"""A page for reviewers: what was found on each page, what was rejected and why, in one HTML file."""
+"""Renders a contact sheet for reviewers: figures found, regions rejected and why, in one HTML file."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def contact_sheet(pages: Sequence[tuple[ReadPage, bytes]], num_all: int) -> str:
 
 
 def page_picture(page: Page, config: TextbookPairsConfig) -> bytes:
-    """A page as it came, as wide as reviewers see it, as a JPEG.
+    """Renders a page as scanned, as wide as reviewers see it, as a JPEG.
 
     Raises:
         UnreadableImage: The page cannot be read.
@@ -87,7 +87,7 @@ def _section(page: ReadPage, picture: bytes) -> str:
 
 
 def _facts(figure: Figure, references: Sequence[Sequence[str]]) -> str:
-    """A figure's pairs as a table, and what is to be known of how they came about."""
+    """Renders a figure's pairs as a table, with notes on how they were found."""
     notes = [
         figure.kept_whole and f"kept whole: {figure.kept_whole}",
         figure.labels_from == "order" and "labels unreadable: assigned by reading order",

@@ -1,4 +1,4 @@
-"""Pages drawn with what was found on them."""
+"""Draws pages with their figures, captions and rejected regions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PANEL, _CAPTION, _REJECTED = "red", "green", "darkorange"
 
 
 def as_it_came(page: Page, config: TextbookPairsConfig) -> Image.Image:
-    """A page at the size at which boxes are given, not turned upright.
+    """Renders a page at the size at which boxes are given, without deskewing.
 
     Raises:
         UnreadableImage: The page cannot be read.
@@ -35,7 +35,7 @@ def as_it_came(page: Page, config: TextbookPairsConfig) -> Image.Image:
 
 
 def draw_page(page: Page, record: PageRecord, config: TextbookPairsConfig) -> bytes:
-    """The page as JPEG with panels in red, captions in green and a line from each to its panels; rejected in orange."""
+    """Draws panels in red, captions in green with a line to each panel, and rejected regions in orange, as JPEG."""
     image = as_it_came(page, config)
     draw = ImageDraw.Draw(image)
     for region in record.rejected:

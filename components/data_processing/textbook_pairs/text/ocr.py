@@ -1,4 +1,4 @@
-"""Lines of text on a page: where they are, and what they say."""
+"""Finds and reads lines of text on a page by OCR."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class TextReader:
         _decode_once(self._recognizer)
 
     def find_lines(self, page: Pixels) -> list[Box]:
-        """The boxes of lines, words of one row joined, from top to bottom."""
+        """Finds the boxes of lines, words of one row joined, from top to bottom."""
         scale = min(_MAX_SIDE_PX / max(page.shape[:2]), 1.0)
         if scale < 1.0:
             page = np.asarray(cv2.resize(page, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), dtype=np.uint8)
@@ -67,7 +67,7 @@ class TextReader:
         return join_rows(boxes)
 
     def read(self, line: Pixels) -> tuple[str, float]:
-        """The text of one line and the confidence of the reading, 0..1.
+        """Reads one line; returns its text and the confidence, 0..1.
 
         Lines are read one at a time: in a batch they would be padded to the widest, and a reading would depend
         on its neighbours.
@@ -81,7 +81,7 @@ class TextReader:
 
 
 def _decode_once(recognizer: Any) -> None:
-    """Has it look once for the best of 18 000 characters at each place; rapidocr looks twice, 1 % of its time.
+    """Makes it search 18 000 characters once for the best at each place; rapidocr does twice, 1 % of its time.
 
     Args:
         recognizer: rapidocr's recogniser, which this changes.

@@ -20,7 +20,7 @@ _STOP = re.compile(r"[。!?！？]+[”’\"')）]*|\.+(?=\s+[\"'(\[]*[A-Z0-9一
 
 
 def join_lines(texts: Iterable[str]) -> str:
-    """Lines as one text: Chinese without a space, English with one, words parted at a line's end made whole.
+    """Joins lines into text: Chinese without spaces, English with one, words hyphenated at a line's end made whole.
 
     >>> join_lines(["分为裂隙", "状管内型"]), join_lines(["fibro-", "adenoma of", "the breast"])
     ('分为裂隙状管内型', 'fibroadenoma of the breast')
@@ -39,7 +39,7 @@ def join_lines(texts: Iterable[str]) -> str:
 
 
 def paragraphs(lines: Sequence[Line]) -> list[str]:
-    """The paragraphs of a page in reading order, columns first."""
+    """Joins lines into paragraphs in reading order, columns first."""
     found: list[list[Line]] = []
     for line in reading_order(lines, lambda line: line.box, columns_first=True):
         if not found or _begins_paragraph(found[-1], line):
@@ -49,7 +49,7 @@ def paragraphs(lines: Sequence[Line]) -> list[str]:
 
 
 def room_after(lines: Sequence[Line], at: int) -> float:
-    """The room that a line of a block leaves before the next line's first word, in pixels.
+    """Returns the room that a line of a block leaves before the next line's first word, in pixels.
 
     Clearly positive for a line that was ended on purpose: the word would still have fitted.
 
@@ -68,7 +68,7 @@ def room_after(lines: Sequence[Line], at: int) -> float:
 
 
 def sentences_across(pages: Iterable[Sequence[str]]) -> list[str]:
-    """The sentences of neighbouring pages; one that runs over a page's end is whole.
+    """Splits neighbouring pages into sentences; one that runs over a page's end is whole.
 
     >>> sentences_across([["A heading", "It goes"], ["on here. And ends."]])
     ['A heading', 'It goes on here.', 'And ends.']
@@ -84,7 +84,7 @@ def sentences_across(pages: Iterable[Sequence[str]]) -> list[str]:
 
 
 def split_sentences(paragraph: str) -> list[str]:
-    """The sentences of a paragraph, Chinese or English.
+    """Splits a Chinese or English paragraph into sentences.
 
     >>> split_sentences("①切面灰白。②裂隙状(图13-19A)。 See Fig. 3 for H. pylori. It is rare.")
     ['①切面灰白。', '②裂隙状(图13-19A)。', 'See Fig. 3 for H. pylori.', 'It is rare.']
@@ -103,7 +103,7 @@ def split_sentences(paragraph: str) -> list[str]:
 
 
 def _is_initial(words: Sequence[str]) -> bool:
-    """Whether the last of some words is a letter that begins a name, as in `J. Doe`, and not that of `phenotype B`.
+    """Checks whether the last word is a letter that begins a name, as in `J. Doe`, not that of `phenotype B`.
 
     >>> _is_initial(["by", "J"]), _is_initial(["Compare", "J"]), _is_initial(["of", "phenotype", "B"])
     (True, True, False)

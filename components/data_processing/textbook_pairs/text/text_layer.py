@@ -1,4 +1,4 @@
-"""The text that a born-digital PDF carries, in place of OCR: faster and exact, where it is sound.
+"""Reads the text layer of a born-digital PDF in place of OCR: faster and exact, if it is sound.
 
 Scans may carry another program's OCR as hidden text, and fonts without a map to Unicode give other letters than they
 show. So a page's own text is used only if it covers what the layout model takes for text, holds next to no unknown
@@ -39,7 +39,7 @@ _WIDE = re.compile(r"[⺀-鿿豈-﫿　-〿＀-￯]")
 
 
 class TextLayer(NamedTuple):
-    """A page's own text, or why it is not used.
+    """The text layer of a page, or why it is not used.
 
     Attributes:
         lines: The lines in coarse pixels of the upright page; none where it is not used.
@@ -53,7 +53,7 @@ class TextLayer(NamedTuple):
 def find_text_layer(
     page: Page, rendering: Rendering, regions: Sequence[Region], read: Callable[[Box], str]
 ) -> TextLayer:
-    """The text that a page of a PDF carries, if it is sound.
+    """Reads the text layer of a PDF page, and checks that it is sound.
 
     Args:
         page: The page.
@@ -81,7 +81,7 @@ def find_text_layer(
 
 
 def lines_of(glyphs: Sequence[Glyph]) -> list[Line]:
-    """Characters joined into lines, from top to bottom; the columns of a page stay apart.
+    """Joins characters into lines, from top to bottom; the columns of a page stay apart.
 
     >>> letters = [Glyph("a", Box(0, 0, 8, 10), False), Glyph("b", Box(8, 0, 16, 10), False)]
     >>> [line.text for line in lines_of([*letters, Glyph("c", Box(20, 0, 28, 10), True)])]
@@ -105,7 +105,7 @@ def lines_of(glyphs: Sequence[Glyph]) -> list[Line]:
 
 
 def _follows(before: Box, box: Box) -> bool:
-    """Whether a box goes on the line of the box before it."""
+    """Checks whether a box continues the line of the box before it."""
     if box == before:
         # The letters of a ligature share its box.
         return True
@@ -129,7 +129,7 @@ def _has_text(region: Box, lines: Sequence[Line]) -> bool:
 
 
 def _agrees(lines: Sequence[Line], read: Callable[[Box], str]) -> bool:
-    """Whether OCR reads the same in some lines: long ones, spread over the page."""
+    """Checks whether OCR reads the same in some lines: long ones, spread over the page."""
     checked = [line for line in lines if len(line.text) >= _MIN_SPOT_LETTERS]
     if not checked:
         return False
@@ -140,6 +140,6 @@ def _agrees(lines: Sequence[Line], read: Callable[[Box], str]) -> bool:
 
 
 def _similarity(text: str, reading: str) -> float:
-    """How alike two texts are without white space, 0..1."""
+    """Returns how alike two texts are without white space, 0..1."""
     ours, theirs = (re.sub(r"\s+", "", unicodedata.normalize("NFKC", each)).lower() for each in (text, reading))
     return SequenceMatcher(None, ours, theirs, autojunk=False).ratio()

@@ -41,10 +41,10 @@ class Box(NamedTuple):
         """Returns the box that both cover; an empty one has no positive width or height."""
         return Box(max(self.x0, other.x0), max(self.y0, other.y0), min(self.x1, other.x1), min(self.y1, other.y1))
 
-    def share_in(self, other: Box) -> float:
+    def covered_by(self, other: Box) -> float:
         """Returns the fraction of this box's area that `other` covers, 0..1.
 
-        >>> Box(0, 0, 10, 10).share_in(Box(5, 0, 20, 10))
+        >>> Box(0, 0, 10, 10).covered_by(Box(5, 0, 20, 10))
         0.5
         """
         inside = self.intersection(other)
@@ -53,7 +53,7 @@ class Box(NamedTuple):
 
     def iou(self, other: Box) -> float:
         """Returns the intersection over union, 0..1."""
-        inside = self.share_in(other) * self.area
+        inside = self.covered_by(other) * self.area
         return inside / (self.area + other.area - inside) if inside else 0.0
 
     def overlap_x(self, other: Box) -> float:
@@ -68,11 +68,11 @@ class Box(NamedTuple):
         """
         return _overlap(self.y0, self.y1, other.y0, other.y1)
 
-    def grown(self, by_px: float) -> Box:
+    def expanded(self, by_px: float) -> Box:
         """Returns the box with `by_px` more on every side."""
         return Box(self.x0 - by_px, self.y0 - by_px, self.x1 + by_px, self.y1 + by_px)
 
-    def moved(self, dx: float, dy: float) -> Box:
+    def shifted(self, dx: float, dy: float) -> Box:
         """Returns the box shifted by (dx, dy)."""
         return Box(self.x0 + dx, self.y0 + dy, self.x1 + dx, self.y1 + dy)
 
@@ -84,7 +84,7 @@ class Box(NamedTuple):
         """Returns the part of the box that lies on a page of that size."""
         return self.intersection(Box(0, 0, width, height))
 
-    def whole(self) -> tuple[int, int, int, int]:
+    def pixel_bounds(self) -> tuple[int, int, int, int]:
         """Returns the smallest box of whole pixels around it, as array bounds (x0, y0, x1, y1)."""
         return int(self.x0), int(self.y0), -int(-self.x1 // 1), -int(-self.y1 // 1)
 

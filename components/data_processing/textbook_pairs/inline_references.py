@@ -18,7 +18,7 @@ from components.data_processing.textbook_pairs.records import (
     UnnumberedMention,
 )
 from components.data_processing.textbook_pairs.text.paragraphs import sentences_across
-from components.data_processing.textbook_pairs.unnumbered import find_mentions
+from components.data_processing.textbook_pairs.unnumbered_references import find_mentions
 
 if TYPE_CHECKING:
     from components.data_processing.textbook_pairs.config import TextbookPairsConfig

@@ -10,7 +10,7 @@ from PIL import Image
 
 from components.data_processing.textbook_pairs.boxes import Box, union
 from components.data_processing.textbook_pairs.captions.blocks import CaptionBlock, find_captions, find_table_titles
-from components.data_processing.textbook_pairs.captions.matching import match
+from components.data_processing.textbook_pairs.captions.matching import match_captions
 from components.data_processing.textbook_pairs.captions.parsing import is_caption_start
 from components.data_processing.textbook_pairs.config import TextbookPairsConfig
 from components.data_processing.textbook_pairs.figures import labels
@@ -35,7 +35,7 @@ from components.data_processing.textbook_pairs.records import (
     TextSource,
 )
 from components.data_processing.textbook_pairs.text.ocr import Line, TextReader
-from components.data_processing.textbook_pairs.text.paragraphs import paragraphs
+from components.data_processing.textbook_pairs.text.paragraphs import join_paragraphs
 from components.data_processing.textbook_pairs.text.text_layer import TextLayer, find_text_layer
 from pathoflow.data.images import UnreadableImage, encode_jpeg
 
@@ -76,38 +76,40 @@ class PageReader:
             UnreadableImage: The page cannot be read.
         """
         rendering = self._render(page)
-        ink = find_ink(rendering.even)
+        ink = find_ink(rendering.cleaned)
         if not may_hold_pictures(ink, self.config.min_figure_px):
             # Most pages of most books are prose, and the layout model would tell nothing new of them.
             return _without_pictures(rendering), {}
-        sheet = self._look_at(page, rendering, ink)
-        boxes = [picture.box for picture in sheet.pictures if not picture.rejected]
-        rejected = [picture for picture in sheet.pictures if picture.rejected]
+        analysis = self._analyze(page, rendering, ink)
+        boxes = [picture.box for picture in analysis.pictures if not picture.rejected]
+        rejected = [picture for picture in analysis.pictures if picture.rejected]
         if not boxes:
-            return self._record(sheet, [], rejected, None), {}
-        spots = self._find_lines(sheet, boxes)
-        near = [spot for spot in spots if self._is_near(spot, boxes, sheet)]
-        lines = self._read(near, sheet)
+            return self._build_record(analysis, [], rejected, None), {}
+        line_boxes = self._find_lines(analysis, boxes)
+        near = [line_box for line_box in line_boxes if self._is_near_picture(line_box, boxes, analysis)]
+        lines = self._read(near, analysis)
         read_all = any(is_caption_start(line.text) for line in lines)
         if read_all:
-            lines += self._read([spot for spot in spots if spot not in near], sheet)
-        matches = self._matches(sheet, boxes, lines)
+            lines += self._read([line_box for line_box in line_boxes if line_box not in near], analysis)
+        matches = self._match_captions(analysis, boxes, lines)
         found = [picture for _, group in matches for picture in group]
         orphans = [box for box in boxes if box not in found]
         figures: list[Figure] = []
         crops: dict[str, bytes] = {}
         for block, group in matches:
             if group:
-                figures.append(self._figure(sheet, block, group, f"{crop_prefix}-{len(figures)}", crops))
-        above = None if overleaf is None else self._caption_overleaf(sheet, orphans, found, spots, overleaf)
+                figures.append(self._cut_figure(analysis, block, group, f"{crop_prefix}-{len(figures)}", crops))
+        above = None if overleaf is None else self._caption_overleaf(analysis, orphans, found, line_boxes, overleaf)
         if above is not None:
             prefix = f"{crop_prefix}-{len(figures)}"
-            figures.append(self._figure(sheet, above, orphans, prefix, crops).model_copy(update={"overleaf": True}))
+            figures.append(
+                self._cut_figure(analysis, above, orphans, prefix, crops).model_copy(update={"overleaf": True})
+            )
             orphans = []
         rejected += [Picture(box, "no_caption") for box in orphans]
         if not read_all:
-            return self._record(sheet, figures, rejected, None), crops
-        return self._record(sheet, figures, rejected, self._paragraphs(sheet, lines)), crops
+            return self._build_record(analysis, figures, rejected, None), crops
+        return self._build_record(analysis, figures, rejected, self._paragraphs(analysis, lines)), crops
 
     def read_text(self, page: Page, seen: Seen) -> Text:
         """Reads the text of a page whose figures are known.
@@ -119,93 +121,98 @@ class PageReader:
         no_ink = np.zeros(rendering.coarse.shape[:2], dtype=bool)
         if seen.regions is None:
             # Nothing there is thick or drawn: what counts is where the layout model sees text and tables.
-            sheet = self._look_at(page, rendering, no_ink)
+            analysis = self._analyze(page, rendering, no_ink)
         else:
-            sheet = _Sheet(page, rendering, seen.regions, no_ink, seen.pictures)
-        graphics = [picture.box for picture in sheet.pictures if picture.rejected not in ("line_art", "too_small")]
-        spots = self._find_lines(sheet, graphics)
-        lines = self._read([spot for spot in spots if not _is_margin(spot, sheet)], sheet)
-        return Text(paragraphs=self._paragraphs(sheet, lines), text_source=sheet.text_source)
+            analysis = _PageAnalysis(page, rendering, seen.regions, no_ink, seen.pictures)
+        graphics = [picture.box for picture in analysis.pictures if picture.rejected not in ("line_art", "too_small")]
+        line_boxes = self._find_lines(analysis, graphics)
+        lines = self._read([line_box for line_box in line_boxes if not _is_margin(line_box, analysis)], analysis)
+        return Text(paragraphs=self._paragraphs(analysis, lines), text_source=analysis.text_source)
 
-    def _paragraphs(self, sheet: _Sheet, lines: Sequence[Line]) -> list[str]:
+    def _paragraphs(self, analysis: _PageAnalysis, lines: Sequence[Line]) -> list[str]:
         """Returns the body text: no captions, no words in tables and charts, no running heads."""
-        aside = {line for block in find_captions(lines, sheet.regions) for line in block.lines}
+        aside = {line for block in find_captions(lines, analysis.regions) for line in block.lines}
         aside.update(find_table_titles(lines))
-        graphics = [picture.box for picture in sheet.pictures if picture.rejected in _GRAPHICS_WITH_WORDS]
+        graphics = [picture.box for picture in analysis.pictures if picture.rejected in _GRAPHICS_WITH_WORDS]
         body = [
             line
             for line in lines
             if line not in aside
-            and not _is_margin(line.box, sheet)
-            and not any(line.box.share_in(box) > _INSIDE for box in graphics)
+            and not _is_margin(line.box, analysis)
+            and not any(line.box.covered_by(box) > _INSIDE for box in graphics)
         ]
-        return paragraphs(body)
+        return join_paragraphs(body)
 
-    def _matches(
-        self, sheet: _Sheet, boxes: Sequence[Box], lines: Sequence[Line]
+    def _match_captions(
+        self, analysis: _PageAnalysis, boxes: Sequence[Box], lines: Sequence[Line]
     ) -> list[tuple[CaptionBlock, list[Box]]]:
         """Returns the captions of a page, each with the pictures that belong to it."""
-        captions = find_captions(lines, sheet.regions)
+        captions = find_captions(lines, analysis.regions)
         free = [line for line in lines if all(line not in block.lines for block in captions)]
         # A chart has its caption too, which must not go to the photograph beside it.
         others = [
-            _with_words(picture.box, free)
-            for picture in sheet.pictures
+            _include_words(picture.box, free)
+            for picture in analysis.pictures
             if picture.rejected and picture.rejected not in _NO_PICTURES
         ]
-        reach = self.config.max_caption_distance * sheet.rendering.size[1]
-        groups = match(captions, [*boxes, *others], lines, sheet.regions, reach)
+        reach = self.config.max_caption_distance * analysis.rendering.size[1]
+        groups = match_captions(captions, [*boxes, *others], lines, analysis.regions, reach)
         return [(block, [box for box in group if box in boxes]) for block, group in groups]
 
     def _caption_overleaf(
-        self, sheet: _Sheet, orphans: Sequence[Box], found: Sequence[Box], spots: Sequence[Box], overleaf: Page
+        self,
+        analysis: _PageAnalysis,
+        orphans: Sequence[Box],
+        found: Sequence[Box],
+        line_boxes: Sequence[Box],
+        overleaf: Page,
     ) -> CaptionBlock | None:
         """Finds a caption at the top of the next page, if the remaining pictures end this page without one."""
         if not orphans:
             return None
         whole = union(orphans)
-        below = [spot for spot in spots if spot.y0 > whole.y1 and not _is_margin(spot, sheet)]
-        own_labels = [spot for spot in below if spot.width < _LABEL_SHARE * sheet.rendering.size[0]]
-        if len(below) > len(own_labels) or any(box.share_in(whole) > 0 for box in found):
+        below = [line_box for line_box in line_boxes if line_box.y0 > whole.y1 and not _is_margin(line_box, analysis)]
+        own_labels = [line_box for line_box in below if line_box.width < _LABEL_SHARE * analysis.rendering.size[0]]
+        if len(below) > len(own_labels) or any(box.covered_by(whole) > 0 for box in found):
             return None
         try:
             rendering = self._render(overleaf)
-            after = self._look_at(overleaf, rendering, find_ink(rendering.even))
+            after = self._analyze(overleaf, rendering, find_ink(rendering.cleaned))
         except UnreadableImage:
             return None
         boxes = [picture.box for picture in after.pictures if not picture.rejected]
-        spots = self._below_head(after, self._find_lines(after, boxes))
-        top = sorted(spots, key=lambda spot: spot.y0)[:_LINES_AT_TOP]
+        line_boxes = self._below_head(after, self._find_lines(after, boxes))
+        top = sorted(line_boxes, key=lambda line_box: line_box.y0)[:_LINES_AT_TOP]
         if not any(is_caption_start(line.text) for line in self._read(top, after)):
             return None
-        lines = self._read(spots, after)
+        lines = self._read(line_boxes, after)
         first = min(line.box.y0 for line in lines)
         height = float(np.median([line.box.height for line in lines]))
-        for block, group in self._matches(after, boxes, lines):
+        for block, group in self._match_captions(after, boxes, lines):
             others = [picture.box for picture in after.pictures if picture.rejected not in _NO_PICTURES]
             beneath = any(box.y0 < block.box.y0 for box in others)
             if not group and block.caption.number and block.box.y0 - first < height and not beneath:
                 return block
         return None
 
-    def _below_head(self, sheet: _Sheet, spots: Sequence[Box]) -> list[Box]:
+    def _below_head(self, analysis: _PageAnalysis, line_boxes: Sequence[Box]) -> list[Box]:
         """Returns the lines but running head and foot; the layout model may take a caption for a head."""
-        body = [spot for spot in spots if not _is_margin(spot, sheet)]
-        first = min((spot.y0 for spot in body), default=0.0)
-        above = (spot for spot in spots if _is_margin(spot, sheet) and spot.y0 < first)
-        head = sorted(above, key=lambda spot: spot.y0)
-        for at, spot in enumerate(head):
-            if any(is_caption_start(line.text) for line in self._read([spot], sheet)):
+        body = [line_box for line_box in line_boxes if not _is_margin(line_box, analysis)]
+        first = min((line_box.y0 for line_box in body), default=0.0)
+        above = (line_box for line_box in line_boxes if _is_margin(line_box, analysis) and line_box.y0 < first)
+        head = sorted(above, key=lambda line_box: line_box.y0)
+        for at, line_box in enumerate(head):
+            if any(is_caption_start(line.text) for line in self._read([line_box], analysis)):
                 return [*head[at:], *body]
         return body
 
-    def _look_at(self, page: Page, rendering: Rendering, ink: Mask) -> _Sheet:
-        regions = self._layout.find(rendering.even)
+    def _analyze(self, page: Page, rendering: Rendering, ink: Mask) -> _PageAnalysis:
+        regions = self._layout.find(rendering.cleaned)
         pictures = [
             picture._replace(rejected="") if picture.rejected in self.config.keep_graphics else picture
-            for picture in find_pictures(rendering.even, ink, regions, self.config.min_figure_px)
+            for picture in find_pictures(rendering.cleaned, ink, regions, self.config.min_figure_px)
         ]
-        return _Sheet(page, rendering, regions, ink, pictures)
+        return _PageAnalysis(page, rendering, regions, ink, pictures)
 
     def _render(self, page: Page, seen: Seen | None = None) -> Rendering:
         config = self.config
@@ -218,102 +225,107 @@ class PageReader:
             is_clean=bool(seen and seen.is_clean),
         )
 
-    def _find_lines(self, sheet: _Sheet, pictures: Sequence[Box]) -> list[Box]:
+    def _find_lines(self, analysis: _PageAnalysis, pictures: Sequence[Box]) -> list[Box]:
         """Finds lines of text, with pictures painted over: the text model joins text to what it finds in them.
 
         A PDF that carries sound text says itself where its lines are.
         """
-        sheet.layer = self._find_layer(sheet)
-        if not sheet.layer.refused:
-            boxes = [line.box for line in sheet.layer.lines]
-            return [box for box in boxes if not any(box.share_in(picture) > _INSIDE for picture in pictures)]
-        page = sheet.rendering.even.copy()
+        analysis.layer = self._find_layer(analysis)
+        if not analysis.layer.refused:
+            boxes = [line.box for line in analysis.layer.lines]
+            return [box for box in boxes if not any(box.covered_by(picture) > _INSIDE for picture in pictures)]
+        page = analysis.rendering.cleaned.copy()
         paper = np.median(page[::8, ::8], axis=(0, 1)).astype(np.uint8)
         for picture in pictures:
-            x0, y0, x1, y1 = picture.clipped(*sheet.rendering.size).whole()
+            x0, y0, x1, y1 = picture.clipped(*analysis.rendering.size).pixel_bounds()
             page[y0:y1, x0:x1] = paper
         return self._text.find_lines(page)
 
-    def _is_near(self, spot: Box, pictures: Sequence[Box], sheet: _Sheet) -> bool:
+    def _is_near_picture(self, line_box: Box, pictures: Sequence[Box], analysis: _PageAnalysis) -> bool:
         """Checks whether a line may begin the caption of a picture."""
-        reach = self.config.max_caption_distance * sheet.rendering.size[1]
-        return any(spot.share_in(picture.grown(reach)) > 0 for picture in pictures) or any(
-            region.kind == "figure_caption" and spot.share_in(region.box) > 0.5 for region in sheet.regions
+        reach = self.config.max_caption_distance * analysis.rendering.size[1]
+        return any(line_box.covered_by(picture.expanded(reach)) > 0 for picture in pictures) or any(
+            region.kind == "figure_caption" and line_box.covered_by(region.box) > 0.5 for region in analysis.regions
         )
 
-    def _find_layer(self, sheet: _Sheet) -> TextLayer:
+    def _find_layer(self, analysis: _PageAnalysis) -> TextLayer:
         if not self.config.use_text_layer:
             return TextLayer([], "not_wanted")
         return find_text_layer(
-            sheet.page, sheet.rendering, sheet.regions, lambda box: self._text.read(sheet.rendering.crop(box))[0]
+            analysis.page,
+            analysis.rendering,
+            analysis.regions,
+            lambda box: self._text.read(analysis.rendering.crop(box))[0],
         )
 
-    def _read(self, spots: Sequence[Box], sheet: _Sheet) -> list[Line]:
-        """Reads the lines of text at the spots, without labels that stand beside panels."""
-        if sheet.layer is not None and not sheet.layer.refused:
-            wanted = set(spots)
-            lines = [line for line in sheet.layer.lines if line.box in wanted]
+    def _read(self, line_boxes: Sequence[Box], analysis: _PageAnalysis) -> list[Line]:
+        """Reads the lines of text in boxes, without labels that stand beside panels."""
+        if analysis.layer is not None and not analysis.layer.refused:
+            wanted = set(line_boxes)
+            lines = [line for line in analysis.layer.lines if line.box in wanted]
         else:
-            readings = [(spot, *self._text.read(sheet.rendering.crop(spot))) for spot in spots]
-            lines = [Line(spot, text) for spot, text, sure in readings if text and sure >= _MIN_READING_CONFIDENCE]
-        return [line for line in lines if not labels.parse_label(line.text) or _ends_paragraph(line.box, spots)]
+            readings = [(line_box, *self._text.read(analysis.rendering.crop(line_box))) for line_box in line_boxes]
+            lines = [
+                Line(line_box, text) for line_box, text, sure in readings if text and sure >= _MIN_READING_CONFIDENCE
+            ]
+        return [line for line in lines if not labels.parse_label(line.text) or _ends_paragraph(line.box, line_boxes)]
 
-    def _figure(
-        self, sheet: _Sheet, block: CaptionBlock, group: Sequence[Box], prefix: str, crops: dict[str, bytes]
+    def _cut_figure(
+        self, analysis: _PageAnalysis, block: CaptionBlock, group: Sequence[Box], prefix: str, crops: dict[str, bytes]
     ) -> Figure:
         """Builds the figure of one caption, and adds its panels' crops to `crops`."""
         caption = block.caption
-        cut = cut_figure(sheet.rendering, sheet.ink, group, caption, self.config.min_panel_px, self._text.read)
+        cut = cut_figure(analysis.rendering, analysis.ink, group, caption, self.config.min_panel_px, self._text.read)
         panels = []
         for number, (box, name) in enumerate(zip(cut.boxes, cut.names, strict=True)):
             crop = f"{prefix}-{number}.jpg"
-            crops[crop] = encode_jpeg(Image.fromarray(sheet.rendering.crop(box)), self.config.jpeg_quality)
+            crops[crop] = encode_jpeg(Image.fromarray(analysis.rendering.crop(box)), self.config.jpeg_quality)
             text = caption.text_for(name) if name in caption.parts else caption.text
-            panels.append(Panel(label=name, box=sheet.rendering.on_page(box), caption=text, crop=crop))
+            panels.append(Panel(label=name, box=analysis.rendering.to_page(box), caption=text, crop=crop))
         return Figure(
             number=caption.number,
-            caption_box=sheet.rendering.on_page(block.box),
+            caption_box=analysis.rendering.to_page(block.box),
             panels=panels,
             kept_whole=cut.kept_whole,
             labels_from=cut.labels_from,
         )
 
     @staticmethod
-    def _record(
-        sheet: _Sheet, figures: list[Figure], rejected: Sequence[Picture], body: list[str] | None
+    def _build_record(
+        analysis: _PageAnalysis, figures: list[Figure], rejected: Sequence[Picture], body: list[str] | None
     ) -> PageRecord:
-        width, height = sheet.rendering.size
+        width, height = analysis.rendering.size
         return PageRecord(
             width=width,
             height=height,
             figures=figures,
             rejected=[
-                Rejected(box=sheet.rendering.on_page(picture.box), reason=picture.rejected) for picture in rejected
+                Rejected(box=analysis.rendering.to_page(picture.box), reason=picture.rejected) for picture in rejected
             ],
             paragraphs=body,
-            seen=_seen(sheet.rendering, sheet.regions, sheet.pictures),
-            text_source=sheet.text_source,
+            seen=_build_seen(analysis.rendering, analysis.regions, analysis.pictures),
+            text_source=analysis.text_source,
         )
 
 
 def _without_pictures(rendering: Rendering) -> PageRecord:
     """Builds the record of a page that the layout model was not asked about."""
     width, height = rendering.size
-    seen = _seen(rendering, None, [])
+    seen = _build_seen(rendering, None, [])
     return PageRecord(width=width, height=height, figures=[], rejected=[], paragraphs=None, seen=seen)
 
 
-def _seen(rendering: Rendering, regions: list[Region] | None, pictures: list[Picture]) -> Seen:
+def _build_seen(rendering: Rendering, regions: list[Region] | None, pictures: list[Picture]) -> Seen:
     return Seen(
         regions=regions,
         pictures=pictures,
         skew_degrees=rendering.skew_degrees,
-        is_clean=rendering.even is rendering.coarse,
+        is_clean=rendering.cleaned is rendering.coarse,
     )
 
 
 @dataclass
-class _Sheet:
+class _PageAnalysis:
     """A rendered page with its regions, ink and pictures, and its text layer once that was asked for."""
 
     page: Page
@@ -330,45 +342,47 @@ class _Sheet:
         return TextSource(kind="ocr" if self.layer.refused else "layer", refused=self.layer.refused)
 
 
-def _with_words(graphic: Box, lines: Sequence[Line]) -> Box:
+def _include_words(graphic: Box, lines: Sequence[Line]) -> Box:
     """Extends a graphic by the words at its edges, such as the numbers along an axis.
 
     >>> years, caption = Line(Box(60, 105, 190, 120), "2012 2013"), Line(Box(50, 130, 190, 145), "Fig. 3. Cases")
-    >>> _with_words(Box(50, 0, 200, 100), [years, caption])
+    >>> _include_words(Box(50, 0, 200, 100), [years, caption])
     Box(x0=50, y0=0, x1=200, y1=120)
     """
     words = [
         line.box
         for line in lines
-        if line.box.width <= graphic.width and line.box.share_in(graphic.grown(line.box.height)) > _INSIDE
+        if line.box.width <= graphic.width and line.box.covered_by(graphic.expanded(line.box.height)) > _INSIDE
     ]
     return union([graphic, *words])
 
 
-def _ends_paragraph(spot: Box, spots: Sequence[Box]) -> bool:
+def _ends_paragraph(line_box: Box, line_boxes: Sequence[Box]) -> bool:
     """Checks whether a line is the last word of a paragraph: right under the start of a longer line, no label."""
     return any(
-        abs(spot.x0 - above.x0) < spot.height
-        and above.width > _LONGER * spot.width
-        and 0 < spot.centre[1] - above.centre[1] < _MAX_PITCH * min(spot.height, above.height)
-        for above in spots
+        abs(line_box.x0 - above.x0) < line_box.height
+        and above.width > _LONGER * line_box.width
+        and 0 < line_box.centre[1] - above.centre[1] < _MAX_PITCH * min(line_box.height, above.height)
+        for above in line_boxes
     )
 
 
-def _is_margin(spot: Box, sheet: _Sheet) -> bool:
+def _is_margin(line_box: Box, analysis: _PageAnalysis) -> bool:
     """Checks whether a line is a running head, a foot line or a page number."""
-    height = sheet.rendering.size[1]
-    outside = spot.y1 < _MARGIN * height or spot.y0 > (1 - _MARGIN) * height
+    height = analysis.rendering.size[1]
+    outside = line_box.y1 < _MARGIN * height or line_box.y0 > (1 - _MARGIN) * height
     return outside or any(
-        region.kind in ("header", "footer") and region.confidence > 0.5 and _covers(region.box, spot)
-        for region in sheet.regions
+        region.kind in ("header", "footer") and region.confidence > 0.5 and _covers(region.box, line_box)
+        for region in analysis.regions
     )
 
 
-def _covers(region: Box, spot: Box) -> bool:
+def _covers(region: Box, line_box: Box) -> bool:
     """Checks whether a region of the layout model covers a line: its boxes are tighter around the letters.
 
     >>> _covers(Box(80, 68, 152, 80), Box(77, 64, 155, 84)), _covers(Box(80, 68, 90, 80), Box(77, 64, 155, 84))
     (True, False)
     """
-    return spot.share_in(region) > 0.6 or (spot.share_in(region) > 0.4 and region.share_in(spot) > 0.9)
+    return line_box.covered_by(region) > 0.6 or (
+        line_box.covered_by(region) > 0.4 and region.covered_by(line_box) > 0.9
+    )

@@ -20,7 +20,7 @@ PAGES_TOGETHER = 128
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
-def stretches(pages: Sequence[Page]) -> Iterator[range]:
+def page_runs(pages: Sequence[Page]) -> Iterator[range]:
     """Yields runs of pages that one shard reads together, at most `PAGES_TOGETHER` and within one book."""
     begin = 0
     for at in range(1, len(pages) + 1):

@@ -40,7 +40,7 @@ def key_of(at: int) -> str:
     return f"{at:06d}"
 
 
-def picture_of(key: str) -> str:
+def picture_name(key: str) -> str:
     """Returns the file name of a page's picture for reviewers."""
     return f"{key}-page.jpg"
 
@@ -144,7 +144,7 @@ class PagePool:
                     if self.store.has(job):
                         yield job
                     else:
-                        handed_out[self._start().submit(_do, job)] = job
+                        handed_out[self._start().submit(_run_job, job)] = job
                 for future in wait(handed_out, return_when=FIRST_COMPLETED).done:
                     job = handed_out.pop(future)
                     future.result()
@@ -192,7 +192,7 @@ def _start_worker(config: TextbookPairsConfig, store: PageStore) -> None:
         _worker = error
 
 
-def _do(job: Job) -> None:
+def _run_job(job: Job) -> None:
     assert _worker is not None
     if isinstance(_worker, PathoflowError):
         raise _worker
@@ -205,7 +205,7 @@ def _do(job: Job) -> None:
             assert isinstance(looked, PageRecord), "text is asked only of pages that could be read"
             record = reader.read_text(job.page, looked.seen)
         elif job.kind == "picture":
-            record, crops = Drawn(), {picture_of(job.key): page_picture(job.page, reader.config)}
+            record, crops = Drawn(), {picture_name(job.key): page_picture(job.page, reader.config)}
         else:
             record, crops = reader.read_figures(job.page, job.key, job.overleaf)
     except UnreadableImage as error:
@@ -219,10 +219,10 @@ def _do(job: Job) -> None:
     store.save(job, record, crops)
     _worker.num_pages += 1
     if _worker.num_pages % _PAGES_PER_TRIM == 0:
-        _give_memory_back()
+        _release_memory()
 
 
-def _give_memory_back() -> None:
+def _release_memory() -> None:
     """Returns freed memory to the system: for tensors of ever new sizes the allocator keeps ever more."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:

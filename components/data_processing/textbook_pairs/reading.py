@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from components.data_processing.textbook_pairs.pages.page import Page
-from components.data_processing.textbook_pairs.pool import Job, PagePool, PageStore, key_of, picture_of
+from components.data_processing.textbook_pairs.pool import Job, PagePool, PageStore, key_of, picture_name
 from components.data_processing.textbook_pairs.records import BadPage, Drawn, PageRecord, ReadPage, Text
 from components.data_processing.textbook_pairs.review.contact_sheet import page_picture
 
@@ -109,7 +109,7 @@ def draw_pictures(pages: Sequence[ReadPage], pool: PagePool) -> dict[int, bytes]
     deque(pool.read(deque(jobs.values())), maxlen=0)
     pool.close()
     drawn = {at: job for at, job in jobs.items() if isinstance(pool.store.load(job, Drawn), Drawn)}
-    return {at: pool.store.crop(picture_of(job.key)) for at, job in drawn.items()}
+    return {at: pool.store.crop(picture_name(job.key)) for at, job in drawn.items()}
 
 
 def window(pages: Sequence[Page], at: int, reach: int) -> list[int]:

@@ -15,7 +15,7 @@ from components.data_processing.textbook_pairs.inline_references import ask_for_
 from components.data_processing.textbook_pairs.pages.listing import book_files
 from components.data_processing.textbook_pairs.pages.page import BadFile, Page, list_pages
 from components.data_processing.textbook_pairs.pairs import write_pairs
-from components.data_processing.textbook_pairs.parts import pack, stretches, unpack
+from components.data_processing.textbook_pairs.parts import pack, page_runs, unpack
 from components.data_processing.textbook_pairs.pool import PagePool, PageStore
 from components.data_processing.textbook_pairs.reading import draw_pictures, read_pages, window
 from components.data_processing.textbook_pairs.review.reports import (
@@ -80,14 +80,14 @@ def run_shard(
     Args:
         config: What to read and how.
         teaching_atlas: The sealed atlas; its `books/` are read if the configuration says so.
-        shard: Whose stretches of pages, and whose files without pages, are this task's.
+        shard: Whose runs of pages, and whose files without pages, are this task's.
         out: Where the records and counts go.
 
     Raises:
         InputError: There is nothing to read.
     """
     pages, bad_files = list_pages(_list_files(config, teaching_atlas))
-    own = [at for number, part in enumerate(stretches(pages)) if shard.owns(number) for at in part]
+    own = [at for number, part in enumerate(page_runs(pages)) if shard.owns(number) for at in part]
     own_bad_files = [bad for number, bad in enumerate(bad_files) if shard.owns(number)]
     _count_files([pages[at] for at in own], own_bad_files, out)
     store = PageStore(out.scratch / "pages")

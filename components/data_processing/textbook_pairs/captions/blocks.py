@@ -48,7 +48,7 @@ def find_captions(lines: Sequence[Line], regions: Sequence[Region]) -> list[Capt
         if any(_goes_on(line, start) for line in lines if line not in taken):
             continue
         others = [line for line in lines if line not in starts and not _is_under(line, starts, start)]
-        block = grown(start, others, regions)
+        block = grow_caption(start, others, regions)
         caption = parse_caption(caption_text(block))
         if caption is not None:
             blocks.append(CaptionBlock(caption, union(line.box for line in block), tuple(block)))
@@ -73,7 +73,7 @@ def caption_text(block: Sequence[Line]) -> str:
     return join_lines(texts)
 
 
-def grown(start: Line, others: Sequence[Line], regions: Sequence[Region]) -> list[Line]:
+def grow_caption(start: Line, others: Sequence[Line], regions: Sequence[Region]) -> list[Line]:
     """Returns the lines of the caption that begins with `start`, in reading order.
 
     Boxes of lines are too rough to tell the space between them; the distance of their middles is not.
@@ -122,14 +122,14 @@ def _is_under(line: Line, starts: Sequence[Line], own: Line) -> bool:
 def _is_body(line: Line, start: Line, regions: Sequence[Region]) -> bool:
     """Checks whether the layout model takes a line for body text, apart from the caption's first line."""
     own = max(
-        (r.confidence for r in regions if r.kind == "figure_caption" and line.box.share_in(r.box) > 0.5),
+        (r.confidence for r in regions if r.kind == "figure_caption" and line.box.covered_by(r.box) > 0.5),
         default=0.0,
     )
     body = max(
         (
             r.confidence
             for r in regions
-            if r.kind in ("text", "title") and line.box.share_in(r.box) > 0.7 and start.box.share_in(r.box) < 0.3
+            if r.kind in ("text", "title") and line.box.covered_by(r.box) > 0.7 and start.box.covered_by(r.box) < 0.3
         ),
         default=0.0,
     )

@@ -10,8 +10,8 @@ from scipy.optimize import linear_sum_assignment
 
 from components.data_processing.textbook_pairs.boxes import Box, union
 from components.data_processing.textbook_pairs.captions.blocks import CaptionBlock
-from components.data_processing.textbook_pairs.captions.proximity import ABOVE_PENALTY, gap, parted
-from components.data_processing.textbook_pairs.captions.titles import find_titles
+from components.data_processing.textbook_pairs.captions.proximity import ABOVE_PENALTY, gap, is_separated
+from components.data_processing.textbook_pairs.captions.unnumbered_captions import find_unnumbered_captions
 from components.data_processing.textbook_pairs.layout.regions import Region
 from components.data_processing.textbook_pairs.text.ocr import Line
 
@@ -19,7 +19,7 @@ _UNTOLD_REACH = 0.35
 _SWALLOWED = 0.5
 
 
-def match(
+def match_captions(
     captions: Sequence[CaptionBlock],
     pictures: Sequence[Box],
     lines: Sequence[Line],
@@ -40,27 +40,27 @@ def match(
         regions: What the layout model found.
         max_distance_px: Largest gap between a picture and its caption.
     """
-    walls = [line.box for line in lines if all(line not in block.lines for block in captions)]
-    walls += [block.box for block in captions]
-    matched = _assigned(captions, pictures, walls, max_distance_px)
+    separators = [line.box for line in lines if all(line not in block.lines for block in captions)]
+    separators += [block.box for block in captions]
+    matched = _assign_pictures(captions, pictures, separators, max_distance_px)
     found = [picture for group in matched for picture in group]
     waiting = [picture for picture in pictures if picture not in found]
-    titles = find_titles(lines, regions, captions, waiting, max_distance_px)
+    titles = find_unnumbered_captions(lines, regions, captions, waiting, max_distance_px)
     titled = [picture for _, group in titles for picture in group]
     waiting = [picture for picture in waiting if picture not in titled]
-    _join_rest(captions, matched, waiting, titled, walls, max_distance_px)
+    _assign_rest(captions, matched, waiting, titled, separators, max_distance_px)
     return [*zip(captions, matched, strict=True), *titles]
 
 
-def _assigned(
-    captions: Sequence[CaptionBlock], pictures: Sequence[Box], walls: Sequence[Box], max_distance_px: float
+def _assign_pictures(
+    captions: Sequence[CaptionBlock], pictures: Sequence[Box], separators: Sequence[Box], max_distance_px: float
 ) -> list[list[Box]]:
     """Assigns one picture or none to each caption: as many as possible, at the least total distance."""
     matched: list[list[Box]] = [[] for _ in captions]
     if not captions or not pictures:
         return matched
     costs = np.array(
-        [[_cost(picture, [block.box], walls, max_distance_px) for picture in pictures] for block in captions],
+        [[_cost(picture, [block.box], separators, max_distance_px) for picture in pictures] for block in captions],
         dtype=np.float64,
     )
     possible = np.isfinite(costs)
@@ -72,12 +72,12 @@ def _assigned(
     return matched
 
 
-def _join_rest(
+def _assign_rest(
     captions: Sequence[CaptionBlock],
     matched: list[list[Box]],
     waiting: list[Box],
     titled: Sequence[Box],
-    walls: Sequence[Box],
+    separators: Sequence[Box],
     max_distance_px: float,
 ) -> None:
     """Adds each remaining picture to the nearest figure; one may reach its caption through another picture of it.
@@ -87,15 +87,15 @@ def _join_rest(
         matched: The pictures of each, to which this adds.
         waiting: Pictures that belong to no caption yet.
         titled: Pictures that belong to a caption without a number.
-        walls: What parts pictures.
+        separators: Lines and captions; one between two pictures separates them.
         max_distance_px: Largest gap; panels of a figure whose caption tells of none stand nearer to each other.
     """
 
-    def swallows(whole: Box, at: int) -> bool:
+    def would_cover_others(whole: Box, at: int) -> bool:
         """Checks whether a figure as large as this would cover another's pictures or caption."""
         others = [picture for number, group in enumerate(matched) if number != at for picture in group]
         others += [*titled, *(block.box for block in captions)]
-        return any(other.share_in(whole) > _SWALLOWED for other in others)
+        return any(other.covered_by(whole) > _SWALLOWED for other in others)
 
     while waiting:
         best = min(
@@ -108,11 +108,11 @@ def _join_rest(
                     cost := _cost(
                         picture,
                         [block.box, *matched[at]],
-                        walls,
+                        separators,
                         max_distance_px * (1.0 if block.caption.parts else _UNTOLD_REACH),
                     )
                 )
-                and not swallows(union([picture, *matched[at]]), at)
+                and not would_cover_others(union([picture, *matched[at]]), at)
             ),
             default=None,
         )
@@ -123,13 +123,13 @@ def _join_rest(
         waiting.remove(picture)
 
 
-def _cost(picture: Box, group: Sequence[Box], walls: Sequence[Box], max_distance_px: float) -> float:
+def _cost(picture: Box, group: Sequence[Box], separators: Sequence[Box], max_distance_px: float) -> float:
     """Returns the distance of a picture from a caption or its pictures; infinite if they cannot belong together."""
     costs = [
         cost
         for at, member in enumerate(group)
         if (cost := gap(picture, member, is_caption=at == 0)) is not None
         and cost <= max_distance_px * (ABOVE_PENALTY if at == 0 else 1.0)
-        and not parted(picture, member, walls)
+        and not is_separated(picture, member, separators)
     ]
     return min(costs, default=math.inf)

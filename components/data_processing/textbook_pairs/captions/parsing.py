@@ -101,7 +101,7 @@ def parse_caption(text: str) -> Caption | None:
     body = text[start.start("rest") :]
     title, parts = split_parts(body)
     number = re.sub(r"\s", "", start["number"])
-    return Caption(number, title, parts, label_name(start["panel"]) if start["panel"] else "")
+    return Caption(number, title, parts, canonical_label(start["panel"]) if start["panel"] else "")
 
 
 def is_caption_start(text: str) -> bool:
@@ -137,20 +137,20 @@ def split_parts(text: str) -> tuple[str, dict[str, str]]:
     parts: dict[str, str] = {}
     for label, (start, end) in zip(labels, spans, strict=True):
         part = _CONNECTOR.sub("", text[start:end]).strip(_EDGES)
-        parts.update(dict.fromkeys(label.names, _balanced(part)))
+        parts.update(dict.fromkeys(label.names, _strip_bracket(part)))
     if not all(parts.values()):
         return text.strip(_EDGES), {}
-    return _balanced(title.strip(_EDGES)), dict(sorted(parts.items())) if _in_order(parts) else parts
+    return _strip_bracket(title.strip(_EDGES)), dict(sorted(parts.items())) if _in_order(parts) else parts
 
 
 def _in_order(parts: dict[str, str]) -> bool:
     return all(len(name) == 1 for name in parts)
 
 
-def _balanced(text: str) -> str:
+def _strip_bracket(text: str) -> str:
     """Removes a bracket that opens or closes nothing, as splitting inside brackets leaves it.
 
-    >>> _balanced("Lipoma ("), _balanced("ducts (HE)"), _balanced("acini)")
+    >>> _strip_bracket("Lipoma ("), _strip_bracket("ducts (HE)"), _strip_bracket("acini)")
     ('Lipoma', 'ducts (HE)', 'acini')
     """
     folded = fold(text)
@@ -191,17 +191,17 @@ def parse_letters(text: str) -> tuple[str, ...]:
         if token in {"-", "~", "至", "to"}:
             ranged = bool(names)
         elif token != "and":
-            name = label_name(token)
+            name = canonical_label(token)
             first = ord(names[-1]) + 1 if ranged else ord(name)
             names += [chr(code) for code in range(first, ord(name) + 1)]
             ranged = False
     return tuple(names)
 
 
-def label_name(label: str) -> str:
+def canonical_label(label: str) -> str:
     """Returns the canonical form of a label: a capital letter, or a plain digit.
 
-    >>> label_name("b"), label_name("③"), label_name("3")
+    >>> canonical_label("b"), canonical_label("③"), canonical_label("3")
     ('B', '3', '3')
     """
     return str(ord(label) - 0x245F) if "①" <= label <= "⑨" else label.upper()
@@ -226,18 +226,18 @@ def _find_labels(folded: str) -> list[_Label]:
                 if kind(match["labels"][0]) or match["labels"][0] in "cC"
             ]
             if found and "①" <= folded[found[0].start] <= "⑨":
-                found = _with_lost(found, folded)
+                found = _restore_lost_labels(found, folded)
             for run in _runs(found):
                 if _num_names(run) > max(_num_names(best), 1):
                     best = run
     return best
 
 
-def _with_lost(labels: list[_Label], folded: str) -> list[_Label]:
+def _restore_lost_labels(labels: list[_Label], folded: str) -> list[_Label]:
     """Restores circled digits that OCR lost.
 
     >>> text = "① Ducts. ② Acini.  Nests. © Cords."
-    >>> [label.names[0] for label in _with_lost(_find_labels("① Ducts. ② Acini."), text)]
+    >>> [label.names[0] for label in _restore_lost_labels(_find_labels("① Ducts. ② Acini."), text)]
     ['1', '2', '3', '4']
     """
     known = {label.start: label for label in labels}
@@ -259,17 +259,17 @@ def _runs(labels: list[_Label]) -> Iterator[list[_Label]]:
             continue
         run, named = [label], list(label.names)
         for candidate in labels[first + 1 :]:
-            if candidate.names and candidate.names[0] == next_name(named) and not set(candidate.names) & set(named):
+            if candidate.names and candidate.names[0] == next_label(named) and not set(candidate.names) & set(named):
                 run.append(candidate)
                 named += candidate.names
         if sorted(named) == [chr(ord(named[0]) + place) for place in range(len(named))]:
             yield run
 
 
-def next_name(named: Sequence[str]) -> str:
+def next_label(named: Sequence[str]) -> str:
     """Returns the first label after the first that is not among those named: after A and C it is B.
 
-    >>> next_name(["A", "C"]), next_name(["1", "2", "3"])
+    >>> next_label(["A", "C"]), next_label(["1", "2", "3"])
     ('B', '4')
     """
     return next(chr(code) for code in range(ord(named[0]), 0x10000) if chr(code) not in named)
@@ -297,10 +297,10 @@ _PLACE_STYLES = (
 )
 
 
-def place_name(word: str) -> str:
+def canonical_place(word: str) -> str:
     """Returns the place that a word names, one of `PLACES`.
 
-    >>> place_name("Upper"), place_name("左")
+    >>> canonical_place("Upper"), canonical_place("左")
     ('top', 'left')
     """
     return _PLACE_NAMES.get(word.lower(), word.lower())
@@ -317,7 +317,7 @@ def find_places(folded: str) -> list[_Label]:
     for style in _PLACE_STYLES:
         found: dict[str, _Label] = {}
         for match in style.finditer(folded):
-            name = place_name(match["place"])
+            name = canonical_place(match["place"])
             # Of a word that comes twice the later one counts: `左侧…。左：…`.
             found[name] = _Label((name,), match.start(), match.end())
         for pair in (("left", "right"), ("top", "bottom")):

@@ -11,7 +11,7 @@ ABOVE_PENALTY = 2.0
 
 _BESIDE_PENALTY = 1.5
 _MIN_OVERLAP = 0.3
-_MIN_WALL_SHARE = 0.3
+_MIN_SEPARATOR_SHARE = 0.3
 
 
 def gap(picture: Box, member: Box, *, is_caption: bool) -> float | None:
@@ -32,7 +32,7 @@ def gap(picture: Box, member: Box, *, is_caption: bool) -> float | None:
     return None
 
 
-def parted(a: Box, b: Box, walls: Sequence[Box]) -> bool:
+def is_separated(a: Box, b: Box, separators: Sequence[Box]) -> bool:
     """Checks whether body text or a caption stands between two boxes."""
     low, high = sorted((a, b), key=lambda box: box.y0)
     if low.y1 < high.y0 and low.overlap_x(high) > 0:
@@ -40,4 +40,4 @@ def parted(a: Box, b: Box, walls: Sequence[Box]) -> bool:
     else:
         left, right = sorted((a, b), key=lambda box: box.x0)
         between = Box(left.x1, max(a.y0, b.y0), right.x0, min(a.y1, b.y1))
-    return any(wall not in (a, b) and wall.share_in(between) > _MIN_WALL_SHARE for wall in walls)
+    return any(other not in (a, b) and other.covered_by(between) > _MIN_SEPARATOR_SHARE for other in separators)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from components.data_processing.textbook_pairs.captions.parsing import NUMBER, fold, parse_letters, place_name
+from components.data_processing.textbook_pairs.captions.parsing import NUMBER, canonical_place, fold, parse_letters
 
 # Readings lose spaces: `seeFigure 9.4`.
 _HEAD = re.compile(
@@ -55,7 +55,7 @@ def references_to(sentences: Iterable[str], number: str, panel: str | None) -> l
     """
     if not number:
         return []
-    wanted = canonical(number)
+    wanted = canonical_number(number)
     found = [
         sentence
         for sentence in sentences
@@ -86,10 +86,10 @@ def mentions(sentence: str) -> list[Mention]:
     return found
 
 
-def canonical(number: str) -> str:
+def canonical_number(number: str) -> str:
     """Returns a figure's number in the form by which captions and mentions are compared.
 
-    >>> canonical("13.19") == canonical("13 – 19") == "13-19"
+    >>> canonical_number("13.19") == canonical_number("13 – 19") == "13-19"
     True
     """
     return re.sub(r"\s", "", fold(number)).replace(".", "-").upper()
@@ -101,14 +101,14 @@ def _items(folded: str, at: int, *, several: bool, plural: bool) -> list[Mention
     ranged = False
     while number := _NUMBER.match(folded, at):
         at = number.end()
-        name = canonical(number[0])
+        name = canonical_number(number[0])
         letters = _LETTERS.match(folded, at)
         panels: tuple[str, ...] = ()
         if letters:
             panels = parse_letters(letters["letters"] or letters["small"] or letters["circled"])
             at = letters.end()
         elif place := _PLACE.match(folded, at):
-            panels = (place_name(place["place"] or place["word"]),)
+            panels = (canonical_place(place["place"] or place["word"]),)
             at = place.end()
         if ranged and name.isdigit() and found and found[-1].number.isdigit():
             found += [Mention(str(middle), ()) for middle in range(int(found[-1].number) + 1, int(name))]

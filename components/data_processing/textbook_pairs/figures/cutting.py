@@ -8,9 +8,9 @@ from itertools import islice
 from typing import Literal, NamedTuple
 
 from components.data_processing.textbook_pairs.boxes import Box, reading_order, union
-from components.data_processing.textbook_pairs.captions.parsing import PLACES, Caption, next_name
+from components.data_processing.textbook_pairs.captions.parsing import PLACES, Caption, next_label
 from components.data_processing.textbook_pairs.figures import labels
-from components.data_processing.textbook_pairs.figures.grids import completed_grid, possible_grids
+from components.data_processing.textbook_pairs.figures.grids import candidate_grids, complete_grid
 from components.data_processing.textbook_pairs.figures.labels import Read
 from components.data_processing.textbook_pairs.figures.panels import find_panels
 from components.data_processing.textbook_pairs.pages.rendering import Rendering
@@ -54,9 +54,9 @@ def cut_figure(
     and parts of the caption differ in number, nothing is guessed: the figure is kept whole.
     """
     whole = union(group).clipped(*rendering.size)
-    x0, y0, x1, y1 = whole.whole()
+    x0, y0, x1, y1 = whole.pixel_bounds()
     found = find_panels(rendering.coarse[y0:y1, x0:x1], ink[y0:y1, x0:x1], len(caption.parts), min_panel_px)
-    boxes = [box.moved(x0, y0) for box in found] or [whole]
+    boxes = [box.shifted(x0, y0) for box in found] or [whole]
     wanted = list(caption.parts)
     placed = bool(wanted) and set(wanted) <= set(PLACES)
     search = _LabelSearch(rendering, whole, min_panel_px, read)
@@ -68,7 +68,7 @@ def cut_figure(
         # Seams are less sure than gutters: labels that stand at the panels of another grid count more.
         if _touch(boxes) and sorted(seen) != sorted(wanted) and (grid := search.grid(wanted)):
             boxes, seen = grid, search.labels(grid, wanted)
-        if _touch(boxes) and search.grid([*wanted, next_name(wanted)], max_grids=2):
+        if _touch(boxes) and search.grid([*wanted, next_label(wanted)], max_grids=2):
             num_panels += 1
     if num_panels != max(len(wanted), 1):
         why = f"{num_panels} panels, {len(wanted)} parts of the caption"
@@ -101,7 +101,7 @@ class _LabelSearch(NamedTuple):
 
     def completed(self, boxes: list[Box], wanted: Sequence[str]) -> list[Box]:
         """Returns the panels with a cut that cannot be seen, if the grid has a place for it and labels confirm it."""
-        full = completed_grid(boxes)
+        full = complete_grid(boxes)
         if len(full) != len(wanted):
             return []
         seen = self.labels(full, wanted)
@@ -110,10 +110,10 @@ class _LabelSearch(NamedTuple):
 
     def grid(self, wanted: Sequence[str], max_grids: int = _MAX_GRIDS) -> list[Box]:
         """Returns a grid over the whole figure at whose panels all labels stand in order; empty if there is none."""
-        x0, y0, x1, y1 = self.whole.whole()
+        x0, y0, x1, y1 = self.whole.pixel_bounds()
         pixels = self.rendering.coarse[y0:y1, x0:x1]
-        for grid in islice(possible_grids(pixels, len(wanted), self.min_panel_px), max_grids):
-            boxes = [box.moved(x0, y0) for box in grid]
+        for grid in islice(candidate_grids(pixels, len(wanted), self.min_panel_px), max_grids):
+            boxes = [box.shifted(x0, y0) for box in grid]
             seen = self.labels(boxes, wanted)
             label_of = dict(zip(boxes, seen, strict=True))
             down = [label_of[box] for box in reading_order(boxes, lambda box: box, columns_first=True)]
@@ -124,7 +124,7 @@ class _LabelSearch(NamedTuple):
 
 def _touch(boxes: Sequence[Box]) -> bool:
     """Checks whether some of the panels have no band of paper between them."""
-    return any(box.grown(_SEAM_PX).share_in(other) > 0 for at, box in enumerate(boxes) for other in boxes[:at])
+    return any(box.expanded(_SEAM_PX).covered_by(other) > 0 for at, box in enumerate(boxes) for other in boxes[:at])
 
 
 def _by_place(boxes: Sequence[Box], wanted: Sequence[str]) -> list[str]:

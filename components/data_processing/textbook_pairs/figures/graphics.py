@@ -13,9 +13,9 @@ _MAX_CODE_SATURATION = 60
 _MIN_CODE_EXTREME = 0.6
 _MIN_CODE_CHANGES = 8
 
-# Sides of the windows in which colour is called flat, and the scatter below which it is.
+# Sides of the windows in which colour is called flat, and the deviation below which it is.
 _FLAT_WINDOW_PX = 9
-_FLAT_SCATTER = 4.5
+_FLAT_DEVIATION = 4.5
 _MIN_FLAT_GRAPHIC = 0.5
 _MIN_FLAT_ORNAMENT = 0.93
 # Charts and drawings are paper for the most part; a photograph fills its frame.
@@ -30,8 +30,8 @@ _MAX_INK_TONES = 0.45
 _FEW_INK_TONES = 0.4
 _MIN_LOOSE_INK = 0.6
 _MIN_TEXTURED = 0.2
-_SHARP_SCATTER = 24.0
-_SOFT_SCATTER = 18.0
+_SHARP_DEVIATION = 24.0
+_SOFT_DEVIATION = 18.0
 _MIN_FLAT_SOFT = 0.3
 _ABOVE_NOISE = 2.5
 _ORNAMENT_ASPECT = 5.0
@@ -43,7 +43,7 @@ _MIN_TABLE_RULES = 3
 _DARK_FIELD = 60
 
 
-def what_graphic(pixels: Pixels, ink: Mask, page_width: int) -> str:
+def classify_graphic(pixels: Pixels, ink: Mask, page_width: int) -> str:
     """Classifies a picture as `qr_code`, `decoration`, `logo`, `chart`, `table`, `line_art`, or as a photograph.
 
     Args:
@@ -51,7 +51,7 @@ def what_graphic(pixels: Pixels, ink: Mask, page_width: int) -> str:
         ink: Where it is not paper.
         page_width: Width of the page that it stands on, in pixels.
     """
-    if is_code(pixels):
+    if is_barcode(pixels):
         return "qr_code"
     height, width = ink.shape
     small = max(width, height) < _LOGO_SHARE * page_width
@@ -70,18 +70,18 @@ def what_graphic(pixels: Pixels, ink: Mask, page_width: int) -> str:
     if filled < _MAX_GRAPHIC_INK:
         tones = ink_tones(pixels, ink)
         loose, few_tones = filled < _MIN_LOOSE_INK, tones >= _FEW_INK_TONES
-        sharp = _sharpness(_scatter(pixels)) > _SHARP_SCATTER
+        sharp = _sharpness(_local_deviation(pixels)) > _SHARP_DEVIATION
         # Boxes of one colour each lie beside each other as panels do, but their outlines and words are sharp.
         filled_in = filled_in or (sharp and few_tones) or (not panels and ((sharp and loose) or tones > _MAX_INK_TONES))
         like_photograph = like_photograph or not (loose or few_tones)
     if filled >= _MIN_PHOTOGRAPH_INK and like_photograph and not filled_in:
         return ""
-    return _what_drawing(pixels, small=small and flat > _MIN_FLAT_GRAPHIC)
+    return _classify_drawing(pixels, small=small and flat > _MIN_FLAT_GRAPHIC)
 
 
-def _what_drawing(pixels: Pixels, *, small: bool) -> str:
+def _classify_drawing(pixels: Pixels, *, small: bool) -> str:
     """Classifies a picture that is no photograph."""
-    if has_axes(pixels) or num_rules(pixels) >= _MIN_TABLE_RULES:
+    if has_axes(pixels) or count_rules(pixels) >= _MIN_TABLE_RULES:
         return "chart" if has_axes(pixels) else "table"
     height, width = pixels.shape[:2]
     if max(width, height) > _ORNAMENT_ASPECT * min(width, height):
@@ -91,7 +91,7 @@ def _what_drawing(pixels: Pixels, *, small: bool) -> str:
 
 def filled_between_gutters(ink: Mask) -> float:
     """Returns the fraction of ink in the parts of a picture that bands of paper divide: panels fill them."""
-    parts = [ink[y0:y1, x0:x1] for x0, y0, x1, y1 in (part.whole() for part in xy_cut(ink))]
+    parts = [ink[y0:y1, x0:x1] for x0, y0, x1, y1 in (part.pixel_bounds() for part in xy_cut(ink))]
     return float(np.concatenate([part.ravel() for part in parts]).mean()) if parts else 0.0
 
 
@@ -99,25 +99,25 @@ def _is_filled_in(pixels: Pixels) -> bool:
     """Checks whether most of a picture is of one tone, and the rest is little or as sharp as letters and lines."""
     if tone_share(pixels) <= _MAX_TONE:
         return False
-    scatter = _scatter(pixels)
-    textured = float((scatter >= _textured_from(scatter)).mean())
-    return textured < _MIN_TEXTURED or _sharpness(scatter) > _SHARP_SCATTER
+    deviation = _local_deviation(pixels)
+    textured = float((deviation >= _textured_from(deviation)).mean())
+    return textured < _MIN_TEXTURED or _sharpness(deviation) > _SHARP_DEVIATION
 
 
 def _is_soft(pixels: Pixels) -> bool:
     """Checks whether a picture has neither sharp edges nor one main tone, as few cells on a slide."""
-    return tone_share(pixels) <= _MAX_TONE and _sharpness(_scatter(pixels)) < _SOFT_SCATTER
+    return tone_share(pixels) <= _MAX_TONE and _sharpness(_local_deviation(pixels)) < _SOFT_DEVIATION
 
 
-def _sharpness(scatter: NDArray[np.float32]) -> float:
+def _sharpness(deviation: NDArray[np.float32]) -> float:
     """Returns how much grey levels differ where a picture is not flat: letters and lines are sharper than tissue."""
-    textured = scatter[scatter >= _textured_from(scatter)]
+    textured = deviation[deviation >= _textured_from(deviation)]
     return float(np.median(textured)) if textured.size else 0.0
 
 
-def _textured_from(scatter: NDArray[np.float32]) -> float:
+def _textured_from(deviation: NDArray[np.float32]) -> float:
     """Returns the deviation from which a pixel counts as textured; flat areas deviate by the scanner's noise."""
-    return max(_FLAT_SCATTER, _ABOVE_NOISE * float(np.percentile(scatter, 20)))
+    return max(_FLAT_DEVIATION, _ABOVE_NOISE * float(np.percentile(deviation, 20)))
 
 
 def tone_share(pixels: Pixels) -> float:
@@ -147,10 +147,10 @@ def _tones(pixels: Pixels, mask: Mask) -> NDArray[np.float64]:
 def flat_share(pixels: Pixels, ink: Mask) -> float:
     """Returns the fraction of ink whose surroundings hardly vary: large in graphics, small in photographs."""
     inner = cv2.erode(ink.astype(np.uint8), np.ones((_FLAT_WINDOW_PX, _FLAT_WINDOW_PX), np.uint8)) == 1
-    return float((_scatter(pixels)[inner] < _FLAT_SCATTER).mean()) if inner.any() else 0.0
+    return float((_local_deviation(pixels)[inner] < _FLAT_DEVIATION).mean()) if inner.any() else 0.0
 
 
-def _scatter(pixels: Pixels) -> NDArray[np.float32]:
+def _local_deviation(pixels: Pixels) -> NDArray[np.float32]:
     """Returns the local standard deviation of the grey levels, `[H, W]`."""
     grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.float32)
     # Noise of a scanner has no features wider than a pixel or two.
@@ -167,14 +167,14 @@ def has_axes(pixels: Pixels) -> bool:
     return bool(level[height // 2 :].any() and upright[:, : width // 2].any())
 
 
-def num_rules(pixels: Pixels) -> int:
+def count_rules(pixels: Pixels) -> int:
     """Counts the horizontal rules that run across a picture."""
     level, _ = _rules(pixels, _TABLE_RULE_SHARE)
     rows = level.any(axis=1).astype(np.int8)
     return int((np.diff(rows, prepend=0) == 1).sum())
 
 
-def is_code(pixels: Pixels) -> bool:
+def is_barcode(pixels: Pixels) -> bool:
     """Checks whether a picture is a QR code or bar code: colourless, black or white, and often changing."""
     saturation = pixels.max(axis=2).astype(np.int16) - pixels.min(axis=2)
     if float(np.percentile(saturation, 90)) > _MAX_CODE_SATURATION:

@@ -18,11 +18,11 @@ _OFF_PLACE = 0.25
 _FAINT_SEAM = 1.2
 
 
-def completed_grid(panels: Sequence[Box]) -> list[Box]:
+def complete_grid(panels: Sequence[Box]) -> list[Box]:
     """Completes a grid: a panel as wide as a row is cut like another row; in reading order.
 
     >>> top = [Box(0, 0, 9, 9), Box(11, 0, 20, 9)]
-    >>> completed_grid([*top, Box(0, 11, 20, 20)]) == [*top, Box(0, 11, 9, 20), Box(11, 11, 20, 20)]
+    >>> complete_grid([*top, Box(0, 11, 20, 20)]) == [*top, Box(0, 11, 9, 20), Box(11, 11, 20, 20)]
     True
     """
     rows: list[list[Box]] = []
@@ -44,7 +44,7 @@ def _as_wide(row: Sequence[Box], other: Sequence[Box]) -> bool:
     return max(abs(ours.x0 - theirs.x0), abs(ours.x1 - theirs.x1)) <= _SAME_SIDE_PX
 
 
-def possible_grids(figure: Pixels, num_panels: int, min_panel_px: int) -> Iterator[list[Box]]:
+def candidate_grids(figure: Pixels, num_panels: int, min_panel_px: int) -> Iterator[list[Box]]:
     """Yields grids of so many panels that fill a figure, in reading order, the most usual panel shapes first.
 
     Of each kind the even one comes first, then the one whose cuts lie at the clearest seams near there, however faint:
@@ -60,21 +60,23 @@ def possible_grids(figure: Pixels, num_panels: int, min_panel_px: int) -> Iterat
     if num_panels % 2 and num_panels > 1:
         layouts += [(num_panels // 2, num_panels // 2 + 1), (num_panels // 2 + 1, num_panels // 2)]
 
-    def oddity(layout: tuple[int, ...]) -> float:
+    def aspect_deviation(layout: tuple[int, ...]) -> float:
         aspect = (width * len(layout) / num_panels) / (height / len(layout))
         return abs(log(aspect / _USUAL_ASPECT))
 
-    for layout, evenly in product(sorted(layouts, key=oddity), (True, False)):
+    for layout, evenly in product(sorted(layouts, key=aspect_deviation), (True, False)):
         boxes = [
             Box(x0, y0, x1, y1)
-            for (y0, y1), num_columns in zip(pairwise(_cuts(figure, len(layout), 1, evenly)), layout, strict=True)
-            for x0, x1 in pairwise(_cuts(figure[y0:y1], num_columns, 0, evenly))
+            for (y0, y1), num_columns in zip(
+                pairwise(_cut_positions(figure, len(layout), 1, evenly)), layout, strict=True
+            )
+            for x0, x1 in pairwise(_cut_positions(figure[y0:y1], num_columns, 0, evenly))
         ]
         if all(min(box.width, box.height) >= min_panel_px for box in boxes):
             yield boxes
 
 
-def _cuts(pixels: Pixels, num_parts: int, axis: int, evenly: bool) -> list[int]:
+def _cut_positions(pixels: Pixels, num_parts: int, axis: int, evenly: bool) -> list[int]:
     """Returns where a picture begins, is cut into parts and ends along an axis."""
     size = pixels.shape[1 - axis]
     cuts = [round(number * size / num_parts) for number in range(num_parts + 1)]

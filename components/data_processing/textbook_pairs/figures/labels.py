@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.data_processing.textbook_pairs.boxes import Box
-from components.data_processing.textbook_pairs.captions.parsing import fold, label_name
+from components.data_processing.textbook_pairs.captions.parsing import canonical_label, fold
 from components.data_processing.textbook_pairs.pixels import Pixels, connected_components
 
 _LABEL = re.compile(r"^\W{0,2}([A-Za-z1-9]|(?:[①-⑨]))\W{0,2}$")
@@ -57,7 +57,7 @@ def parse_label(text: str) -> str:
     ['A', 'B', 'C', 'D', '', '']
     """
     match = _LABEL.match(fold(text).strip())
-    return label_name(match[1]) if match else ""
+    return canonical_label(match[1]) if match else ""
 
 
 def read_labels(figure: Pixels, panels: Sequence[Box], wanted: Sequence[str], read: Read) -> list[str]:
@@ -72,21 +72,21 @@ def read_labels(figure: Pixels, panels: Sequence[Box], wanted: Sequence[str], re
         wanted: Labels that the caption names.
         read: Reads one line of text and returns it with its confidence.
     """
-    glyphs = [glyph for number, panel in enumerate(panels) for glyph in _glyphs_of(figure, number, panel)]
+    glyphs = [glyph for number, panel in enumerate(panels) for glyph in _find_glyphs(figure, number, panel)]
     best = [""] * len(panels)
-    for group in _groups(glyphs)[:_MAX_GROUPS]:
-        found = _named(group, len(panels), wanted, read, _MIN_CONFIDENCE)
+    for group in _group_glyphs(glyphs)[:_MAX_GROUPS]:
+        found = _read_glyphs(group, len(panels), wanted, read, _MIN_CONFIDENCE)
         if _num_named(found) > max(_num_named(best), 1):
             best = found
         if _num_named(best) == min(len(panels), len(wanted)):
             return best
     if any(best):
         return best
-    found = _named(list(_nearest_to_rim(glyphs, len(panels))), len(panels), wanted, read, _SURE)
+    found = _read_glyphs(list(_nearest_to_rim(glyphs, len(panels))), len(panels), wanted, read, _SURE)
     return found if _num_named(found) > 1 or len(panels) == 1 else best
 
 
-def _named(
+def _read_glyphs(
     glyphs: Sequence[_Glyph], num_panels: int, wanted: Sequence[str], read: Read, least_confidence: float
 ) -> list[str]:
     """Reads the label in each panel; of panels with the same label only the most certain keeps it."""
@@ -110,10 +110,10 @@ def _num_named(names: Sequence[str]) -> int:
     return sum(map(bool, names))
 
 
-def _groups(glyphs: Sequence[_Glyph]) -> list[list[_Glyph]]:
+def _group_glyphs(glyphs: Sequence[_Glyph]) -> list[list[_Glyph]]:
     """Groups shapes that stand at the same place of several panels, most panels and nearest the rim first."""
     groups: list[list[_Glyph]] = []
-    for glyph in sorted(glyphs, key=_from_rim):
+    for glyph in sorted(glyphs, key=_rim_distance):
         for group in groups:
             if _alike(glyph, group[0]) and all(glyph.panel != other.panel for other in group):
                 group.append(glyph)
@@ -121,7 +121,7 @@ def _groups(glyphs: Sequence[_Glyph]) -> list[list[_Glyph]]:
         else:
             groups.append([glyph])
     several = [group for group in groups if len(group) > 1]
-    return sorted(several, key=lambda group: (-len(group), _from_rim(group[0])))
+    return sorted(several, key=lambda group: (-len(group), _rim_distance(group[0])))
 
 
 def _alike(a: _Glyph, b: _Glyph) -> bool:
@@ -136,11 +136,11 @@ def _alike(a: _Glyph, b: _Glyph) -> bool:
 def _nearest_to_rim(glyphs: Sequence[_Glyph], num_panels: int) -> Iterator[_Glyph]:
     """Yields a few shapes of each panel."""
     for number in range(num_panels):
-        own = sorted((glyph for glyph in glyphs if glyph.panel == number), key=_from_rim)
+        own = sorted((glyph for glyph in glyphs if glyph.panel == number), key=_rim_distance)
         yield from own[:_MAX_READINGS]
 
 
-def _from_rim(glyph: _Glyph) -> tuple[float, int, int]:
+def _rim_distance(glyph: _Glyph) -> tuple[float, int, int]:
     return sum(map(abs, glyph.inset)), glyph.place, glyph.panel
 
 
@@ -172,7 +172,7 @@ def assign_labels(read: Sequence[str], labels: Sequence[str], by_columns: Sequen
     return max(along_rows, down_columns, key=agreement)
 
 
-def _glyphs_of(figure: Pixels, number: int, panel: Box) -> Iterator[_Glyph]:
+def _find_glyphs(figure: Pixels, number: int, panel: Box) -> Iterator[_Glyph]:
     """Yields shapes in the corners of a panel, and above and below its middle, where some books print labels."""
     shorter = min(panel.width, panel.height)
     side = min(max(_CORNER_SHARE * shorter + 16, _CORNER_PX), _MAX_CORNER_SHARE * shorter)
@@ -196,7 +196,7 @@ def _glyphs_of(figure: Pixels, number: int, panel: Box) -> Iterator[_Glyph]:
 
 
 def _cut_out(figure: Pixels, box: Box) -> NDArray[np.uint8]:
-    x0, y0, x1, y1 = box.whole()
+    x0, y0, x1, y1 = box.pixel_bounds()
     if x1 <= x0 or y1 <= y0:
         return np.zeros((0, 0), dtype=np.uint8)
     return np.asarray(cv2.cvtColor(np.ascontiguousarray(figure[y0:y1, x0:x1]), cv2.COLOR_RGB2GRAY))

@@ -63,7 +63,7 @@ def find_panels(figure: Pixels, ink: Mask, num_expected: int, min_panel_px: int)
 
 def _is_grid(ink: Mask, panels: Sequence[Box]) -> bool:
     """Checks whether panels fill their boxes, as photographs on a ground of their own do, and are evenly spaced."""
-    boxes = [box.whole() for box in panels]
+    boxes = [box.pixel_bounds() for box in panels]
     full = all(ink[y0:y1, x0:x1].mean() >= _FULL_PANEL for x0, y0, x1, y1 in boxes)
     gaps = [min(_distance(panel, other) for other in panels if other is not panel) for panel in panels]
     return full and max(gaps) <= _EVEN_GAPS * max(min(gaps), 1.0)
@@ -92,7 +92,7 @@ def join_nearest(panels: list[Box], num_wanted: int) -> list[Box]:
         free = [
             (distance, i, j, both)
             for distance, i, j, both in pairs
-            if all(panel.share_in(both) < 0.1 for at, panel in enumerate(panels) if at not in (i, j))
+            if all(panel.covered_by(both) < 0.1 for at, panel in enumerate(panels) if at not in (i, j))
         ]
         if not free:
             return panels
@@ -135,7 +135,7 @@ def _split_at_best_seam(figure: Pixels, panels: list[Box], min_panel_px: int) ->
     """Returns the strength of the clearest seam, and the panels cut there."""
     seams = []
     for at, panel in enumerate(panels):
-        x0, y0, x1, y1 = panel.whole()
+        x0, y0, x1, y1 = panel.pixel_bounds()
         for axis in (0, 1):
             strength, position = _seam(figure[y0:y1, x0:x1], axis, min_panel_px)
             seams.append((strength, at, axis, position))
@@ -180,8 +180,8 @@ def seam_strengths(panel: Pixels, axis: int) -> NDArray[np.float64]:
 def _rank_of_change(colours: NDArray[np.float32]) -> NDArray[np.float64]:
     """Returns the fraction of neighbours that change less than a short stretch of a column, `[stretch, x]`."""
     num_stretches = max(colours.shape[0] // _SEAM_STRETCH_PX, 1)
-    stretches = np.array_split(colours, num_stretches)
-    means = np.stack([stretch.mean(axis=0) for stretch in stretches])
+    pieces = np.array_split(colours, num_stretches)
+    means = np.stack([stretch.mean(axis=0) for stretch in pieces])
     reach, near = _SEAM_REACH_PX, _SEAM_NEIGHBOURHOOD_PX
     change = np.abs(means[:, reach:] - means[:, :-reach]).sum(axis=2)
     # Padded so that place x compares the pixels around the line between x - 1 and x.

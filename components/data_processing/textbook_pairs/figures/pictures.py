@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.data_processing.textbook_pairs.boxes import Box, union
-from components.data_processing.textbook_pairs.figures.graphics import flat_share, what_graphic
+from components.data_processing.textbook_pairs.figures.graphics import classify_graphic, flat_share
 from components.data_processing.textbook_pairs.figures.panels import xy_cut
 from components.data_processing.textbook_pairs.layout.regions import Region
 from components.data_processing.textbook_pairs.pixels import Mask, Pixels, connected_components
@@ -127,10 +127,10 @@ def find_pictures(page: Pixels, ink: Mask, regions: Sequence[Region], min_figure
     Blobs of ink too thick for text are pictures. The layout model adds what has no thick ink (charts, drawings) and
     holds together what belongs to one drawing; where a region of it holds body text it is wrong.
     """
-    blobs = _joined(find_blobs(ink), _SAME_ATOM_PX)
+    blobs = _merge_boxes(find_blobs(ink), _SAME_ATOM_PX)
     pictures: list[Picture] = []
 
-    def judge(box: Box, held: Sequence[Box]) -> None:
+    def add_picture(box: Box, held: Sequence[Box]) -> None:
         """Adds a box as one picture with the blobs that it holds, unless one of them is a photograph.
 
         Blobs are more exact than the box around them.
@@ -138,52 +138,54 @@ def find_pictures(page: Pixels, ink: Mask, regions: Sequence[Region], min_figure
         nonlocal blobs
         if not any(_is_photograph(page, ink, blob, regions, min_figure_px) for blob in held):
             whole = union([box, *held]).clipped(page.shape[1], page.shape[0])
-            pictures.append(_judged(page, ink, whole, regions, min_figure_px))
+            pictures.append(_trim_picture(page, ink, whole, regions, min_figure_px))
             blobs = [blob for blob in blobs if blob not in held]
 
     for box in trusted_figures(regions, blobs):
-        held = [blob for blob in blobs if blob.share_in(box) >= 0.5]
+        held = [blob for blob in blobs if blob.covered_by(box) >= 0.5]
         if not held and any(region.kind == "figure_caption" and region.box.iou(box) >= 0.5 for region in regions):
             # The model took a caption for a figure, too.
             continue
         if not held and not _has_strokes(ink, box, min_figure_px):
             # On an empty part of a dusty page the model sees figures.
             continue
-        judge(box, held)
+        add_picture(box, held)
     photographs = [blob for blob in blobs if _is_photograph(page, ink, blob, regions, min_figure_px)]
     known = [*photographs, *(picture.box for picture in pictures)]
     for box in find_drawings(ink, regions, known, min_figure_px):
-        judge(box, [blob for blob in blobs if blob.share_in(box) >= 0.5])
+        add_picture(box, [blob for blob in blobs if blob.covered_by(box) >= 0.5])
     pictures += [
-        _judged(page, ink, blob, regions, min_figure_px)
+        _trim_picture(page, ink, blob, regions, min_figure_px)
         for blob in blobs
         if max(blob.width, blob.height) >= min_figure_px
-        and not any(blob.share_in(picture.box) > 0.8 for picture in pictures)
+        and not any(blob.covered_by(picture.box) > 0.8 for picture in pictures)
     ]
     pictures += [
         Picture(region.box, "table")
         for region in regions
         if region.kind == "table"
         and region.confidence >= _SURE_REGION
-        and not any(picture.box.iou(region.box) > 0.2 or picture.box.share_in(region.box) > 0.5 for picture in pictures)
+        and not any(
+            picture.box.iou(region.box) > 0.2 or picture.box.covered_by(region.box) > 0.5 for picture in pictures
+        )
     ]
     return sorted(set(pictures), key=lambda picture: (picture.box.y0, picture.box.x0))
 
 
 def _is_photograph(page: Pixels, ink: Mask, blob: Box, regions: Sequence[Region], min_figure_px: int) -> bool:
-    return not _judged(page, ink, blob, regions, min_figure_px).rejected
+    return not _trim_picture(page, ink, blob, regions, min_figure_px).rejected
 
 
 def _has_strokes(ink: Mask, box: Box, min_length_px: int) -> bool:
     """Checks whether a box holds a connected stroke of at least that length: dust and words are shorter."""
     page_height, page_width = ink.shape
-    x0, y0, x1, y1 = box.clipped(page_width, page_height).whole()
+    x0, y0, x1, y1 = box.clipped(page_width, page_height).pixel_bounds()
     _, stats = connected_components(ink[y0:y1, x0:x1])
     return any(
         max(width, height) >= min_length_px
         and height > _TEXT_HEIGHT_PX
         # A page that was turned upright has streaks along its edges.
-        and not _at_edge(Box(x, y, x + width, y + height).moved(x0, y0), page_width, page_height)
+        and not _touches_page_edge(Box(x, y, x + width, y + height).shifted(x0, y0), page_width, page_height)
         for x, y, width, height, _ in stats[1:].tolist()
     )
 
@@ -196,13 +198,13 @@ def trusted_figures(regions: Sequence[Region], blobs: Sequence[Box]) -> list[Box
         box = region.box
         if region.kind != "figure" or not box.area:
             continue
-        in_text = sum(part.intersection(box).area for part in text if part.share_in(box) > 0)
-        filled = sum(blob.area for blob in blobs if blob.share_in(box) >= 0.5) / box.area
+        in_text = sum(part.intersection(box).area for part in text if part.covered_by(box) > 0)
+        filled = sum(blob.area for blob in blobs if blob.covered_by(box) >= 0.5) / box.area
         if in_text > _MAX_TEXT_IN_REGION * box.area or (
             region.confidence < _SURE_REGION and filled < _MIN_FILLED_REGION
         ):
             continue
-        if all(max(box.share_in(other), other.share_in(box)) < 0.5 for other in boxes):
+        if all(max(box.covered_by(other), other.covered_by(box)) < 0.5 for other in boxes):
             boxes.append(box)
     return boxes
 
@@ -222,8 +224,8 @@ def find_drawings(ink: Mask, regions: Sequence[Region], known: Sequence[Box], mi
         for box in (Box(x, y, x + width, y + height) for x, y, width, height, _ in stats[1:].tolist())
         if min(box.width, box.height) > _TEXT_HEIGHT_PX
         and max(box.width, box.height) > _MIN_PIECE_PX
-        and not _at_edge(box, ink.shape[1], ink.shape[0])
-        and not any(max(box.share_in(other), other.share_in(box)) > _SAME_PICTURE for other in known)
+        and not _touches_page_edge(box, ink.shape[1], ink.shape[0])
+        and not any(max(box.covered_by(other), other.covered_by(box)) > _SAME_PICTURE for other in known)
     ]
     # What is full of such pieces holds no text, whatever the model says.
     text = [
@@ -231,24 +233,24 @@ def find_drawings(ink: Mask, regions: Sequence[Region], known: Sequence[Box], mi
         for r in regions
         if r.kind in _TEXT_KINDS
         and r.confidence >= _SURE_REGION
-        and sum(box.area for box in pieces if box.share_in(r.box) > 0.5) < _MAX_PIECES_IN_TEXT * r.box.area
+        and sum(box.area for box in pieces if box.covered_by(r.box) > 0.5) < _MAX_PIECES_IN_TEXT * r.box.area
     ]
-    pieces = [box for box in pieces if not any(max(box.share_in(t), t.share_in(box)) > _SAME_PICTURE for t in text)]
+    pieces = [box for box in pieces if not any(max(box.covered_by(t), t.covered_by(box)) > _SAME_PICTURE for t in text)]
     groups: list[list[Box]] = []
     for piece in sorted(pieces, key=lambda box: (-box.area, box)):
-        near = piece.grown(_NEAR_PIECES * min(piece.width, piece.height))
-        joined = [group for group in groups if any(near.share_in(other) > 0 for other in group)]
+        near = piece.expanded(_NEAR_PIECES * min(piece.width, piece.height))
+        joined = [group for group in groups if any(near.covered_by(other) > 0 for other in group)]
         groups = [group for group in groups if group not in joined]
         groups.append([piece, *(other for group in joined for other in group)])
     boxes = sorted(union(group) for group in groups)
     return [
         box
         for box in boxes
-        if min(box.width, box.height) >= min_figure_px and not any(other.share_in(box) > 0 for other in text)
+        if min(box.width, box.height) >= min_figure_px and not any(other.covered_by(box) > 0 for other in text)
     ]
 
 
-def _at_edge(box: Box, width: int, height: int) -> bool:
+def _touches_page_edge(box: Box, width: int, height: int) -> bool:
     """Checks whether a box reaches the edge of the page, as the shadow of its spine does."""
     return min(box.x0, box.y0, width - box.x1, height - box.y1) <= _EDGE_PX
 
@@ -262,56 +264,56 @@ def find_blobs(ink: Mask) -> list[Box]:
     for x, y, width, height, area in stats[1:].tolist():
         box = Box(x, y, x + width, y + height)
         # The shadow of a spine and the rim of a crooked scan run along the page: their boxes hold what they are not.
-        if area >= _MIN_FILLED_BOX * box.area or not _at_edge(box, ink.shape[1], ink.shape[0]):
+        if area >= _MIN_FILLED_BOX * box.area or not _touches_page_edge(box, ink.shape[1], ink.shape[0]):
             blobs.append(box)
     return blobs
 
 
-def _joined(boxes: Sequence[Box], near_px: float = 0.0) -> list[Box]:
+def _merge_boxes(boxes: Sequence[Box], near_px: float = 0.0) -> list[Box]:
     """Merges boxes that overlap far or nearly touch a small one: those are parts of one picture."""
     joined: list[Box] = []
     for box in boxes:
         parts = [other for other in joined if _is_part(box, other, near_px)]
         joined = [other for other in joined if other not in parts]
         joined.append(union([box, *parts]))
-    return joined if len(joined) == len(boxes) else _joined(joined, near_px)
+    return joined if len(joined) == len(boxes) else _merge_boxes(joined, near_px)
 
 
 def _is_part(a: Box, b: Box, near_px: float) -> bool:
     smaller, larger = sorted((a, b), key=lambda box: box.area)
-    return smaller.share_in(larger) > _SAME_PICTURE or smaller.share_in(larger.grown(near_px)) > 0.9
+    return smaller.covered_by(larger) > _SAME_PICTURE or smaller.covered_by(larger.expanded(near_px)) > 0.9
 
 
-def _judged(page: Pixels, ink: Mask, box: Box, regions: Sequence[Region], min_figure_px: int) -> Picture:
+def _trim_picture(page: Pixels, ink: Mask, box: Box, regions: Sequence[Region], min_figure_px: int) -> Picture:
     """Trims a box of paper and lines of text at its edges, and returns it as a picture or as rejected."""
     if min(box.width, box.height) < min_figure_px:
         return Picture(box, "too_small")
-    x0, y0, x1, y1 = box.whole()
+    x0, y0, x1, y1 = box.pixel_bounds()
     thick = [part for part in xy_cut(ink[y0:y1, x0:x1]) if min(part.width, part.height) > _TEXT_HEIGHT_PX]
-    trimmed = union(thick).moved(x0, y0) if thick else box
+    trimmed = union(thick).shifted(x0, y0) if thick else box
     if trimmed.area < 0.5 * box.area:
         # Thin lines around little: the whole of it tells what it is.
-        reason = _why_rejected(page, ink, box, regions, min_figure_px)
+        reason = _rejection_reason(page, ink, box, regions, min_figure_px)
         if reason:
             return Picture(box, reason)
-    reason = _why_rejected(page, ink, trimmed, regions, min_figure_px)
+    reason = _rejection_reason(page, ink, trimmed, regions, min_figure_px)
     return Picture(trimmed, reason or ("" if thick else "line_art"))
 
 
-def _why_rejected(page: Pixels, ink: Mask, box: Box, regions: Sequence[Region], min_figure_px: int) -> str:
-    x0, y0, x1, y1 = box.whole()
+def _rejection_reason(page: Pixels, ink: Mask, box: Box, regions: Sequence[Region], min_figure_px: int) -> str:
+    x0, y0, x1, y1 = box.pixel_bounds()
     if min(box.width, box.height) < min_figure_px:
         return "too_small"
-    if any(region.kind in ("header", "footer") and box.share_in(region.box) > 0.7 for region in regions):
+    if any(region.kind in ("header", "footer") and box.covered_by(region.box) > 0.7 for region in regions):
         return "header_or_footer"
     oblong = max(box.width, box.height) > _SHADOW_ASPECT * min(box.width, box.height)
-    if _at_edge(box, page.shape[1], page.shape[0]) and (
+    if _touches_page_edge(box, page.shape[1], page.shape[0]) and (
         oblong or flat_share(page[y0:y1, x0:x1], ink[y0:y1, x0:x1]) > _SHADOW_FLAT
     ):
         return "page_edge"
-    reason = what_graphic(page[y0:y1, x0:x1], ink[y0:y1, x0:x1], page.shape[1])
+    reason = classify_graphic(page[y0:y1, x0:x1], ink[y0:y1, x0:x1], page.shape[1])
     # The layout model takes panels that touch for the cells of a table.
-    tabular = any(region.kind == "table" and box.share_in(region.box) > 0.7 for region in regions)
+    tabular = any(region.kind == "table" and box.covered_by(region.box) > 0.7 for region in regions)
     if reason != "qr_code" and tabular and float(ink[y0:y1, x0:x1].mean()) < _MAX_TABLE_INK:
         return "table"
     return reason

@@ -9,7 +9,7 @@ import numpy as np
 import rapid_layout
 
 from components.data_processing.textbook_pairs.boxes import Box
-from components.data_processing.textbook_pairs.layout.regions import Region, most_certain_first
+from components.data_processing.textbook_pairs.layout.regions import Region, sort_by_confidence
 from components.data_processing.textbook_pairs.pixels import Pixels, as_lookup_table
 
 # The one model that the wheel holds; naming its file keeps the library from asking the network.
@@ -41,7 +41,7 @@ class CdlaLayout:
     def find(self, page: Pixels) -> list[Region]:
         """Returns the regions of a page, the most certain first."""
         found = self._model(np.ascontiguousarray(page[:, :, ::-1]))
-        return most_certain_first(
+        return sort_by_confidence(
             [
                 Region(kind, Box(*(float(side) for side in box)), float(score))
                 for kind, box, score in zip(found.class_names or [], found.boxes or [], found.scores or [], strict=True)

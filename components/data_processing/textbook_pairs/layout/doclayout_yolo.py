@@ -15,7 +15,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from components.data_processing.textbook_pairs.boxes import Box
-from components.data_processing.textbook_pairs.layout.regions import Region, most_certain_first
+from components.data_processing.textbook_pairs.layout.regions import Region, sort_by_confidence
 from components.data_processing.textbook_pairs.pixels import Pixels
 from pathoflow.errors import InputError
 
@@ -77,16 +77,16 @@ class YoloLayout:
     def find(self, page: Pixels) -> list[Region]:
         """Returns the regions of a page, the most certain first."""
         height, width = page.shape[:2]
-        picture, scale, left, top = self._letterboxed(page)
+        picture, scale, left, top = self._letterbox(page)
         (found,) = self._session.run(None, {self._input: picture})
         regions = []
         for x0, y0, x1, y1, confidence, number in np.asarray(found)[0].tolist():
             box = Box(x0 - left, y0 - top, x1 - left, y1 - top).scaled(1 / scale).clipped(width, height)
             if confidence >= self._confidence and min(box.width, box.height) > 0:
                 regions.append(Region(self._kind(int(number), box, height), box, confidence))
-        return most_certain_first(regions)
+        return sort_by_confidence(regions)
 
-    def _letterboxed(self, page: Pixels) -> tuple[NDArray[np.float32], float, int, int]:
+    def _letterbox(self, page: Pixels) -> tuple[NDArray[np.float32], float, int, int]:
         """Returns the page `[1, 3, H, W]` on grey, as in training; its scale, and its left and top edge."""
         height, width = page.shape[:2]
         scale = min(self._height / height, self._width / width)

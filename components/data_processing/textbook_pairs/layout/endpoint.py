@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from components.data_processing.textbook_pairs.boxes import Box
 from components.data_processing.textbook_pairs.config import TextbookPairsConfig
-from components.data_processing.textbook_pairs.layout.regions import Region, most_certain_first
+from components.data_processing.textbook_pairs.layout.regions import Region, sort_by_confidence
 from components.data_processing.textbook_pairs.pixels import Pixels
 from pathoflow.data.images import UnreadableImage, encode_jpeg
 from pathoflow.inference.chat import ChatClient, UnusableAnswer, image_part
@@ -85,10 +85,12 @@ class EndpointLayout:
         except UnusableAnswer as error:
             raise UnreadableImage("layout_failed", str(error)) from error
         regions = [Region(found.category, _box(found.bbox_2d), 1.0) for found in answer.regions]
-        on_page = [region for region in regions if region.box.share_in(Box(0, 0, width, height)) >= _MIN_SHARE_ON_PAGE]
+        on_page = [
+            region for region in regions if region.box.covered_by(Box(0, 0, width, height)) >= _MIN_SHARE_ON_PAGE
+        ]
         if regions and not on_page:
             raise UnreadableImage("layout_failed", f"all {len(regions)} boxes lie outside of {width} x {height} px")
-        return most_certain_first([region._replace(box=region.box.clipped(width, height)) for region in on_page])
+        return sort_by_confidence([region._replace(box=region.box.clipped(width, height)) for region in on_page])
 
 
 def _box(corners: list[float]) -> Box:

@@ -59,6 +59,6 @@ def layout_model(config: TextbookPairsConfig) -> LayoutModel:
     return CdlaLayout(config.layout_confidence)
 
 
-def most_certain_first(regions: list[Region]) -> list[Region]:
+def sort_by_confidence(regions: list[Region]) -> list[Region]:
     """Sorts regions by confidence, in an order that does not depend on how a model lists them."""
     return sorted(regions, key=lambda region: (-region.confidence, region.box, region.kind))

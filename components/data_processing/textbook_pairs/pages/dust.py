@@ -22,12 +22,12 @@ _ALONE_PX = 5
 _TILE_PX = 64
 
 
-def without_dust(page: Pixels) -> Pixels:
+def remove_dust(page: Pixels) -> Pixels:
     """Removes isolated specks, for finding things on the page; returns the page itself if there are none.
 
     >>> page = np.full((40, 40, 3), 250, dtype=np.uint8)
     >>> page[10:30, 8] = page[20, 20] = 0
-    >>> cleaned = without_dust(page)
+    >>> cleaned = remove_dust(page)
     >>> int(cleaned[20, 20, 0]), int(cleaned[20, 8, 0])
     (250, 0)
     """

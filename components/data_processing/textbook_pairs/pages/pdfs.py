@@ -97,10 +97,10 @@ def open_pdf(path: Path) -> pypdfium2.PdfDocument:
     try:
         return pypdfium2.PdfDocument(path)
     except pypdfium2.PdfiumError as error:
-        raise _why_unopened(path) from error
+        raise _opening_error(path) from error
 
 
-def _why_unopened(path: Path) -> UnreadableImage:
+def _opening_error(path: Path) -> UnreadableImage:
     """Returns why PDFium does not open a file: its own last error may be that of a file before."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         if content.find(b"/Encrypt") >= 0:

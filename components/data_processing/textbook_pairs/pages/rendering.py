@@ -11,12 +11,12 @@ import numpy as np
 from PIL import Image
 
 from components.data_processing.textbook_pairs.boxes import Box, union
-from components.data_processing.textbook_pairs.pages.dust import without_dust
+from components.data_processing.textbook_pairs.pages.dust import remove_dust
 from components.data_processing.textbook_pairs.pages.listing import PDF_SUFFIX
 from components.data_processing.textbook_pairs.pages.page import Page
 from components.data_processing.textbook_pairs.pages.pdfs import render_pdf
-from components.data_processing.textbook_pairs.pages.shadows import evenly_lit
-from components.data_processing.textbook_pairs.pages.skew import estimate_skew, rotation, turned
+from components.data_processing.textbook_pairs.pages.shadows import remove_shadows
+from components.data_processing.textbook_pairs.pages.skew import estimate_skew, rotate, rotation_matrix
 from components.data_processing.textbook_pairs.pixels import Pixels
 from pathoflow.data.images import UnreadableImage, read
 
@@ -43,12 +43,12 @@ class Rendering:
     @cached_property
     def fine(self) -> Pixels:
         """The upright page, `crop_scale` times as large per side; rendered when a first crop needs it."""
-        return turned(self.source, self.skew_degrees) if self.skew_degrees else self.source
+        return rotate(self.source, self.skew_degrees) if self.skew_degrees else self.source
 
     @cached_property
-    def even(self) -> Pixels:
+    def cleaned(self) -> Pixels:
         """`coarse` without shadows and dust, on which to find things; crops keep what the page shows."""
-        return self.coarse if self.is_clean else without_dust(evenly_lit(self.coarse))
+        return self.coarse if self.is_clean else remove_dust(remove_shadows(self.coarse))
 
     @property
     def scale(self) -> int:
@@ -63,23 +63,23 @@ class Rendering:
     def crop(self, box: Box) -> Pixels:
         """Returns the fine pixels of a box given in coarse pixels."""
         width, height = self.size
-        x0, y0, x1, y1 = box.clipped(width, height).scaled(self.scale).whole()
+        x0, y0, x1, y1 = box.clipped(width, height).scaled(self.scale).pixel_bounds()
         return self.fine[y0:y1, x0:x1]
 
-    def on_page(self, box: Box) -> Box:
+    def to_page(self, box: Box) -> Box:
         """Maps a box of the upright page to a box around the same area of the page as scanned."""
-        return self._turned(box, -self.skew_degrees)
+        return self._rotate_box(box, -self.skew_degrees)
 
-    def upright(self, box: Box) -> Box:
+    def to_upright(self, box: Box) -> Box:
         """Maps a box of the page as scanned to a box around the same area of the upright page."""
-        return self._turned(box, self.skew_degrees)
+        return self._rotate_box(box, self.skew_degrees)
 
-    def _turned(self, box: Box, degrees: float) -> Box:
+    def _rotate_box(self, box: Box, degrees: float) -> Box:
         if not degrees:
             return box
         width, height = self.size
         corners = np.array([[box.x0, box.y0, 1], [box.x1, box.y0, 1], [box.x0, box.y1, 1], [box.x1, box.y1, 1]])
-        points = (corners @ rotation(width, height, degrees).T).tolist()
+        points = (corners @ rotation_matrix(width, height, degrees).T).tolist()
         return union(Box(x, y, x, y) for x, y in points).clipped(width, height)
 
 
@@ -109,12 +109,12 @@ def render(
         source = _render_pdf(page, layout_pixels, crop_scale, max_source_pixels)
     else:
         _, image = read(page.path, max_pixels=max_source_pixels, frame=page.index)
-        source = _resized(np.asarray(image), layout_pixels, crop_scale)
-    coarse = _reduced(source, crop_scale)
+        source = _resize(np.asarray(image), layout_pixels, crop_scale)
+    coarse = _downscale(source, crop_scale)
     if skew_degrees is None:
         skew_degrees = estimate_skew(cv2.cvtColor(coarse, cv2.COLOR_RGB2GRAY))
     if skew_degrees:
-        coarse = turned(coarse, skew_degrees)
+        coarse = rotate(coarse, skew_degrees)
     return Rendering(coarse, source, skew_degrees, is_clean)
 
 
@@ -138,10 +138,10 @@ def _render_pdf(page: Page, layout_pixels: int, crop_scale: int, max_source_pixe
         coarse_width, coarse_height = _checked_size(width, height, layout_pixels)
         return crop_scale * max(coarse_width / width, coarse_height / height)
 
-    return _resized(render_pdf(page.path, page.index, scale_of, max_source_pixels), layout_pixels, crop_scale)
+    return _resize(render_pdf(page.path, page.index, scale_of, max_source_pixels), layout_pixels, crop_scale)
 
 
-def _resized(pixels: Pixels, layout_pixels: int, crop_scale: int) -> Pixels:
+def _resize(pixels: Pixels, layout_pixels: int, crop_scale: int) -> Pixels:
     width, height = _checked_size(pixels.shape[1], pixels.shape[0], layout_pixels)
     size = (width * crop_scale, height * crop_scale)
     if (pixels.shape[1], pixels.shape[0]) == size:
@@ -155,7 +155,7 @@ def _checked_size(width: float, height: float, layout_pixels: int) -> tuple[int,
     return layout_size(width, height, layout_pixels)
 
 
-def _reduced(pixels: Pixels, factor: int) -> Pixels:
+def _downscale(pixels: Pixels, factor: int) -> Pixels:
     height, width = pixels.shape[:2]
     size = (width // factor, height // factor)
     # The mean of whole blocks of pixels, as Pillow's `reduce` has it, in a sixth of its time.

@@ -26,13 +26,13 @@ _SPREAD = 12.0
 _FAINT = np.float32(1e-4)
 
 
-def evenly_lit(page: Pixels) -> Pixels:
+def remove_shadows(page: Pixels) -> Pixels:
     """Removes shadows, for finding things on the page; returns the page itself if its light is even.
 
     A shadow is paper, of the paper's own tint and without texture, that reaches the edge of the page. Light on the
     rest, pictures above all, is guessed from the paper around.
     """
-    light = _deep_only(_light(page))
+    light = _keep_deep_shadows(_estimate_illumination(page))
     if light.min() >= _WORTH_IT:
         return page
     height, width = page.shape[:2]
@@ -40,7 +40,7 @@ def evenly_lit(page: Pixels) -> Pixels:
     return np.asarray(np.minimum(page / whole[..., None], 255.0).astype(np.uint8))
 
 
-def _light(page: Pixels) -> NDArray[np.float32]:
+def _estimate_illumination(page: Pixels) -> NDArray[np.float32]:
     """Estimates the illumination, 1 where it is brightest; at a quarter of the page's size."""
     small = cv2.resize(page, None, fx=1 / _REDUCTION, fy=1 / _REDUCTION, interpolation=cv2.INTER_AREA)
     window = np.ones((_WINDOW, _WINDOW), np.uint8)
@@ -50,7 +50,7 @@ def _light(page: Pixels) -> NDArray[np.float32]:
     tint = bright / (3.0 * level[..., None])
     lit = level >= np.percentile(level, 80)
     like_paper = np.abs(tint - np.median(tint[lit], axis=0)).max(axis=2) < _MAX_CHROMA
-    paper = _reaching_the_edge(like_paper & (texture < _MAX_TEXTURE) & ~_steps(level))
+    paper = _touching_edge(like_paper & (texture < _MAX_TEXTURE) & ~_find_steps(level))
     if not paper.any():
         return np.ones_like(level)
     # Each spot takes the light of the paper near it, the nearer the more.
@@ -62,7 +62,7 @@ def _light(page: Pixels) -> NDArray[np.float32]:
     return np.asarray(np.clip(smooth, _DARKEST, 1.0), dtype=np.float32)
 
 
-def _deep_only(light: NDArray[np.float32]) -> NDArray[np.float32]:
+def _keep_deep_shadows(light: NDArray[np.float32]) -> NDArray[np.float32]:
     """Ignores shadows that are nowhere deep: most of them are pale grounds of pictures."""
     num_parts, parts = cv2.connectedComponents((light < _SHADED).astype(np.uint8))
     deep = np.zeros(num_parts, dtype=bool)
@@ -71,7 +71,7 @@ def _deep_only(light: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.where(deep[parts], light, np.float32(1.0))
 
 
-def _steps(level: NDArray[np.float32]) -> NDArray[np.bool_]:
+def _find_steps(level: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Finds where the level jumps at once, as at the rim of a pale picture; a steep shadow goes on falling."""
     steps = np.zeros(level.shape, dtype=bool)
     for axis in (0, 1):
@@ -87,7 +87,7 @@ def _spread(picture: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(cv2.GaussianBlur(picture, (0, 0), _SPREAD))
 
 
-def _reaching_the_edge(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _touching_edge(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Keeps the connected components of a mask that touch the picture's edge."""
     _, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
     edge = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])

@@ -36,15 +36,15 @@ def estimate_skew(grey: NDArray[np.uint8]) -> float:
 
 def _sharpness(dark: NDArray[np.float32], degrees: float) -> float:
     """Returns how much neighbouring rows of a picture differ once it is rotated."""
-    return float(np.square(np.diff(turned(dark, degrees, border=0.0).sum(axis=1))).sum())
+    return float(np.square(np.diff(rotate(dark, degrees, border=0.0).sum(axis=1))).sum())
 
 
-def turned(pixels: NDArray[P], degrees: float, border: float | None = None) -> NDArray[P]:
+def rotate(pixels: NDArray[P], degrees: float, border: float | None = None) -> NDArray[P]:
     """Rotates a picture counter-clockwise; its edge is repeated outside unless `border` is given."""
     height, width = pixels.shape[:2]
     result = cv2.warpAffine(
         pixels,
-        rotation(width, height, degrees),
+        rotation_matrix(width, height, degrees),
         (width, height),
         flags=cv2.INTER_CUBIC if border is None else cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE if border is None else cv2.BORDER_CONSTANT,
@@ -53,6 +53,6 @@ def turned(pixels: NDArray[P], degrees: float, border: float | None = None) -> N
     return cast("NDArray[P]", result)
 
 
-def rotation(width: int, height: int, degrees: float) -> NDArray[np.float64]:
+def rotation_matrix(width: int, height: int, degrees: float) -> NDArray[np.float64]:
     """Returns the affine map `[2, 3]` of pixels that rotates a picture counter-clockwise about its centre."""
     return np.asarray(cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1.0))

@@ -8,7 +8,7 @@ from html import escape
 from typing import TYPE_CHECKING, TypeVar
 
 from components.data_processing.textbook_pairs.pages.page import Page
-from components.data_processing.textbook_pairs.review.plots import as_it_came
+from components.data_processing.textbook_pairs.review.plots import render_as_scanned
 from pathoflow.data.images import encode_jpeg
 
 if TYPE_CHECKING:
@@ -36,10 +36,10 @@ th { white-space: nowrap }
 """
 
 
-def choose(pages: Sequence[T], most: int) -> list[T]:
+def sample_evenly(pages: Sequence[T], most: int) -> list[T]:
     """Chooses at most `most` of the pages, spread evenly over all of them.
 
-    >>> choose([3, 4, 5, 6, 7, 8], 3), choose([3, 4], 3), choose([3, 4], 0)
+    >>> sample_evenly([3, 4, 5, 6, 7, 8], 3), sample_evenly([3, 4], 3), sample_evenly([3, 4], 0)
     ([3, 5, 7], [3, 4], [])
     """
     if len(pages) <= most:
@@ -70,14 +70,14 @@ def page_picture(page: Page, config: TextbookPairsConfig) -> bytes:
     Raises:
         UnreadableImage: The page cannot be read.
     """
-    image = as_it_came(page, config)
+    image = render_as_scanned(page, config)
     image.thumbnail((config.contact_width_px, 4 * config.contact_width_px))
     return encode_jpeg(image, _JPEG_QUALITY)
 
 
 def _section(page: ReadPage, picture: bytes) -> str:
     source = "data:image/jpeg;base64," + base64.b64encode(picture).decode()
-    figures = "".join(_facts(figure, refs) for figure, refs in zip(page.figures, page.references, strict=True))
+    figures = "".join(_figure_table(figure, refs) for figure, refs in zip(page.figures, page.references, strict=True))
     rejected = "".join(f"<li>{escape(region.reason)}</li>" for region in page.record.rejected)
     rejected = f"<h3>Rejected</h3><ul>{rejected}</ul>" if rejected else ""
     return (
@@ -86,7 +86,7 @@ def _section(page: ReadPage, picture: bytes) -> str:
     )
 
 
-def _facts(figure: Figure, references: Sequence[Sequence[str]]) -> str:
+def _figure_table(figure: Figure, references: Sequence[Sequence[str]]) -> str:
     """Renders a figure's pairs as a table, with notes on how they were found."""
     notes = [
         figure.kept_whole and f"kept whole: {figure.kept_whole}",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _PANEL, _CAPTION, _REJECTED = "red", "green", "darkorange"
 
 
-def as_it_came(page: Page, config: TextbookPairsConfig) -> Image.Image:
+def render_as_scanned(page: Page, config: TextbookPairsConfig) -> Image.Image:
     """Renders a page at the size at which boxes are given, without deskewing.
 
     Raises:
@@ -36,7 +36,7 @@ def as_it_came(page: Page, config: TextbookPairsConfig) -> Image.Image:
 
 def draw_page(page: Page, record: PageRecord, config: TextbookPairsConfig) -> bytes:
     """Draws panels in red, captions in green with a line to each panel, and rejected regions in orange, as JPEG."""
-    image = as_it_came(page, config)
+    image = render_as_scanned(page, config)
     draw = ImageDraw.Draw(image)
     for region in record.rejected:
         _outline(draw, region.box, _REJECTED, region.reason)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from components.data_processing.textbook_pairs.pool import key_of
-from components.data_processing.textbook_pairs.review.contact_sheet import choose, contact_sheet
+from components.data_processing.textbook_pairs.review.contact_sheet import contact_sheet, sample_evenly
 from components.data_processing.textbook_pairs.review.plots import draw_page
 from pathoflow.system.files import write_atomically
 
@@ -79,16 +79,16 @@ def _write_lines(out: StageOutput, name: str, lines: Sequence[Mapping[str, objec
 
 def choose_pages(pages: Sequence[ReadPage], most: int) -> list[ReadPage]:
     """Chooses at most so many pages with figures or rejected regions for `contact_sheet.html`."""
-    return choose(_worth_a_look(pages), most)
+    return sample_evenly(_reviewable(pages), most)
 
 
 def write_contact_sheet(pages: Sequence[ReadPage], pictures: Mapping[int, bytes], out: StageOutput) -> None:
     """Writes `contact_sheet.html`, which shows reviewers the pages of which there are pictures, by position."""
     shown = [(page, pictures[page.position]) for page in pages if page.position in pictures]
-    write_atomically(out.path / "contact_sheet.html", contact_sheet(shown, len(_worth_a_look(pages))))
+    write_atomically(out.path / "contact_sheet.html", contact_sheet(shown, len(_reviewable(pages))))
 
 
-def _worth_a_look(pages: Sequence[ReadPage]) -> list[ReadPage]:
+def _reviewable(pages: Sequence[ReadPage]) -> list[ReadPage]:
     return [page for page in pages if page.figures or page.record.rejected]
 
 

@@ -52,7 +52,7 @@ class TextReader:
         preparation = self._detector.get_preprocess()
         preparation.normalize = as_lookup_table(preparation.normalize)
         self._detector.get_preprocess = lambda: preparation
-        _decode_once(self._recognizer)
+        _use_single_argmax(self._recognizer)
 
     def find_lines(self, page: Pixels) -> list[Box]:
         """Finds the boxes of lines, words of one row joined, from top to bottom."""
@@ -80,7 +80,7 @@ class TextReader:
         return str(found.txts[0]).strip(), float(found.scores[0])
 
 
-def _decode_once(recognizer: Any) -> None:
+def _use_single_argmax(recognizer: Any) -> None:
     """Makes it search 18 000 characters once for the best at each place; rapidocr does twice, 1 % of its time.
 
     Args:

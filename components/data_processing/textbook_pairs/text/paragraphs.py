@@ -38,7 +38,7 @@ def join_lines(texts: Iterable[str]) -> str:
     return joined
 
 
-def paragraphs(lines: Sequence[Line]) -> list[str]:
+def join_paragraphs(lines: Sequence[Line]) -> list[str]:
     """Joins lines into paragraphs in reading order, columns first."""
     found: list[list[Line]] = []
     for line in reading_order(lines, lambda line: line.box, columns_first=True):

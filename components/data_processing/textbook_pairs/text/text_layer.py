@@ -71,7 +71,7 @@ def find_text_layer(
         return TextLayer([], "no_text")
     if sum(not glyph.text for glyph in glyphs) > _MAX_UNKNOWN * len(glyphs):
         return TextLayer([], "unknown_characters")
-    lines = lines_of([glyph._replace(box=rendering.upright(glyph.box)) for glyph in glyphs])
+    lines = join_glyphs([glyph._replace(box=rendering.to_upright(glyph.box)) for glyph in glyphs])
     bodies = [region.box for region in regions if region.kind in _TEXT_KINDS and region.confidence > _CERTAIN_REGION]
     if bodies and sum(_has_text(body, lines) for body in bodies) < _MIN_COVERED * len(bodies):
         return TextLayer([], "gaps")
@@ -80,11 +80,11 @@ def find_text_layer(
     return TextLayer(lines)
 
 
-def lines_of(glyphs: Sequence[Glyph]) -> list[Line]:
+def join_glyphs(glyphs: Sequence[Glyph]) -> list[Line]:
     """Joins characters into lines, from top to bottom; the columns of a page stay apart.
 
     >>> letters = [Glyph("a", Box(0, 0, 8, 10), False), Glyph("b", Box(8, 0, 16, 10), False)]
-    >>> [line.text for line in lines_of([*letters, Glyph("c", Box(20, 0, 28, 10), True)])]
+    >>> [line.text for line in join_glyphs([*letters, Glyph("c", Box(20, 0, 28, 10), True)])]
     ['ab c']
     """
     runs: list[list[Glyph]] = []
@@ -125,7 +125,7 @@ def _text(row: Sequence[Glyph]) -> str:
 
 
 def _has_text(region: Box, lines: Sequence[Line]) -> bool:
-    return any(line.box.share_in(region) > 0.5 for line in lines)
+    return any(line.box.covered_by(region) > 0.5 for line in lines)
 
 
 def _agrees(lines: Sequence[Line], read: Callable[[Box], str]) -> bool:

@@ -192,11 +192,11 @@ def test_a_killed_merge_unpacks_only_what_is_missing(shards: list[StageOutput], 
     assert contents(tmp_path / "pages") == whole | {kept: b"kept"}
 
 
-def test_stretches_cover_all_pages_and_no_two_books(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_page_runs_cover_all_pages_and_no_two_books(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "PAGES_TOGETHER", 3)
     pages = [Page(Path(f"{book}.pdf"), at, book, book, book) for book, num in (("a", 7), ("b", 1)) for at in range(num)]
-    assert list(parts.stretches(pages)) == [range(3), range(3, 6), range(6, 7), range(7, 8)]
-    assert list(parts.stretches([])) == []
+    assert list(parts.page_runs(pages)) == [range(3), range(3, 6), range(6, 7), range(7, 8)]
+    assert list(parts.page_runs([])) == []
 
 
 def test_a_worker_that_dies_is_reported_with_a_remedy(

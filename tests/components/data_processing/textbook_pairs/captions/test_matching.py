@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from components.data_processing.textbook_pairs.boxes import Box
 from components.data_processing.textbook_pairs.captions.blocks import find_captions
-from components.data_processing.textbook_pairs.captions.matching import match
+from components.data_processing.textbook_pairs.captions.matching import match_captions
 from components.data_processing.textbook_pairs.layout.regions import Region
 from components.data_processing.textbook_pairs.text.ocr import Line
 
@@ -14,7 +14,7 @@ def lines(*rows: tuple[float, float, float, str]) -> list[Line]:
 
 def groups(page: list[Line], pictures: list[Box], reach_px: float) -> list[list[Box]]:
     """The pictures of each caption of a page of which the layout model tells nothing."""
-    return [group for _, group in match(find_captions(page, []), pictures, page, [], reach_px)]
+    return [group for _, group in match_captions(find_captions(page, []), pictures, page, [], reach_px)]
 
 
 def test_a_caption_takes_its_following_lines_and_leaves_the_body() -> None:
@@ -121,7 +121,7 @@ def test_a_picture_with_a_title_of_its_own_does_not_go_to_its_numbered_neighbour
     page = lines((0, 210, 190, "Hyperplasia of the liver."), (210, 210, 400, "Fig. 3. Lipoma."))
     left, right = Box(0, 0, 200, 200), Box(210, 0, 410, 200)
     regions = [Region("figure_caption", Box(0, 210, 190, 230), 0.9)]
-    found = match(find_captions(page, []), [left, right], page, regions, 90)
+    found = match_captions(find_captions(page, []), [left, right], page, regions, 90)
     assert [(block.caption.title, group) for block, group in found] == [
         ("Lipoma", [right]),
         ("Hyperplasia of the liver", [left]),

@@ -20,11 +20,11 @@ def cut(boxes: list[Box], parts: dict[str, str], letters: str = "", bridge: Box 
     page = np.full((300, 300, 3), 250, dtype=np.uint8)
     ink = np.zeros((300, 300), dtype=bool)
     if bridge:
-        x0, y0, x1, y1 = bridge.whole()
+        x0, y0, x1, y1 = bridge.pixel_bounds()
         page[y0:y1, x0:x1] = (180, 120, 160)
         ink[y0:y1, x0:x1] = True
     for box in boxes:
-        x0, y0, x1, y1 = box.whole()
+        x0, y0, x1, y1 = box.pixel_bounds()
         page[y0:y1, x0:x1] = (180, 120, 160)
         page[y0 + 10 : y0 + 22, x0 + 10 : x0 + 12] = page[y0 + 20 : y0 + 22, x0 + 10 : x0 + 18] = 0
         ink[y0:y1, x0:x1] = True
@@ -113,7 +113,7 @@ def test_circled_figures_beyond_nine_are_labels_like_any() -> None:
         Box(20 + 50 * column, 20 + 50 * row, 70 + 50 * column, 70 + 50 * row) for row in (0, 1) for column in range(5)
     ]
     parts = {str(number): "part" for number in range(1, 11)}
-    figure = cut([box.grown(-1) for box in boxes], parts)
+    figure = cut([box.expanded(-1) for box in boxes], parts)
     assert figure.names == list(parts)
     assert cut([union(boxes)], parts).kept_whole == "1 panels, 10 parts of the caption"
 

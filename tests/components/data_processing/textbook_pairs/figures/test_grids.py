@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from components.data_processing.textbook_pairs.boxes import Box
-from components.data_processing.textbook_pairs.figures.grids import possible_grids
+from components.data_processing.textbook_pairs.figures.grids import candidate_grids
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -26,7 +26,7 @@ def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
 def test_panels_of_the_most_usual_shape_come_first(
     height: int, width: int, num_panels: int, rows: tuple[int, ...]
 ) -> None:
-    first = next(possible_grids(noise(height, width), num_panels, 20))
+    first = next(candidate_grids(noise(height, width), num_panels, 20))
     tops = sorted({box.y0 for box in first})
     assert tuple(sum(box.y0 == top for box in first) for top in tops) == rows
     assert sum(box.area for box in first) == height * width
@@ -35,15 +35,15 @@ def test_panels_of_the_most_usual_shape_come_first(
 def test_after_the_even_grid_comes_the_one_with_its_cut_at_the_seam() -> None:
     figure = noise(150, 400)
     figure[:, 180:] //= 2
-    even, moved, *_ = possible_grids(figure, 2, 20)
+    even, moved, *_ = candidate_grids(figure, 2, 20)
     assert even == [Box(0, 0, 200, 150), Box(200, 0, 400, 150)]
     assert moved[0].x1 == pytest.approx(180, abs=2)
     # A seam far from its place in the grid is none of it.
     figure = noise(150, 400)
     figure[:, 60:] //= 2
-    _, moved, *_ = possible_grids(figure, 2, 20)
+    _, moved, *_ = candidate_grids(figure, 2, 20)
     assert moved[0].x1 > 150
 
 
 def test_no_panel_is_smaller_than_the_least() -> None:
-    assert not list(possible_grids(noise(60, 60), 6, 40))
+    assert not list(candidate_grids(noise(60, 60), 6, 40))

@@ -33,7 +33,7 @@ def picture(panels: list[Box], seed: int) -> tuple[np.ndarray, np.ndarray]:
     pixels = np.full((height, width, 3), 250, dtype=np.uint8)
     ink = rng.random((height, width)) < 0.002
     for number, panel in enumerate(panels):
-        x0, y0, x1, y1 = panel.whole()
+        x0, y0, x1, y1 = panel.pixel_bounds()
         colour = rng.integers(40, 200, 3) // 2 + 50 * (number % 2)
         texture = rng.normal(0, 12, (y1 - y0, x1 - x0, 1))
         pixels[y0:y1, x0:x1] = (colour + texture).clip(0, 255)
@@ -120,7 +120,7 @@ def test_xy_cut_loses_no_ink(seed: int) -> None:
         ink[y : y + 20, x : x + 20] = True
     covered = np.zeros_like(ink)
     for box in xy_cut(ink):
-        x0, y0, x1, y1 = box.whole()
+        x0, y0, x1, y1 = box.pixel_bounds()
         covered[y0:y1, x0:x1] = True
     assert not (ink & ~covered).any()
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from components.data_processing.textbook_pairs.boxes import Box
-from components.data_processing.textbook_pairs.figures.graphics import flat_share, is_code, what_graphic
+from components.data_processing.textbook_pairs.figures.graphics import classify_graphic, flat_share, is_barcode
 from components.data_processing.textbook_pairs.figures.panels import find_panels
 from components.data_processing.textbook_pairs.figures.pictures import find_ink, find_pictures, may_hold_pictures
 from components.data_processing.textbook_pairs.layout.regions import Region
@@ -112,10 +112,10 @@ def test_few_cells_on_a_slide_are_a_photograph_and_a_filled_band_is_none() -> No
     pixels = cv2.GaussianBlur(slide, (0, 0), 3).clip(0, 255).astype(np.uint8)
     full = np.ones((240, 300), dtype=bool)
     assert flat_share(pixels, full) > 0.93
-    assert what_graphic(pixels, full, 840) == ""
+    assert classify_graphic(pixels, full, 840) == ""
     band = np.full((240, 300, 3), (130, 90, 160), dtype=np.uint8)
     band[200:, :100] = (60, 150, 90)
-    assert what_graphic(band, full, 840) == "decoration"
+    assert classify_graphic(band, full, 840) == "decoration"
 
 
 def test_panels_that_the_layout_takes_for_a_table_are_a_picture() -> None:
@@ -146,7 +146,7 @@ def test_graphics_are_told_apart_by_their_pixels() -> None:
     drawing = page.copy()
     drawing[50:120, 60:170] = drawing[150:240, 200:330] = (250, 220, 170)
     found = {
-        name: what_graphic(pixels, _ink(pixels), 840)
+        name: classify_graphic(pixels, _ink(pixels), 840)
         for name, pixels in {"chart": chart, "table": table, "bar": bar, "drawing": drawing, "code": code()}.items()
     }
     assert found == {"chart": "chart", "table": "table", "bar": "decoration", "drawing": "line_art", "code": "qr_code"}
@@ -180,10 +180,10 @@ def test_a_large_region_that_holds_text_is_not_believed() -> None:
 
 
 def test_codes_are_told_from_micrographs() -> None:
-    assert is_code(code())
+    assert is_barcode(code())
     cells = np.random.default_rng(5).integers(0, 255, (80, 80, 3), dtype=np.uint8)
-    assert not is_code(cells)
-    assert not is_code(np.repeat(cells[..., :1] // 3 + 100, 3, 2))
+    assert not is_barcode(cells)
+    assert not is_barcode(np.repeat(cells[..., :1] // 3 + 100, 3, 2))
 
 
 @pytest.mark.skipif(
@@ -216,7 +216,7 @@ def test_panels_on_plain_cloth_are_photographs() -> None:
         page[100:220, left + 45 : left + 105] = specimen
     figure = page[60:260, 20:400]
     assert 0.5 < flat_share(figure, _ink(figure)) < 0.8
-    assert what_graphic(figure, _ink(figure), 840) == ""
+    assert classify_graphic(figure, _ink(figure), 840) == ""
 
 
 def test_a_figure_that_the_layout_sees_in_dust_is_none() -> None:
@@ -243,10 +243,10 @@ def test_boxes_filled_with_one_colour_are_drawn() -> None:
     box[:3] = box[-3:] = 40
     box[:, :3] = box[:, -3:] = 40
     box[50:64, 30:110:6] = 40
-    assert what_graphic(box, _ink(box), 840) in ("line_art", "logo")
+    assert classify_graphic(box, _ink(box), 840) in ("line_art", "logo")
     ornament = np.full((40, 300, 3), (130, 90, 160), dtype=np.uint8)
     ornament[30:, :100] = (60, 150, 90)
-    assert what_graphic(ornament, _ink(ornament), 840) == "decoration"
+    assert classify_graphic(ornament, _ink(ornament), 840) == "decoration"
 
 
 def test_boxes_of_a_diagram_with_words_in_them_are_no_panels() -> None:
@@ -258,7 +258,7 @@ def test_boxes_of_a_diagram_with_words_in_them_are_no_panels() -> None:
         cv2.rectangle(diagram, (x, y), (x + 145, y + 122), (40, 40, 40), 2)
         for line in range(4):
             cv2.putText(diagram, "Morphology of it", (x + 8, y + 24 + 26 * line), 0, 0.42, (40, 40, 40), 1, cv2.LINE_AA)
-    assert what_graphic(diagram, _ink(diagram), 840) in ("chart", "line_art")
+    assert classify_graphic(diagram, _ink(diagram), 840) in ("chart", "line_art")
 
 
 def test_only_a_page_with_something_thick_or_drawn_may_hold_pictures() -> None:

@@ -31,7 +31,7 @@ LEFT = (1024 - round(840 * SCALE)) // 2
 
 def in_letterbox(box: Box, confidence: float, kind: str) -> list[float]:
     """A box of the 840 x 1176 page as the model sees it: 1024 high, in the middle of a square."""
-    return [*box.scaled(SCALE).moved(LEFT, 0), confidence, float(CLASSES.index(kind))]
+    return [*box.scaled(SCALE).shifted(LEFT, 0), confidence, float(CLASSES.index(kind))]
 
 
 def yolo(path: Path, detections: list[list[float]], metadata: dict[str, str] | None = None) -> list[Region]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from components.data_processing.textbook_pairs.pages.dust import without_dust
+from components.data_processing.textbook_pairs.pages.dust import remove_dust
 
 
 def test_specks_anywhere_on_a_page_take_the_colour_of_the_paper_around_them() -> None:
@@ -17,4 +17,4 @@ def test_specks_anywhere_on_a_page_take_the_colour_of_the_paper_around_them() ->
     page[specks == 1] = 20
     around = cv2.dilate(specks, np.ones((3, 3), np.uint8)) == 1
     clean[around] = cv2.medianBlur(page, 9)[around]
-    assert np.array_equal(without_dust(page), clean)
+    assert np.array_equal(remove_dust(page), clean)

@@ -163,7 +163,7 @@ def test_a_box_on_a_turned_page_is_given_where_it_was_before(tmp_path: Path, pla
     as_found = Image.open(tmp_path / "page.png").convert("RGB").resize(rendering.size)
     found = np.asarray(as_found)[:, :, 1].astype(int) < 100
     truth_rows = np.flatnonzero(found[:, 150:350].sum(axis=1) > 20)
-    box = rendering.on_page(upright)
+    box = rendering.to_page(upright)
     assert box.y1 == pytest.approx(float(truth_rows[-1]), abs=4)
 
 

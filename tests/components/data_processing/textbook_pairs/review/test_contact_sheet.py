@@ -37,7 +37,7 @@ def reviewed(tmp_path: Path) -> tuple[ReadPage, bytes]:
         width=840,
         height=1176,
         figures=[figure],
-        rejected=[Rejected(box=box.moved(300, 0), reason="qr_code")],
+        rejected=[Rejected(box=box.shifted(300, 0), reason="qr_code")],
         seen=Seen(regions=[], pictures=[], skew_degrees=0.0),
     )
     page = Page(tmp_path / "page.png", 0, "page", "book", f"{SCRIPT}.png")

@@ -11,7 +11,7 @@ from components.data_processing.textbook_pairs.pages.page import Page
 from components.data_processing.textbook_pairs.pool import Job, PageStore, key_of
 from components.data_processing.textbook_pairs.records import BadPage, Figure, Mentions, Panel
 from components.data_processing.textbook_pairs.stage import run, run_shard
-from components.data_processing.textbook_pairs.unnumbered import MentionFinder, find_mentions
+from components.data_processing.textbook_pairs.unnumbered_references import MentionFinder, find_mentions
 from pathoflow.contract.output import StageOutput
 from pathoflow.contract.sharding import Shard
 from pathoflow.data.schemas import read_rows

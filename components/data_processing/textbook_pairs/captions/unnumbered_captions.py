@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from components.data_processing.textbook_pairs.boxes import Box, union
-from components.data_processing.textbook_pairs.captions.blocks import CaptionBlock, caption_text, grown
+from components.data_processing.textbook_pairs.captions.blocks import CaptionBlock, caption_text, grow_caption
 from components.data_processing.textbook_pairs.captions.parsing import PLACES, Caption, split_parts
-from components.data_processing.textbook_pairs.captions.proximity import gap, parted
+from components.data_processing.textbook_pairs.captions.proximity import gap, is_separated
 from components.data_processing.textbook_pairs.captions.references import mentions
 from components.data_processing.textbook_pairs.layout.regions import Region
 from components.data_processing.textbook_pairs.text.ocr import Line
@@ -34,7 +34,7 @@ _NOT_OF_A_FIGURE = re.compile(r"^\W*(?:tab(?:le)?\b|表\s*\d|box\b|scheme\b|sour
 _OTHER_KINDS = frozenset({"title", "header", "footer", "table_caption"})
 
 
-def find_titles(
+def find_unnumbered_captions(
     lines: Sequence[Line],
     regions: Sequence[Region],
     captions: Sequence[CaptionBlock],
@@ -59,12 +59,12 @@ def find_titles(
     taken = [line for block in captions for line in block.lines]
     blocks: list[CaptionBlock] = []
     beside = [block.lines[0].box for block in captions]
-    for own in (*_marked(lines, regions, taken), *_unmarked(lines, regions, taken, pictures, beside, reach)):
+    for own in (*_from_layout(lines, regions, taken), *_from_place(lines, regions, taken, pictures, beside, reach)):
         if not any(line in taken for line in own):
             title, parts = split_parts(caption_text(own))
             blocks.append(CaptionBlock(Caption("", title, parts), union(line.box for line in own), tuple(own)))
             taken += own
-    walls = [line.box for line in lines] + [block.box for block in captions]
+    separators = [line.box for line in lines] + [block.box for block in captions]
     titles: list[tuple[CaptionBlock, list[Box]]] = []
     for block in blocks:
         near = _nearest_side(
@@ -74,35 +74,37 @@ def find_titles(
                 for picture in pictures
                 if picture.overlap_x(block.box) > 0.5
                 and max(block.box.y0 - picture.y1, picture.y0 - block.box.y1) < reach
-                and not parted(picture, block.box, [wall for wall in walls if wall.share_in(block.box) < 0.5])
+                and not is_separated(
+                    picture, block.box, [other for other in separators if other.covered_by(block.box) < 0.5]
+                )
             ],
         )
         if not near or not _in_a_row(near) or len(near) > max(len(block.caption.parts), 1):
             continue
-        group = _with_neighbours(near, pictures, len(block.caption.parts), reach, walls)
+        group = _extend_group(near, pictures, len(block.caption.parts), reach, separators)
         if not any(picture in other for _, other in titles for picture in group):
             titles.append((block, group))
     return titles
 
 
-def _marked(lines: Sequence[Line], regions: Sequence[Region], taken: Sequence[Line]) -> Iterator[list[Line]]:
+def _from_layout(lines: Sequence[Line], regions: Sequence[Region], taken: Sequence[Line]) -> Iterator[list[Line]]:
     """Yields the lines of each caption that the layout model found, the most certain first."""
     for region in sorted((r for r in regions if r.kind == "figure_caption"), key=lambda r: (-r.confidence, r.box)):
         # The region may end before the caption does, or run on into the body.
         own = [
             line
             for line in lines
-            if line not in taken and max(line.box.share_in(region.box), region.box.share_in(line.box)) > 0.5
+            if line not in taken and max(line.box.covered_by(region.box), region.box.covered_by(line.box)) > 0.5
         ]
         own.sort(key=lambda line: (line.box.y0, line.box.x0))
         if own:
             others = [line for line in lines if line not in taken and line is not own[0]]
-            block = grown(own[0], others, [r for r in regions if r.kind != "figure_caption"])
+            block = grow_caption(own[0], others, [r for r in regions if r.kind != "figure_caption"])
             if len(block) <= _MAX_LINES and _may_be_title(block):
                 yield block
 
 
-def _unmarked(
+def _from_place(
     lines: Sequence[Line],
     regions: Sequence[Region],
     taken: Sequence[Line],
@@ -119,11 +121,11 @@ def _unmarked(
         blocks = []
         if below:
             start = min(below, key=lambda line: line.box.y0)
-            blocks.append(grown(start, [line for line in free if line is not start], regions))
+            blocks.append(grow_caption(start, [line for line in free if line is not start], regions))
         if above:
             last = max(above, key=lambda line: line.box.y0)
             start = _first_of_block(last, [line for line in column if line.box.y0 < picture.y0])
-            blocks.append(grown(start, [line for line in free if line is not start], regions))
+            blocks.append(grow_caption(start, [line for line in free if line is not start], regions))
         for block in blocks:
             if _may_be_title(block) and (
                 _tells_of_panels(block)
@@ -156,7 +158,7 @@ def _stands_alone(box: Box, block: Sequence[Line], picture: Box, lines: Sequence
     if not inside or len(block) > _MAX_LINES_UNMARKED or not -0.5 < (box.y0 - picture.y1) / height < _CLOSE:
         return False
     around = Box(box.x0, box.y0, box.x1, box.y1 + _ALONE * height)
-    return not any(line.box.share_in(around) > 0 for line in lines if line not in block)
+    return not any(line.box.covered_by(around) > 0 for line in lines if line not in block)
 
 
 def _in_one_row(line: Box, caption: Box) -> bool:
@@ -165,7 +167,7 @@ def _in_one_row(line: Box, caption: Box) -> bool:
 
 
 def _is_of_another_kind(line: Line, regions: Sequence[Region]) -> bool:
-    return any(r.kind in _OTHER_KINDS and r.confidence > 0.4 and line.box.share_in(r.box) > 0.5 for r in regions)
+    return any(r.kind in _OTHER_KINDS and r.confidence > 0.4 and line.box.covered_by(r.box) > 0.5 for r in regions)
 
 
 def _may_be_title(block: Sequence[Line]) -> bool:
@@ -194,8 +196,8 @@ def _in_a_row(pictures: Sequence[Box]) -> bool:
     return all(a.overlap_y(b) > _SIDE_BY_SIDE for a, b in pairwise(pictures))
 
 
-def _with_neighbours(
-    near: Sequence[Box], pictures: Sequence[Box], num_wanted: int, reach_px: float, walls: Sequence[Box]
+def _extend_group(
+    near: Sequence[Box], pictures: Sequence[Box], num_wanted: int, reach_px: float, separators: Sequence[Box]
 ) -> list[Box]:
     """Extends the pictures next to a caption by others in one grid with them, up to a number."""
     group = list(near)
@@ -208,7 +210,7 @@ def _with_neighbours(
             if (distance := gap(picture, member, is_caption=False)) is not None
             and distance < reach_px
             and max(picture.overlap_x(member), picture.overlap_y(member)) > _SAME_GRID
-            and not parted(picture, member, walls)
+            and not is_separated(picture, member, separators)
         ]
         if not beyond:
             break

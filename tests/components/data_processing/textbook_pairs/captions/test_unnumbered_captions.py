@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from components.data_processing.textbook_pairs.boxes import Box
 from components.data_processing.textbook_pairs.captions.blocks import find_captions
-from components.data_processing.textbook_pairs.captions.titles import find_titles
+from components.data_processing.textbook_pairs.captions.unnumbered_captions import find_unnumbered_captions
 from components.data_processing.textbook_pairs.layout.regions import Region
 from components.data_processing.textbook_pairs.text.ocr import Line
 
@@ -19,7 +19,7 @@ def lines(*rows: tuple[float, float, float, str]) -> list[Line]:
 
 
 def titles(page: list[Line], regions: list[Region], pictures: list[Box]) -> list[tuple[str, list[Box]]]:
-    return [(block.caption.title, group) for block, group in find_titles(page, regions, [], pictures, 80)]
+    return [(block.caption.title, group) for block, group in find_unnumbered_captions(page, regions, [], pictures, 80)]
 
 
 def test_a_line_that_the_layout_marks_is_the_title_of_the_one_picture_next_to_it() -> None:
@@ -58,8 +58,8 @@ def test_a_line_in_one_row_with_a_numbered_caption_is_the_title_of_the_picture_b
     page = lines((100, 20, 290, "Fig. 1. Lipoma."), (350, 21, 500, "Naevus of the back."))
     captions = find_captions(page, [])
     right = Box(350, 50, 550, 200)
-    assert [group for _, group in find_titles(page, [], captions, [right], 80)] == [[right]]
-    assert find_titles(page, [], [], [right], 80) == []
+    assert [group for _, group in find_unnumbered_captions(page, [], captions, [right], 80)] == [[right]]
+    assert find_unnumbered_captions(page, [], [], [right], 80) == []
 
 
 def test_a_title_between_two_pictures_belongs_to_the_one_that_is_clearly_nearer() -> None:

@@ -1,4 +1,4 @@
-"""Captions in one form and without what web pages and publishers put around them; and which say nothing."""
+"""Normalizes captions, removes boilerplate of web pages and publishers, and finds those that say nothing."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _MOST_LETTERS_SAYING_NOTHING = 120
 
 
 class Caption(NamedTuple):
-    """A caption as it goes on, and what was done to it or is wrong with it.
+    """A cleaned caption, or its flaw.
 
     Attributes:
         text: In normal form; empty if it is unusable.
         flaw: Why no pair can be made of it; None if one can.
-        quality: What had to be done.
+        quality: The repair that it needed.
     """
 
     text: str
@@ -64,7 +64,7 @@ class CaptionCleaner:
         self.languages = frozenset(languages)
 
     def clean(self, caption: str | None) -> Caption:
-        """The caption in normal form, or its flaw."""
+        """Returns the caption in normal form, or its flaw."""
         if caption is None:
             return Caption("", "empty_caption")
         # Before any work is put into it: a page that ended up in one field must not cost seconds.
@@ -95,7 +95,7 @@ class CaptionCleaner:
 
 
 def normalised(caption: str) -> str:
-    r"""A caption in NFC, decoded rightly, without markup and invisible characters, and with single spaces.
+    r"""Normalizes a caption: NFC, right encoding, no markup or invisible characters, single spaces.
 
     Text that was read in the wrong encoding and HTML entities are mended by ftfy.
 
@@ -119,7 +119,7 @@ def normalised(caption: str) -> str:
 
 
 def letters_by_script(text: str) -> dict[str, int]:
-    """How many letters of a text are Latin (`en`), Chinese (`zh`) or of another script.
+    """Counts the letters of a text that are Latin (`en`), Chinese (`zh`) or of another script.
 
     Greek letters, which names of stains and units are full of, count as Latin ones.
 
@@ -163,7 +163,7 @@ _pattern_of_invisible: list[re.Pattern[str]] = []
 
 
 def _invisible() -> re.Pattern[str]:
-    """Characters that are no part of the words.
+    """Returns a pattern for characters that are no part of the words.
 
     Control and format characters (null bytes, soft hyphens, byte-order marks, zero-width spaces), halves of surrogate
     pairs, private-use characters: left behind by PDF fonts and web pages.

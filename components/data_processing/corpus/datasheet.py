@@ -1,4 +1,4 @@
-"""The corpus described for people: what is in it, where it comes from, what was left out and why."""
+"""Describes the corpus for people: its content, its sources, and the pairs that were left out and why."""
 
 from __future__ import annotations
 
@@ -51,15 +51,15 @@ _EXPLANATIONS = {
 
 @dataclass
 class Facts:
-    """What the datasheet says.
+    """The facts that the datasheet states.
 
     Attributes:
         kept: Source, language, sizes and so on of the pairs that stay.
         dropped: See `decisions.DROPPED`.
         faults: Broken pairs.
-        contamination: What each evaluation set took out.
+        contamination: The pairs that each evaluation set took out.
         num_read: Pairs read.
-        quality: What was done to the captions that stay.
+        quality: Counts of the repairs to captions that stay.
         licences: Licence of each source.
         subfields: Pairs by subfield, as far as the names of diagnoses in captions tell; empty without a lexicon.
         captions: Captions of dropped pairs shown as examples, by pair_id.
@@ -251,7 +251,7 @@ def _contamination(facts: Facts) -> str:
 
 
 def explained(reason: str) -> str:
-    """What a reason means, in words.
+    """Returns the meaning of a reason in words.
 
     >>> explained("similar_image_and_same_caption")
     'repeats a pair that stays: similar image and same caption'
@@ -265,7 +265,7 @@ def explained(reason: str) -> str:
 
 
 def _examples(dropped: pa.Table) -> list[str]:
-    """The first few pairs of each reason."""
+    """Returns the first few pairs of each reason."""
     chosen: dict[str, list[str]] = defaultdict(list)
     for pair_id, reason in zip(dropped["pair_id"].to_pylist(), dropped["reason"].to_pylist(), strict=True):
         if len(chosen[reason]) < NUM_EXAMPLES:
@@ -299,7 +299,7 @@ def _subfields(survey: pa.Table, decisions: Decisions, config: CorpusConfig) -> 
 
 
 def _counts(table: pa.Table, *columns: str) -> list[tuple[Any, ...]]:
-    """Rows by the values of some columns, in order; source and language become one name before a split."""
+    """Counts rows by the values of some columns, in order; source and language become one name before a split."""
     grouped = table.group_by(list(columns)).aggregate([([], "count_all")])
     rows = sorted(tuple(row[name] for name in (*columns, "count_all")) for row in grouped.to_pylist())
     if columns == ("source", "language", "split"):
@@ -313,7 +313,7 @@ def _by(table: pa.Table, key: str, value: str) -> dict[str, np.ndarray]:
 
 
 def _all_readable(rows: Sequence[dict[str, Any]]) -> bool:
-    """Whether a sheet can be drawn: images whose heads alone were checked may still be broken."""
+    """Checks whether a sheet can be drawn: images whose heads alone were checked may still be broken."""
     from pathoflow.data.images import UnreadableImage, decode
 
     try:

@@ -1,4 +1,4 @@
-"""What becomes of every pair: kept in a split, dropped for a reason, or set aside as broken."""
+"""Decides about every pair: kept in a split, dropped for a reason, or set aside as broken."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ class Fault(NamedTuple):
 
 @dataclass
 class Decisions:
-    """What becomes of every pair.
+    """The decision about every pair.
 
     Attributes:
         kept: Rows of the survey that are written, in no order that matters.
         dropped: See `DROPPED`; ordered by pair_id and reason.
         faults: Broken pairs, in order.
-        contamination: What each evaluation set took out.
+        contamination: The pairs that each evaluation set took out.
     """
 
     kept: Integers
@@ -76,7 +76,7 @@ def decide(survey: pa.Table, sets: Sequence[EvaluationSet], config: CorpusConfig
 
     Args:
         survey: All pairs.
-        sets: What models are scored on.
+        sets: Evaluation sets.
         config: The rules.
     """
     order = rank(survey, config.source_priority)
@@ -106,7 +106,7 @@ def decide(survey: pa.Table, sets: Sequence[EvaluationSet], config: CorpusConfig
 
 
 def _repeated(ranked: pa.Table, sound: NDArray[np.bool_]) -> Integers:
-    """Sound pairs whose id a better one bears."""
+    """Returns sound pairs whose id belongs to a better one."""
     rows = np.flatnonzero(sound)
     names = places_in_order(ranked["pair_id"].filter(pa.array(sound)))
     firsts = np.unique(names, return_index=True)[1]
@@ -144,7 +144,7 @@ def _drop_flawed(ranked: pa.Table, rows: Integers, candidates: Candidates) -> No
 def _drop_duplicates(
     ranked: pa.Table, rows: Integers, sets: Sequence[EvaluationSet], candidates: Candidates, config: CorpusConfig
 ) -> dict[str, SetReport]:
-    """Split by split, the best guarded first: held-out pairs never give way to training pairs."""
+    """Drops duplicates split by split, held-out pairs first: these never give way to training pairs."""
     contamination = decontaminate(ranked, candidates.kept(rows), candidates, sets, config.evaluation_bits)
     split_of, groups = numbers(ranked, "split"), pc.fill_null(ranked["group"], 0).to_numpy()
     guarded: list[Integers] = []

@@ -1,4 +1,4 @@
-"""What models are scored on: the names and the images that no training pair may bear or repeat."""
+"""Reads evaluation sets: names and images that no training pair may bear or repeat."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _WILDCARDS = frozenset("*?[")
 
 @dataclass
 class EvaluationSet:
-    """One set, as far as pairs are compared with it.
+    """The names and images of one evaluation set.
 
     Attributes:
         name: Its folder's or file's name.
@@ -64,7 +64,7 @@ class EvaluationSet:
 
 
 def read_evaluation_set(path: Path, *, min_name_characters: int, max_pixels: int) -> EvaluationSet:
-    """Reads a set, whatever its shape.
+    """Reads an evaluation set of any supported shape.
 
     Args:
         path: A folder of Parquet files, of JSON files that name images (PathMMU, MedXpertQA), or of images; one
@@ -112,7 +112,7 @@ def _read_list(path: Path, found: EvaluationSet, min_name_characters: int) -> No
 
 
 def _listed_names(path: Path) -> Iterator[str]:
-    """The images that PathMMU's `data.json`, MedXpertQA's `*.jsonl` and the like name, whether there or not."""
+    """Yields the images that PathMMU's `data.json`, MedXpertQA's `*.jsonl` and the like name, there or not."""
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     for listing in files:
         if listing.suffix not in (".json", ".jsonl") or listing.name == "manifest.json":
@@ -161,7 +161,7 @@ def _zipped(path: Path) -> Iterator[tuple[str, bytes | None]]:
 
 
 def _stored(path: Path) -> Iterator[tuple[str, bytes | None]]:
-    """Images and names in a Parquet file: columns `image` or `images`, structs with bytes or bare bytes."""
+    """Yields images and names in a Parquet file: columns `image` or `images`, structs with bytes or bare bytes."""
     try:
         with pq.ParquetFile(path) as file:
             columns = [name for name in ("image", "images", *_NAME_COLUMNS) if name in file.schema_arrow.names]

@@ -1,4 +1,4 @@
-"""Keeping what models are scored on out of what they learn from."""
+"""Keeps evaluation data out of the training data."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ NUM_EXAMPLES = 5
 
 @dataclass
 class SetReport:
-    """What one evaluation set took out of the corpus.
+    """The pairs that one evaluation set took out of the corpus.
 
     Attributes:
-        items: What of the set was compared with pairs.
+        items: Counts of the set's items that were compared with pairs.
         dropped: Pairs dropped by route: `name`, `pattern`, `same_file`, `similar_image`.
         by_bits: Pairs dropped by how their image looks, by the number of bits in which the hashes differ.
         examples: Some pairs dropped, with what they match.
@@ -37,7 +37,7 @@ class SetReport:
     examples: list[dict[str, Any]] = field(default_factory=list)
 
     def plain(self) -> dict[str, Any]:
-        """The report as JSON values."""
+        """Returns the report as JSON values."""
         by_bits = {str(bits): num for bits, num in sorted(self.by_bits.items())}
         dropped = dict(sorted(self.dropped.items()))
         return {"items": self.items, "dropped": dropped, "by_different_bits": by_bits, "examples": self.examples}
@@ -51,9 +51,9 @@ def decontaminate(
     Args:
         survey: All pairs by rank.
         rows: The pairs to look at.
-        candidates: What decides about them; gets the drops.
-        sets: What models are scored on.
-        max_bits: How many bits of a hash may differ between images that look alike.
+        candidates: The columns by which they are compared; gets the drops.
+        sets: Evaluation sets.
+        max_bits: Largest Hamming distance between images that look alike.
 
     Returns:
         A report for each set. A pair that several sets claim is counted for the first, by the first route.
@@ -98,7 +98,7 @@ def isolate(rows: Integers, protected: Integers, name: str, candidates: Candidat
 def _matches(
     survey: pa.Table, rows: Integers, candidates: Candidates, evaluation: EvaluationSet, max_bits: int
 ) -> list[tuple[str, int, str, int | None]]:
-    """Route, row, what was matched, and in how many bits the hashes differ: exact matches first."""
+    """Returns (route, row, matched item, differing bits or None) of every match, exact ones first."""
     matches: list[tuple[str, int, str, int | None]] = []
     here = survey.select(["pair_id", "source", "source_id", "image_sha256"]).take(pa.array(rows))
     full = pc.binary_join_element_wise(here["source"], here["source_id"], "/")
@@ -126,14 +126,14 @@ def _matches(
 
 
 def _compare(hashes: Words, rows: Integers, others: Words, max_bits: int) -> Neighbours:
-    """Near images among rows and hashes that are none of theirs; `right` counts from the first of those."""
+    """Finds near images among rows and foreign hashes; `right` counts from the first of those."""
     every = np.concatenate([hashes, others])
     near = near_images(rows, np.arange(len(hashes), len(every)), every, max_bits)
     return near._replace(right=near.right - len(hashes))
 
 
 def _nearest(near: Neighbours) -> list[tuple[int, int, int]]:
-    """For each row on the left its nearest on the right and their distance."""
+    """Returns for each row on the left the nearest on the right and their distance."""
     order = np.lexsort((near.right, near.bits, near.left))
     ordered = near.where(order)
     first = np.unique(ordered.left, return_index=True)[1]

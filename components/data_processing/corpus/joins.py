@@ -1,4 +1,4 @@
-"""Pairs of rows that share a key, in blocks of bounded size."""
+"""Joins rows that share a key, in blocks of bounded size."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class KeyJoin:
             start = stop
 
     def crowded(self, max_count: int) -> tuple[Integers, Integers]:
-        """The rows on the left with more than `max_count` partners, and all of those partners."""
+        """Returns the rows on the left with more than `max_count` partners, and all of those partners."""
         chosen = self._count > max_count
         first, count = self._first[chosen], self._count[chosen]
         marks = np.zeros(len(self._right) + 1, dtype=np.int64)
@@ -59,7 +59,7 @@ class KeyJoin:
 
 
 def mixed(values: Words) -> Words:
-    """A bijection that spreads neighbouring numbers over all 64 bits (the finaliser of splitmix64).
+    """Maps values one to one such that neighbours spread over all 64 bits (the finaliser of splitmix64).
 
     >>> [int(value) % 1000 for value in mixed(np.arange(3, dtype=np.uint64))]
     [0, 789, 730]
@@ -70,7 +70,7 @@ def mixed(values: Words) -> Words:
 
 
 def short(values: Words) -> Keys:
-    """The upper halves of well-mixed numbers, as keys."""
+    """Returns the upper halves of well-mixed numbers, as keys."""
     return (values >> np.uint64(32)).astype(np.uint32)
 
 

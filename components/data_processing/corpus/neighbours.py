@@ -1,4 +1,4 @@
-"""Finding rows that look the same, read the same, or both."""
+"""Finds near duplicates by image, by caption, or by both."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NO_BITS = -1
 
 
 class Neighbours(NamedTuple):
-    """Pairs of rows that are near each other, with how near.
+    """Pairs of rows that are near each other, with their distances.
 
     Attributes:
         left: Row numbers on the left.
@@ -35,12 +35,12 @@ class Neighbours(NamedTuple):
     similarity: NDArray[np.float32]
 
     def where(self, chosen: NDArray[np.bool_] | Integers) -> Neighbours:
-        """Some of them."""
+        """Selects some of them."""
         return Neighbours(self.left[chosen], self.right[chosen], self.bits[chosen], self.similarity[chosen])
 
     @classmethod
     def together(cls, parts: Sequence[Neighbours]) -> Neighbours:
-        """All of them, each pair once, ordered by row numbers."""
+        """Concatenates them, each pair once, ordered by row numbers."""
         if not parts:
             none = np.zeros(0, np.int64)
             return cls(none, none, none, np.zeros(0, np.float32))
@@ -54,7 +54,7 @@ Finder = Callable[[Integers, Integers], Neighbours]
 
 
 def finders(rule: DuplicateRule, config: CorpusConfig, hashes: Words, captions: CaptionSets) -> list[Finder]:
-    """What finds duplicates under a rule: rows are duplicates if one of these finds them near."""
+    """Returns the searches of a rule: rows are duplicates if one of them finds them near."""
     bits = config.near_duplicate_bits
     return {
         "image": [lambda left, right: near_images(left, right, hashes, bits)],
@@ -68,7 +68,7 @@ def finders(rule: DuplicateRule, config: CorpusConfig, hashes: Words, captions: 
 
 
 def near_images(left: Integers, right: Integers, hashes: Words, max_bits: int) -> Neighbours:
-    """Rows whose perceptual hashes differ in at most `max_bits` bits."""
+    """Finds rows whose perceptual hashes differ in at most `max_bits` bits."""
     masks = band_masks(max_bits, len(left) + len(right))
     parts = []
     for number, mask in enumerate(masks):
@@ -78,7 +78,7 @@ def near_images(left: Integers, right: Integers, hashes: Words, max_bits: int) -
 
 
 def near_captions(left: Integers, right: Integers, captions: CaptionSets) -> Neighbours:
-    """Rows whose captions share enough of their shingles."""
+    """Finds rows whose captions share enough of their shingles."""
     parts = []
     for band in range(captions.bands.num_bands):
         join = KeyJoin(captions.band_keys(left, band), captions.band_keys(right, band))
@@ -91,7 +91,7 @@ def near_captions(left: Integers, right: Integers, captions: CaptionSets) -> Nei
 def near_images_and_captions(
     left: Integers, right: Integers, hashes: Words, captions: CaptionSets, max_bits: int
 ) -> Neighbours:
-    """Rows that are near in both ways.
+    """Finds rows that are near in both ways.
 
     Images that thousands share (blank ones, covers, logos) would be compared each with each, only to find that their
     captions differ. Where too many hashes meet in a table, rows must also meet in a band of their captions.
@@ -109,7 +109,7 @@ def near_images_and_captions(
 def _all_pairs(
     table: KeyJoin, left: Integers, right: Integers, hashes: Words, captions: CaptionSets, mask: int
 ) -> Iterator[tuple[Integers, Integers]]:
-    """All pairs of a table but those in crowds whose captions share no band."""
+    """Yields all pairs of a table but those in crowds whose captions share no band."""
     for rows, others in table.pairs(CROWD):
         yield left[rows], right[others]
     crowded_rows, crowded_others = table.crowded(CROWD)
@@ -132,7 +132,7 @@ def _table(hashes: Words, left: Integers, right: Integers, mask: int) -> KeyJoin
 def _of_table(
     rows: Integers, others: Integers, hashes: Words, max_bits: int, masks_before: tuple[int, ...]
 ) -> Neighbours:
-    """The pairs that are near and were found in no table before; each pair of a row with itself is left out."""
+    """Returns the near pairs that no table before found, without pairs of a row with itself."""
     bits = distances(hashes[rows], hashes[others])
     near = np.flatnonzero((bits <= max_bits) & (rows != others))
     near = near[~met_before(hashes[rows[near]], hashes[others[near]], masks_before)]

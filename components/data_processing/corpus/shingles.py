@@ -1,4 +1,4 @@
-"""Captions as sets of shingles, and which of them resemble each other.
+"""Compares captions as sets of shingles.
 
 A caption's words are its runs of letters, digits and plus signs, in NFKC and case folded; every Chinese character is a
 word. Its shingles are its runs of `shingle_words` words; a caption with fewer words is one shingle. Two captions
@@ -33,13 +33,13 @@ _UNSPACED = ((0x3040, 0x30FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFA
 
 
 class Bands(NamedTuple):
-    """How signatures are cut."""
+    """The bands into which signatures are cut."""
 
     num_bands: int
     num_rows: int
 
     def recall(self, similarity: float) -> float:
-        """The chance that two sets of this similarity share a band.
+        """Returns the probability that two sets of this similarity share a band.
 
         >>> round(Bands(12, 4).recall(0.8), 4), round(Bands(12, 4).recall(0.1), 4)
         (0.9982, 0.0012)
@@ -48,7 +48,7 @@ class Bands(NamedTuple):
 
     @classmethod
     def choose(cls, num_hashes: int, similarity: float, recall: float = 0.995) -> Bands:
-        """The longest bands, which let the fewest strangers meet, that still find this share of what is similar.
+        """Returns the longest bands, which let the fewest strangers meet, that still reach the recall.
 
         >>> Bands.choose(48, 0.8)
         Bands(num_bands=12, num_rows=4)
@@ -58,7 +58,7 @@ class Bands(NamedTuple):
 
 
 class CaptionSets:
-    """The sets of shingles of many captions.
+    """The shingle sets of many captions.
 
     Args:
         captions: The captions; their order numbers them.
@@ -90,12 +90,12 @@ class CaptionSets:
         self._has_bands = np.zeros(len(self.texts), dtype=bool)
 
     def may_resemble(self, left: Integers, right: Integers) -> NDArray[np.bool_]:
-        """Whether two sets are near enough in size: of sets that share four fifths, neither is larger by more."""
+        """Checks whether two sets are near enough in size: if they share four fifths, neither is larger by more."""
         one, other = self._counts[left], self._counts[right]
         return np.asarray(np.minimum(one, other) >= (self.similarity - _ROUNDING) * np.maximum(one, other))
 
     def jaccard(self, left: Integers, right: Integers) -> NDArray[np.float32]:
-        """The exact Jaccard index of pairs of captions; two captions without words have nothing in common."""
+        """Computes the exact Jaccard index of pairs of captions; 0 for two captions without words."""
         result = np.zeros(len(left), dtype=np.float32)
         for start in range(0, len(left), _CHUNK):
             rows, others = left[start : start + _CHUNK], right[start : start + _CHUNK]
@@ -112,7 +112,7 @@ class CaptionSets:
         return result
 
     def band_keys(self, rows: Integers, band: int) -> Keys:
-        """One band of each caption's signature; signatures are computed when first asked for."""
+        """Returns one band of each caption's signature; signatures are computed when first asked for."""
         if self._band_keys is None:
             self._band_keys = np.zeros((len(self.texts), self.bands.num_bands), dtype=np.uint32)
         missing = np.unique(rows[~self._has_bands[rows]])
@@ -144,7 +144,7 @@ class CaptionSets:
         return keys
 
     def _gather(self, rows: Integers) -> tuple[Integers, Keys]:
-        """The shingles of these captions, one after the other, each with its caption's place in `rows`."""
+        """Returns the shingles of these captions in a row, each with its caption's place in `rows`."""
         counts = self._counts[rows]
         places = np.repeat(np.arange(len(rows)), counts)
         offsets = np.arange(len(places)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -152,7 +152,7 @@ class CaptionSets:
 
 
 def _shingles(captions: list[str], shingle_words: int) -> tuple[Words, Integers, Keys]:
-    """For each caption a number of its words, how many shingles it has, and all shingles one after the other."""
+    """Returns for each caption a hash of its words and the number of its shingles, and all shingles in a row."""
     owner, words = _words(captions)
     num_words = np.bincount(owner, minlength=len(captions))
     first = np.cumsum(num_words) - num_words
@@ -176,7 +176,7 @@ def _shingles(captions: list[str], shingle_words: int) -> tuple[Words, Integers,
 
 
 def _words(captions: list[str]) -> tuple[Integers, Words]:
-    """A hash of every word, with the number of its caption."""
+    """Hashes every word, and returns it with the number of its caption."""
     text = unicodedata.normalize("NFKC", "\n".join(captions)).casefold()
     points = np.frombuffer(text.encode("utf-32-le", errors="replace"), dtype=np.uint32)
     kinds = _kinds()[np.minimum(points, 0xFFFF)]
@@ -197,7 +197,7 @@ def _words(captions: list[str]) -> tuple[Integers, Words]:
 
 @cache
 def _kinds() -> NDArray[np.uint8]:
-    """What each character of the basic plane is; those beyond are taken for letters."""
+    """Returns the class of each character of the basic plane; those beyond are taken for letters."""
     kinds = np.array(
         [_LETTER if unicodedata.category(chr(point))[0] in "LNM" else _SEPARATOR for point in range(0x10000)],
         dtype=np.uint8,

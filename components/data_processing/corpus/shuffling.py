@@ -1,4 +1,4 @@
-"""The second reading: the pairs that stay, shuffled into shards within bounded memory.
+"""Reads the pairs a second time, and shuffles those that stay into shards within bounded memory.
 
 Where a pair goes follows from its split and a hash of its id, so the order of the shards depends on which pairs there
 are and on nothing else. Pairs are sorted bucket by bucket: a bucket is a stretch of the final order that fits in
@@ -42,7 +42,7 @@ class Stretch(NamedTuple):
 
 @dataclass
 class Plan:
-    """Where every pair goes.
+    """The place of every pair in the final order.
 
     Attributes:
         place: For each row of the survey its place in the final order; -1 if it is not written.
@@ -56,7 +56,7 @@ class Plan:
 
     @property
     def num_buckets(self) -> int:
-        """How many buckets there are."""
+        """Number of buckets."""
         return int(self.bucket[-1]) + 1 if len(self.bucket) else 0
 
 
@@ -81,7 +81,7 @@ def shuffled(
     """Yields all pairs of a plan in its order.
 
     Args:
-        survey: What was found out about the pairs, in the order of the shards.
+        survey: The facts about the pairs, in the order of the shards.
         plan: Where they go.
         shards: Parquet files of pairs, as they were surveyed.
         scratch: Where buckets are kept meanwhile; what lies there is removed first.
@@ -107,7 +107,7 @@ def shuffled(
 
 
 def rearranged(pairs: pa.Table, order: Integers) -> Iterator[tuple[pa.Table, NDArray[np.int64]]]:
-    """The pairs in another order with their sizes, some megabytes at a time.
+    """Yields the pairs in another order with their sizes, some megabytes at a time.
 
     Images are named slice by slice where they lie, and copied only by whoever writes them; small ones, which cost less
     to copy than to name, are gathered. Arrow's own `take` copies all images of the bucket first, and fresh memory for
@@ -131,7 +131,7 @@ def rearranged(pairs: pa.Table, order: Integers) -> Iterator[tuple[pa.Table, NDA
 
 
 def _in_order(table: pa.Table, plan: Plan) -> Iterator[Stretch]:
-    """The pairs of a bucket, sorted; a bucket that holds all pairs has several splits."""
+    """Yields the pairs of a bucket, sorted; a bucket that holds all pairs has several splits."""
     places = table[_PLACE].to_numpy()
     order = np.argsort(places)
     splits = plan.splits[places[order]]
@@ -141,7 +141,7 @@ def _in_order(table: pa.Table, plan: Plan) -> Iterator[Stretch]:
 
 
 def _placed(survey: pa.Table, plan: Plan, shards: Sequence[Path], seen: Callable[[int], None]) -> Iterator[pa.Table]:
-    """The pairs that stay, as they are written, with their places."""
+    """Yields the pairs that stay, as they are written, with their places."""
     start = 0
     for shard in shards:
         for batch in batches(shard):
@@ -160,7 +160,7 @@ def _placed(survey: pa.Table, plan: Plan, shards: Sequence[Path], seen: Callable
 
 
 def _buckets(splits: Integers, sizes: NDArray[np.int64], bucket_bytes: int) -> Integers:
-    """The bucket of each place: one for all if they fit, else as many whole ones as it takes, split by split."""
+    """Assigns a bucket to each place: one for all if they fit, else as few as it takes, split by split."""
     if sizes.sum() <= bucket_bytes:
         return np.zeros(len(sizes), dtype=np.int64)
     buckets = np.zeros(len(sizes), dtype=np.int64)

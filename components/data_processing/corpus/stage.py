@@ -34,7 +34,7 @@ def run(
     public_pairs: Path | None = None,
     out: StageOutput,
 ) -> None:
-    """Writes `train/`, `dev/` and `heldout/` with Parquet shards, and an account of what is not in them.
+    """Writes `train/`, `dev/` and `heldout/` with Parquet shards, and reports on the pairs that were left out.
 
     `dropped.parquet` names for every pair that was dropped the reason and the pair that stays in its place;
     `decontamination.json` says what each evaluation set took out, `datasheet.md` what is in the corpus.

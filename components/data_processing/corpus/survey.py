@@ -1,4 +1,4 @@
-"""The first reading of the pairs: each is checked, and what decides about it is written down without its image.
+"""Reads the pairs a first time: checks each, and keeps the facts by which it is judged, without its image.
 
 The images are read here, too, so that a broken one is known before anything is decided: a pair must not give way to
 another whose image then turns out to be damaged.
@@ -62,7 +62,7 @@ _TIFF_HEADS = (b"II*\0", b"MM\0*")
 def take_survey(
     config: CorpusConfig, shards: Sequence[Path], directory: Path, surveyed: Callable[[int], None]
 ) -> pa.Table:
-    """Checks all pairs, and returns what decides about them, in the order of the shards.
+    """Checks all pairs, and returns the facts by which they are judged, in the order of the shards.
 
     A shard that was surveyed before a kill is not read again.
 
@@ -107,7 +107,7 @@ def open_shard(shard: Path) -> pq.ParquetFile:
 
 
 def batches(shard: Path) -> Iterator[pa.RecordBatch]:
-    """The rows of a shard in order, some at a time.
+    """Yields the rows of a shard in order, some at a time.
 
     Raises:
         InputError: The shard is damaged.
@@ -120,7 +120,7 @@ def batches(shard: Path) -> Iterator[pa.RecordBatch]:
 
 
 def image_extension(data: bytes | memoryview) -> str | None:
-    """What a file of these bytes is usually called after its last dot; None if they are no image.
+    """Returns the usual file extension for an image of these bytes; None if they are no image.
 
     >>> image_extension(bytes.fromhex("ffd8ffe0")), image_extension(b"%PDF-1.7")
     ('jpg', None)
@@ -173,7 +173,7 @@ def _survey(config: CorpusConfig, shard: Path, path: Path) -> None:
 
 
 def _rows_with_images(batch: pa.RecordBatch) -> Iterator[tuple[dict[str, Any], memoryview | None]]:
-    """The rows without their images, and views of the images' bytes."""
+    """Yields the rows without their images, and views of the images' bytes."""
     images = batch.column("image").field("bytes")
     num_refs = pc.fill_null(pc.list_value_length(batch.column("inline_refs")), 0).to_pylist()
     plain = batch.drop_columns(["image", "inline_refs", "region"]).to_pylist()
@@ -197,7 +197,7 @@ class _Inspector:
         self._group = cache(_number_of)
 
     def inspect(self, row: dict[str, Any], image: memoryview | None, place: str) -> dict[str, Any]:
-        """The survey of one pair, with the first flaw that it has; `place` names a pair without a name."""
+        """Returns the survey of one pair, with its first flaw; `place` names a pair without a name."""
         name = row["pair_id"] or place
         found: dict[str, Any] = {"pair_id": name, "image_bytes": len(image) if image else 0}
         missing = [key for key in ("pair_id", "source", "source_id", "image_sha256", "phash") if not row[key]]

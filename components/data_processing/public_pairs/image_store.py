@@ -1,4 +1,4 @@
-"""Images by the names that a table gives them, from a folder or from a zip file, and from nowhere else."""
+"""Reads images by the names that a table gives them, from a folder or a zip file and nowhere else."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ImageStore(Protocol):
     """A place with named images."""
 
     def read(self, name: str, *, max_bytes: int) -> bytes:
-        """The bytes of one image.
+        """Reads the bytes of one image.
 
         Raises:
             UnreadableImage: It is missing, outside the store, larger than `max_bytes`, or cannot be unpacked.
@@ -122,7 +122,7 @@ class ZipStore:
 
 
 def _unique(named: Iterable[tuple[str, zipfile.ZipInfo]]) -> dict[str, zipfile.ZipInfo | None]:
-    """Entries by name; None where a name stands for different contents."""
+    """Indexes entries by name; None where a name stands for different contents."""
     found: dict[str, zipfile.ZipInfo | None] = {}
     for name, entry in named:
         before = found.setdefault(name, entry)
@@ -132,7 +132,7 @@ def _unique(named: Iterable[tuple[str, zipfile.ZipInfo]]) -> dict[str, zipfile.Z
 
 
 def _inside(name: str) -> PurePosixPath:
-    """A table's image path as a relative path that does not climb.
+    """Returns a table's image path as a relative path that does not climb.
 
     >>> str(_inside("./a/b.jpg"))
     'a/b.jpg'

@@ -1,4 +1,4 @@
-"""The records of each public data set, in one form.
+"""Reads the records of each public data set into one form.
 
 A record that is plainly bad is told at once; whether its caption and image can be used is seen when they are read.
 """
@@ -108,7 +108,7 @@ def _pathgen(source: PathGenSource) -> Iterator[Row | BadRow]:
 
 
 def _position(value: Any) -> tuple[int, int] | None:
-    """Two whole numbers, which PathGen writes as text.
+    """Parses two integers, which PathGen writes as text.
 
     >>> _position(["21408", "27328"]), _position([672, 0.0]), _position(["1"]), _position(["x", "1"])
     ((21408, 27328), (672, 0), None, None)
@@ -154,7 +154,7 @@ _THE_KEY = ""
 
 
 def _image_key(cells: Mapping[str, Any], key: str, path: Path) -> str:
-    """Where the images' names stand, by the first record.
+    """Returns the key that holds the images' names, by the first record.
 
     Raises:
         InputError: That cannot be told.
@@ -183,7 +183,7 @@ def _arch(source: ArchSource) -> Iterator[Row | BadRow]:
 
 
 def _arch_set(source: ArchSource, table: Path) -> Iterator[Row | BadRow]:
-    """The records of the books or of the articles; figures (books) and captions (articles) group their images."""
+    """Yields records of ARCH's books or articles; figures (books) and captions (articles) group their images."""
     part = table.parent.name
     files: dict[str, str] = {}
     for path in sorted((table.parent / "images").iterdir()) if (table.parent / "images").is_dir() else ():

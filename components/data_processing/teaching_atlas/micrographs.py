@@ -1,4 +1,4 @@
-"""Draws specimens: every finding that a caption may name is put into the pixels here.
+"""Draws specimens: every finding that a caption may name is in the pixels.
 
 Light, focus, position, turn and noise differ from picture to picture and are named by no caption.
 """
@@ -44,7 +44,7 @@ def render(specimen: Specimen, rng: np.random.Generator, size_px: tuple[int, int
 
 
 def _landmark_centre(specimen: Specimen, rng: np.random.Generator, canvas: Canvas) -> Points | None:
-    """Where the specimen's landmark lies: near the middle of its quarter of the field."""
+    """Returns the place of the specimen's landmark, near the middle of its quarter of the field."""
     where = specimen.findings["landmark"]
     if where == "none":
         return None
@@ -121,7 +121,7 @@ _BACKDROPS: dict[str, Colour] = {
 
 
 def _gross_table(specimen: Specimen, rng: np.random.Generator, canvas: Canvas) -> Points:
-    """Lays out ruler and blood spot; returns where the specimen goes."""
+    """Draws ruler and blood spot; returns the place of the specimen."""
     middle = np.array([canvas.width / 2, canvas.height / 2]) + rng.uniform(-3, 3, size=2)
     if specimen.findings["ruler"] == "below":
         top = canvas.height - 13
@@ -227,7 +227,7 @@ def _smear(specimen: Specimen, rng: np.random.Generator, size_px: tuple[int, int
 
 
 def scatter_around(rng: np.random.Generator, num_points: int, reach: float) -> Points:
-    """Offsets `[num_points, 2]` spread evenly over a disc of radius `reach` (a sunflower, turned at random)."""
+    """Returns offsets `[num_points, 2]` spread evenly over a disc of radius `reach` (a sunflower, rotated)."""
     step = np.arange(num_points)
     radius = reach * np.sqrt((step + 0.5) / num_points)
     angle = step * np.pi * (3 - np.sqrt(5)) + rng.uniform(0, 2 * np.pi)

@@ -1,4 +1,4 @@
-"""Images of other kinds that textbooks show beside the five subfields; they stand in books only."""
+"""Draws images of other kinds that textbooks show beside the five subfields; they stand in books only."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ OTHER_DIAGNOSES: tuple[Diagnosis, ...] = (
 
 
 def oncocytoma(specimen: Specimen, rng: np.random.Generator, size_px: tuple[int, int]) -> Image.Image:
-    """An electron micrograph: mitochondria with cristae beside a nucleus."""
+    """Draws an electron micrograph: mitochondria with cristae beside a nucleus."""
     canvas = Canvas(size_px, (176, 176, 176))
     canvas.discs(scatter(rng, canvas, 4, jitter=0.5), 0.6, (140, 140, 140))
     pitch = {"few": 34, "many": 16}[specimen.findings["number"]]
@@ -65,7 +65,7 @@ def oncocytoma(specimen: Specimen, rng: np.random.Generator, size_px: tuple[int,
 
 
 def membranous_nephropathy(specimen: Specimen, rng: np.random.Generator, size_px: tuple[int, int]) -> Image.Image:
-    """A glomerulus by immunofluorescence: granules along capillary loops in a dark field."""
+    """Draws a glomerulus by immunofluorescence: granules along capillary loops in a dark field."""
     canvas = Canvas(size_px, (4, 10, 6))
     level = {"weak": 105, "strong": 245}[specimen.findings["intensity"]]
     middle = np.array([canvas.width / 2, canvas.height / 2])
@@ -77,7 +77,7 @@ def membranous_nephropathy(specimen: Specimen, rng: np.random.Generator, size_px
 
 
 def bone_cyst(specimen: Specimen, rng: np.random.Generator, size_px: tuple[int, int]) -> Image.Image:
-    """A radiograph of a long bone with one lucent lesion in its shaft."""
+    """Draws a radiograph of a long bone with one lucent lesion in its shaft."""
     canvas = Canvas(size_px, (26, 26, 28))
     x, lean = canvas.width * rng.uniform(0.42, 0.58), rng.uniform(-5, 5)
     top, bottom = np.array([x - lean, -12.0]), np.array([x + lean, canvas.height + 12])

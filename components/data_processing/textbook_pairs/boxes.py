@@ -103,7 +103,7 @@ def reading_order(items: Sequence[T], box_of: Callable[[T], Box], *, columns_fir
     """Sorts items into reading order by recursive XY-cut: splits at gaps between rows and columns, in turn.
 
     Args:
-        items: What to order, panels or lines of text.
+        items: Panels or lines of text.
         box_of: The box of an item.
         columns_first: Whether a page with both kinds of gaps is read column by column (text) or row by row (panels).
 

@@ -69,8 +69,8 @@ class Seen(Record):
     """What layout analysis found on a page before any text was read, kept for a second look.
 
     Attributes:
-        regions: What the layout model found; None if it was not asked, since nothing there may be a picture.
-        pictures: What may be figures, and what was rejected.
+        regions: The layout model's regions; None if it was not asked, since nothing there may be a picture.
+        pictures: Boxes that may be figures, and those that were rejected.
         skew_degrees: How far the page was turned counter-clockwise to stand upright.
         is_clean: Whether the page has neither shadows nor dust.
     """
@@ -102,7 +102,7 @@ class PageRecord(Record):
         figures: Its figures.
         rejected: Regions that were looked at and are no figures.
         paragraphs: Its body text, or None where it was not read.
-        seen: What the figures were looked for in.
+        seen: The layout analysis in which the figures were searched.
         text_source: Where the text that was read comes from.
     """
 

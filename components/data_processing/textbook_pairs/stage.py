@@ -43,9 +43,9 @@ def run(
     and `contact_sheet.html` for reviewers.
 
     Args:
-        config: What to read and how.
+        config: The stage's configuration.
         teaching_atlas: The sealed atlas; its `books/` are read if the configuration says so.
-        parts: What shards read of the same books; pages that are not in them are read here.
+        parts: Output of shards that read the same books; pages that are not in them are read here.
         out: Where pairs, counts and metrics go.
 
     Raises:
@@ -78,7 +78,7 @@ def run_shard(
     Neighbours of figures that are another shard's pages are left to the run that merges the shards.
 
     Args:
-        config: What to read and how.
+        config: The stage's configuration.
         teaching_atlas: The sealed atlas; its `books/` are read if the configuration says so.
         shard: Whose runs of pages, and whose files without pages, are this task's.
         out: Where the records and counts go.

@@ -37,7 +37,7 @@ def match_captions(
         captions: The page's numbered captions.
         pictures: Boxes that may hold figures, and others that may bear a caption (charts).
         lines: All lines of the page but panel labels; body text between a picture and a caption parts them.
-        regions: What the layout model found.
+        regions: The layout model's regions.
         max_distance_px: Largest gap between a picture and its caption.
     """
     separators = [line.box for line in lines if all(line not in block.lines for block in captions)]

@@ -61,8 +61,8 @@ class Caption:
 
     Attributes:
         number: The figure's number as printed, with plain hyphens.
-        title: What it says of the whole figure.
-        parts: What it says of each panel, by label in capitals, in order; empty for an undivided caption.
+        title: Its text about the whole figure.
+        parts: Its text about each panel, by label in capitals, in order; empty for an undivided caption.
         panel: The label in the number itself (`Fig. 3B …`), where each panel bears its own caption.
     """
 

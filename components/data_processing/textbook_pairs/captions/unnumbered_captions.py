@@ -50,7 +50,7 @@ def find_unnumbered_captions(
 
     Args:
         lines: All lines of the page but panel labels.
-        regions: What the layout model found.
+        regions: The layout model's regions.
         captions: The page's numbered captions.
         pictures: Pictures without one.
         max_distance_px: Largest gap between a picture and a numbered caption; a title stands nearer.

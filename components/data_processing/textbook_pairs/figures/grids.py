@@ -52,7 +52,7 @@ def candidate_grids(figure: Pixels, num_panels: int, min_panel_px: int) -> Itera
 
     Args:
         figure: The figure's pixels.
-        num_panels: How many panels there are.
+        num_panels: Number of panels.
         min_panel_px: Least width and height of a panel.
     """
     height, width = figure.shape[:2]

@@ -147,11 +147,11 @@ def _rim_distance(glyph: _Glyph) -> tuple[float, int, int]:
 def assign_labels(read: Sequence[str], labels: Sequence[str], by_columns: Sequence[int]) -> list[str]:
     """Assigns a label to each panel, in the panels' order (rows first).
 
-    What was read decides where it is complete. Otherwise labels run along the rows, or down the columns if more
+    A complete reading decides. Otherwise labels run along the rows, or down the columns if more
     of what was read says so: one letter read wrongly must not shift the others.
 
     Args:
-        read: What was read in each panel, empty where nothing was.
+        read: The label read in each panel, empty where there was none.
         labels: The labels of the caption, in order, as many as panels.
         by_columns: Each panel's place in reading order by columns.
 

@@ -35,7 +35,7 @@ def find_panels(figure: Pixels, ink: Mask, num_expected: int, min_panel_px: int)
     Args:
         figure: The figure's pixels.
         ink: Where the figure is not paper.
-        num_expected: How many panels the caption tells of; 0 where it does not tell.
+        num_expected: Number of panels that the caption names; 0 if it names none.
         min_panel_px: Least width and height of a panel.
 
     Bands of paper decide. Where they leave fewer panels than expected, seams are tried; where they leave more, and

@@ -214,7 +214,7 @@ def find_drawings(ink: Mask, regions: Sequence[Region], known: Sequence[Box], mi
 
     Args:
         ink: Where the page is not paper.
-        regions: What the layout model found; frames around text are no drawings.
+        regions: The layout model's regions; frames around text are no drawings.
         known: Pictures found before.
         min_figure_px: Least width and height of a drawing.
     """

@@ -43,7 +43,7 @@ def layout_model(config: TextbookPairsConfig) -> LayoutModel:
 
     Raises:
         InputError: Its file is missing or no such model.
-        ConfigError: What it needs from the environment is not there.
+        ConfigError: A variable that it needs is not in the environment.
     """
     if config.layout == "doclayout_yolo":
         from components.data_processing.textbook_pairs.layout.doclayout_yolo import YoloLayout

@@ -58,7 +58,7 @@ def find_text_layer(
     Args:
         page: The page.
         rendering: Its rendering; a crooked scan's text is turned with it.
-        regions: What the layout model found on it.
+        regions: The layout model's regions of it.
         read: Reads one line by OCR.
 
     Raises:

@@ -70,7 +70,7 @@ class CaptionCleaner:
         # Before any work is put into it: a page that ended up in one field must not cost seconds.
         if len(caption) > self.max_characters:
             return Caption("", "caption_too_long")
-        text = normalised(caption)
+        text = normalize(caption)
         quality: Quality = "clean" if text == " ".join(caption.split()) else "repaired"
         if (without := self._without_boilerplate(text)) != text:
             text, quality = without, "boilerplate_removed"
@@ -78,9 +78,9 @@ class CaptionCleaner:
         return Caption("", flaw) if flaw else Caption(text, None, quality)
 
     def _flaw(self, text: str) -> Flaw | None:
-        scripts = letters_by_script(text)
+        scripts = count_letters_by_script(text)
         if _amount(scripts) < self.min_letters + _MOST_LETTERS_SAYING_NOTHING:
-            num_letters = _amount(letters_by_script(self._saying_nothing.sub(" ", text)))
+            num_letters = _amount(count_letters_by_script(self._saying_nothing.sub(" ", text)))
             if num_letters < self.min_letters:
                 return "caption_too_short" if num_letters else "boilerplate_only"
         return None if max(scripts, key=lambda script: scripts[script]) in self.languages else "other_language"
@@ -94,16 +94,16 @@ class CaptionCleaner:
         return text
 
 
-def normalised(caption: str) -> str:
+def normalize(caption: str) -> str:
     r"""Normalizes a caption: NFC, right encoding, no markup or invisible characters, single spaces.
 
     Text that was read in the wrong encoding and HTML entities are mended by ftfy.
 
-    >>> normalised("  Lip\u00adoma\u0000 of\tthe\nback ")
+    >>> normalize("  Lip\u00adoma\u0000 of\tthe\nback ")
     'Lipoma of the back'
-    >>> normalised("e\u0301") == "\u00e9"
+    >>> normalize("e\u0301") == "\u00e9"
     True
-    >>> normalised("WarthinÃ¢â‚¬â„¢s tumour, 20 Âµm, <i>p16</i> &amp; Ki-67")
+    >>> normalize("WarthinÃ¢â‚¬â„¢s tumour, 20 Âµm, <i>p16</i> &amp; Ki-67")
     'Warthin’s tumour, 20 µm, p16 & Ki-67'
     """
     single_spaced = " ".join(caption.split())
@@ -118,12 +118,12 @@ def normalised(caption: str) -> str:
     return caption
 
 
-def letters_by_script(text: str) -> dict[str, int]:
+def count_letters_by_script(text: str) -> dict[str, int]:
     """Counts the letters of a text that are Latin (`en`), Chinese (`zh`) or of another script.
 
     Greek letters, which names of stains and units are full of, count as Latin ones.
 
-    >>> letters_by_script("κ-chain 纤维腺瘤 Опухоль")
+    >>> count_letters_by_script("κ-chain 纤维腺瘤 Опухоль")
     {'en': 6, 'zh': 4, 'other': 7}
     """
     if text.isascii():

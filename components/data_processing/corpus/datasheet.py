@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from components.data_processing.corpus.config import CorpusConfig
 from components.data_processing.corpus.decisions import Decisions, Fault
 from components.data_processing.corpus.plots import caption_lengths, image_sizes
-from components.data_processing.corpus.splits import SPLITS, matcher
+from components.data_processing.corpus.splits import SPLITS, compile_globs
 from pathoflow.contract.output import StageOutput
 from pathoflow.data.lexicon import Lexicon
 from pathoflow.data.plots import image_grid, stacked_bars
@@ -90,7 +90,7 @@ class Facts:
             kept=kept,
             dropped=decisions.dropped,
             faults=decisions.faults,
-            contamination={name: report.plain() for name, report in decisions.contamination.items()},
+            contamination={name: report.as_dict() for name, report in decisions.contamination.items()},
             num_read=len(survey),
             quality=Counter(kept["quality"].to_pylist()),
             licences=_licences(kept["source"].unique().to_pylist(), config.licences),
@@ -217,7 +217,7 @@ def _subfield_section(facts: Facts) -> list[str]:
 def _dropped(facts: Facts) -> str:
     if not len(facts.dropped):
         return "No pair was dropped."
-    rows = [[f"`{reason}`", f"{num:,}", explained(reason)] for reason, num in facts.reasons.items()]
+    rows = [[f"`{reason}`", f"{num:,}", explain_reason(reason)] for reason, num in facts.reasons.items()]
     lines = [_table(["reason", "pairs", "what it means"], rows), "Examples:"]
     examples = _examples(facts.dropped)
     for row in facts.dropped.filter(pc.is_in(facts.dropped["pair_id"], pa.array(examples))).to_pylist():
@@ -229,7 +229,7 @@ def _dropped(facts: Facts) -> str:
 
 def _fault_section(facts: Facts) -> list[str]:
     counts = Counter(fault.reason for fault in facts.faults)
-    rows = [[f"`{reason}`", f"{num:,}", explained(reason)] for reason, num in sorted(counts.items())]
+    rows = [[f"`{reason}`", f"{num:,}", explain_reason(reason)] for reason, num in sorted(counts.items())]
     return ["## Set aside as broken", _table(["reason", "pairs", "what it means"], rows)] if rows else []
 
 
@@ -250,10 +250,10 @@ def _contamination(facts: Facts) -> str:
     return "\n".join(lines)
 
 
-def explained(reason: str) -> str:
+def explain_reason(reason: str) -> str:
     """Returns the meaning of a reason in words.
 
-    >>> explained("similar_image_and_same_caption")
+    >>> explain_reason("similar_image_and_same_caption")
     'repeats a pair that stays: similar image and same caption'
     """
     if reason in _EXPLANATIONS:
@@ -281,7 +281,7 @@ def _captions(survey: pa.Table, names: Iterable[str]) -> dict[str, str]:
 
 
 def _licences(sources: Sequence[str], licences: dict[str, str]) -> dict[str, str]:
-    matches = [(matcher([pattern]), licence) for pattern, licence in licences.items()]
+    matches = [(compile_globs([pattern]), licence) for pattern, licence in licences.items()]
     return {
         source: next((licence for match, licence in matches if match(source)), "not stated")
         for source in sorted(sources)

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from components.data_processing.corpus.config import CorpusConfig
 from components.data_processing.corpus.hamming import distances
 from components.data_processing.corpus.joins import Integers, Words
-from components.data_processing.corpus.neighbours import Finder, finders
+from components.data_processing.corpus.neighbours import Finder, build_finders
 from components.data_processing.corpus.shingles import CaptionSets
-from components.data_processing.corpus.splits import matcher
+from components.data_processing.corpus.splits import compile_globs
 
 _FIRST_BLOCK = 4096
 
@@ -59,7 +59,7 @@ class Candidates:
     captions: CaptionSets
     dropped: dict[int, Drop] = field(default_factory=dict)
 
-    def kept(self, rows: Integers) -> Integers:
+    def remaining(self, rows: Integers) -> Integers:
         """Returns those of some rows that were not dropped."""
         gone = np.zeros(len(self.hashes), dtype=bool)
         gone[list(self.dropped)] = True
@@ -69,27 +69,27 @@ class Candidates:
 def rank(survey: pa.Table, source_priority: tuple[str, ...]) -> Integers:
     """Ranks the rows of a survey, the ones that are kept rather than others first."""
     sources = survey["source"].combine_chunks().dictionary_encode()
-    matches = [matcher([pattern]) for pattern in source_priority]
+    matches = [compile_globs([pattern]) for pattern in source_priority]
     priorities = [
         next((place for place, match in enumerate(matches) if match(source or "")), len(matches))
         for source in sources.dictionary.to_pylist()
     ]
     priority = np.array([*priorities, 0])[pc.fill_null(sources.indices, 0).to_numpy(zero_copy_only=False)]
-    has_refs = numbers(survey, "num_refs") > 0
-    pixels = numbers(survey, "width").astype(np.int64) * numbers(survey, "height")
+    has_refs = int_column(survey, "num_refs") > 0
+    pixels = int_column(survey, "width").astype(np.int64) * int_column(survey, "height")
     length = pc.fill_null(pc.utf8_length(survey["caption"]), 0).to_numpy()
     # The last keys only tell apart pairs that bear one id, of which all but the first are set aside.
-    names = places_in_order(survey["pair_id"])
-    images = places_in_order(survey["image_sha256"].cast(pa.binary()))
+    names = dense_rank(survey["pair_id"])
+    images = dense_rank(survey["image_sha256"].cast(pa.binary()))
     return np.lexsort((images, names, -length.astype(np.int64), -pixels, ~has_refs, priority))
 
 
-def numbers(survey: pa.Table, name: str) -> NDArray[np.int64]:
+def int_column(survey: pa.Table, name: str) -> NDArray[np.int64]:
     """Returns a column of integers; 0 where there is none."""
     return pc.fill_null(survey[name], 0).to_numpy()  # type: ignore[no-any-return]
 
 
-def places_in_order(column: pa.ChunkedArray) -> Integers:
+def dense_rank(column: pa.ChunkedArray) -> Integers:
     """Returns the dense rank of each value of a column, from 0; nulls come last."""
     order = pc.sort_indices(column).to_numpy()
     ordered = column.take(pa.array(order))
@@ -167,7 +167,7 @@ class _Limits:
         self._limits = [("too_many_captions", candidates.images, config.max_captions_per_image)]
         if config.max_images_per_caption is not None:
             self._limits.append(
-                ("too_many_images", _numbered(candidates.captions.texts), config.max_images_per_caption)
+                ("too_many_images", _factorize(candidates.captions.texts), config.max_images_per_caption)
             )
         self._common = [np.bincount(keys)[keys] > most for _, keys, most in self._limits]
         self._kept: list[dict[int, list[int]]] = [defaultdict(list) for _ in self._limits]
@@ -228,8 +228,8 @@ def _reasons(rows: Integers, others: Integers, candidates: Candidates, config: C
 
 
 def _views(candidates: Candidates, config: CorpusConfig) -> list[tuple[Finder, Integers]]:
-    hashes, texts = _numbered(candidates.hashes), _numbered(candidates.captions.texts)
-    both = _numbered(hashes.astype(np.uint64) << np.uint64(32) | texts.astype(np.uint64))
+    hashes, texts = _factorize(candidates.hashes), _factorize(candidates.captions.texts)
+    both = _factorize(hashes.astype(np.uint64) << np.uint64(32) | texts.astype(np.uint64))
     classes = {
         "image": [hashes],
         "caption": [texts],
@@ -237,10 +237,10 @@ def _views(candidates: Candidates, config: CorpusConfig) -> list[tuple[Finder, I
         "image_and_caption": [both],
     }[config.duplicate_rule]
     return list(
-        zip(finders(config.duplicate_rule, config, candidates.hashes, candidates.captions), classes, strict=True)
+        zip(build_finders(config.duplicate_rule, config, candidates.hashes, candidates.captions), classes, strict=True)
     )
 
 
-def _numbered(values: NDArray[np.generic]) -> Integers:
+def _factorize(values: NDArray[np.generic]) -> Integers:
     """Encodes values as integers from 0, equal for equal values."""
     return np.asarray(np.unique(values, return_inverse=True)[1], dtype=np.int64)

@@ -16,7 +16,7 @@ from functools import cache
 
 import numpy as np
 
-from components.data_processing.corpus.joins import Integers, Keys, Words, mixed, short
+from components.data_processing.corpus.joins import Integers, Keys, Words, splitmix64, upper_half
 
 HASH_BITS = 64
 _MOST_TABLES = 800
@@ -43,7 +43,7 @@ def band_masks(max_bits: int, num_hashes: int) -> tuple[int, ...]:
 
 def table_keys(hashes: Words, mask: int) -> Keys:
     """Returns the keys by which hashes are looked up in one table."""
-    return short(mixed(hashes & np.uint64(mask)))
+    return upper_half(splitmix64(hashes & np.uint64(mask)))
 
 
 def distances(left: Words, right: Words) -> Integers:
@@ -55,7 +55,7 @@ def distances(left: Words, right: Words) -> Integers:
     return np.asarray(np.bitwise_count(left ^ right), dtype=np.int64)
 
 
-def met_before(left: Words, right: Words, masks: tuple[int, ...]) -> np.ndarray:
+def agree_in_any_table(left: Words, right: Words, masks: tuple[int, ...]) -> np.ndarray:
     """Checks which pairs of hashes agree in one of these tables, so that each is reported once."""
     different = left ^ right
     met = np.zeros(len(left), dtype=bool)

@@ -15,7 +15,7 @@ from components.data_processing.corpus.duplicates import Candidates, Drop
 from components.data_processing.corpus.evaluation_sets import EvaluationSet
 from components.data_processing.corpus.joins import Integers, Words
 from components.data_processing.corpus.neighbours import Neighbours, near_images
-from components.data_processing.corpus.splits import matcher
+from components.data_processing.corpus.splits import compile_globs
 
 NUM_EXAMPLES = 5
 
@@ -36,7 +36,7 @@ class SetReport:
     by_bits: Counter[int] = field(default_factory=Counter)
     examples: list[dict[str, Any]] = field(default_factory=list)
 
-    def plain(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """Returns the report as JSON values."""
         by_bits = {str(bits): num for bits, num in sorted(self.by_bits.items())}
         dropped = dict(sorted(self.dropped.items()))
@@ -90,7 +90,7 @@ def isolate(rows: Integers, protected: Integers, name: str, candidates: Candidat
     by_image = dict(zip(candidates.images[protected][::-1].tolist(), protected[::-1].tolist(), strict=True))
     for row in rows[np.isin(candidates.images[rows], candidates.images[protected])].tolist():
         candidates.dropped[row] = Drop(f"same_image_in_{name}", by_image[int(candidates.images[row])])
-    rest = candidates.kept(rows)
+    rest = candidates.remaining(rows)
     for row, other, _ in _nearest(near_images(rest, protected, candidates.hashes, max_bits)):
         candidates.dropped[row] = Drop(f"similar_image_in_{name}", other)
 
@@ -110,7 +110,7 @@ def _matches(
             found = np.flatnonzero(pc.fill_null(pc.is_in(names, wanted), False).to_numpy())
             matches += [("name", int(rows[place]), names[int(place)].as_py(), None) for place in found]
     for pattern in evaluation.patterns:
-        match = matcher([pattern])
+        match = compile_globs([pattern])
         under = [place for place, name in enumerate(full.to_pylist()) if match(name)]
         matches += [("pattern", int(rows[place]), pattern, None) for place in under]
     if evaluation.files:
@@ -118,10 +118,10 @@ def _matches(
         for place in np.flatnonzero(pc.fill_null(known, False).to_numpy()).tolist():
             item = evaluation.files[here["image_sha256"][place].as_py()]
             matches.append(("same_file", int(rows[place]), item, 0))
-    if evaluation.looks:
-        looks = np.array(sorted(evaluation.looks), dtype=np.uint64)
-        for row, other, bits in _nearest(_compare(candidates.hashes, rows, looks, max_bits)):
-            matches.append(("similar_image", row, evaluation.looks[int(looks[other])], bits))
+    if evaluation.phashes:
+        hashes = np.array(sorted(evaluation.phashes), dtype=np.uint64)
+        for row, other, bits in _nearest(_compare(candidates.hashes, rows, hashes, max_bits)):
+            matches.append(("similar_image", row, evaluation.phashes[int(hashes[other])], bits))
     return matches
 
 
@@ -135,7 +135,7 @@ def _compare(hashes: Words, rows: Integers, others: Words, max_bits: int) -> Nei
 def _nearest(near: Neighbours) -> list[tuple[int, int, int]]:
     """Returns for each row on the left the nearest on the right and their distance."""
     order = np.lexsort((near.right, near.bits, near.left))
-    ordered = near.where(order)
+    ordered = near.select(order)
     first = np.unique(ordered.left, return_index=True)[1]
-    nearest = ordered.where(first)
+    nearest = ordered.select(first)
     return list(zip(nearest.left.tolist(), nearest.right.tolist(), nearest.bits.tolist(), strict=True))

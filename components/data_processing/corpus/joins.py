@@ -58,10 +58,10 @@ class KeyJoin:
         return _rows(self._left[chosen]), _rows(self._right[np.cumsum(marks[:-1]) > 0])
 
 
-def mixed(values: Words) -> Words:
+def splitmix64(values: Words) -> Words:
     """Maps values one to one such that neighbours spread over all 64 bits (the finaliser of splitmix64).
 
-    >>> [int(value) % 1000 for value in mixed(np.arange(3, dtype=np.uint64))]
+    >>> [int(value) % 1000 for value in splitmix64(np.arange(3, dtype=np.uint64))]
     [0, 789, 730]
     """
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -69,7 +69,7 @@ def mixed(values: Words) -> Words:
     return values ^ (values >> np.uint64(31))
 
 
-def short(values: Words) -> Keys:
+def upper_half(values: Words) -> Keys:
     """Returns the upper halves of well-mixed numbers, as keys."""
     return (values >> np.uint64(32)).astype(np.uint32)
 

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from components.data_processing.corpus.joins import Integers, Keys, Words, mixed, short
+from components.data_processing.corpus.joins import Integers, Keys, Words, splitmix64, upper_half
 
 _SEPARATOR, _LETTER, _WHOLE_WORD = 0, 1, 2
 _CHUNK = 20_000
@@ -125,7 +125,7 @@ class CaptionSets:
     def _signatures(self, rows: Integers) -> NDArray[np.uint32]:
         rows_with_words = self._counts[rows] > 0
         # Captions without words must meet nobody: their own number makes their key.
-        keys = np.repeat(short(mixed(rows.astype(np.uint64)))[:, None], self.bands.num_bands, axis=1)
+        keys = np.repeat(upper_half(splitmix64(rows.astype(np.uint64)))[:, None], self.bands.num_bands, axis=1)
         chosen = rows[rows_with_words]
         if not len(chosen):
             return keys
@@ -133,14 +133,14 @@ class CaptionSets:
         wide = values.astype(np.uint64)
         counts = self._counts[chosen]
         starts = np.cumsum(counts) - counts
-        factors = mixed(np.arange(2 * self.bands.num_bands * self.bands.num_rows, dtype=np.uint64) + _PLACE)
+        factors = splitmix64(np.arange(2 * self.bands.num_bands * self.bands.num_rows, dtype=np.uint64) + _PLACE)
         for band in range(self.bands.num_bands):
             key = np.full(len(chosen), band, dtype=np.uint64)
             for row in range(self.bands.num_rows):
                 number = 2 * (band * self.bands.num_rows + row)
                 hashed = (wide * (factors[number] | np.uint64(1)) + factors[number + 1]) >> np.uint64(32)
-                key = mixed((key << np.uint64(1)) ^ (np.minimum.reduceat(hashed, starts) * _PLACE))
-            keys[rows_with_words, band] = short(key)
+                key = splitmix64((key << np.uint64(1)) ^ (np.minimum.reduceat(hashed, starts) * _PLACE))
+            keys[rows_with_words, band] = upper_half(key)
         return keys
 
     def _gather(self, rows: Integers) -> tuple[Integers, Keys]:
@@ -160,16 +160,16 @@ def _shingles(captions: list[str], shingle_words: int) -> tuple[Words, Integers,
     texts = np.zeros(len(captions), dtype=np.uint64)
     has_words = num_words > 0
     if len(words):
-        weighted = words * (mixed(place + np.uint64(1)) | np.uint64(1))
-        texts[has_words] = mixed(np.add.reduceat(weighted, first[has_words]))
+        weighted = words * (splitmix64(place + np.uint64(1)) | np.uint64(1))
+        texts[has_words] = splitmix64(np.add.reduceat(weighted, first[has_words]))
     last = len(words) - shingle_words + 1
     rolling = np.zeros(max(last, 0), dtype=np.uint64)
     for step in range(shingle_words if last > 0 else 0):
-        rolling = mixed(rolling * _PLACE + words[step : step + last])
+        rolling = splitmix64(rolling * _PLACE + words[step : step + last])
     whole = owner[: len(rolling)] == owner[shingle_words - 1 : shingle_words - 1 + len(rolling)]
     brief = np.flatnonzero(has_words & (num_words < shingle_words))
     owners = np.concatenate([owner[: len(rolling)][whole], brief]).astype(np.uint64)
-    values = np.concatenate([short(rolling[whole]), short(texts[brief])])
+    values = np.concatenate([upper_half(rolling[whole]), upper_half(texts[brief])])
     packed = np.unique((owners << np.uint64(32)) | values)
     counts = np.bincount((packed >> np.uint64(32)).astype(np.int64), minlength=len(captions))
     return texts, counts, (packed & np.uint64(0xFFFFFFFF)).astype(np.uint32)
@@ -179,7 +179,7 @@ def _words(captions: list[str]) -> tuple[Integers, Words]:
     """Hashes every word, and returns it with the number of its caption."""
     text = unicodedata.normalize("NFKC", "\n".join(captions)).casefold()
     points = np.frombuffer(text.encode("utf-32-le", errors="replace"), dtype=np.uint32)
-    kinds = _kinds()[np.minimum(points, 0xFFFF)]
+    kinds = _character_classes()[np.minimum(points, 0xFFFF)]
     starts = (kinds == _WHOLE_WORD) | (
         (kinds == _LETTER) & np.concatenate([[True], kinds[:-1] != _LETTER])[: len(kinds)]
     )
@@ -191,12 +191,12 @@ def _words(captions: list[str]) -> tuple[Integers, Words]:
         return np.zeros(0, np.int64), np.zeros(0, np.uint64)
     lengths = np.diff(np.append(first, len(letters)))
     place = (np.arange(len(letters)) - np.repeat(first, lengths)).astype(np.uint64)
-    hashes = mixed(np.add.reduceat((letters + np.uint64(1)) * (mixed(place + _PLACE) | np.uint64(1)), first))
+    hashes = splitmix64(np.add.reduceat((letters + np.uint64(1)) * (splitmix64(place + _PLACE) | np.uint64(1)), first))
     return caption_of[starts].astype(np.int64), hashes
 
 
 @cache
-def _kinds() -> NDArray[np.uint8]:
+def _character_classes() -> NDArray[np.uint8]:
     """Returns the class of each character of the basic plane; those beyond are taken for letters."""
     kinds = np.array(
         [_LETTER if unicodedata.category(chr(point))[0] in "LNM" else _SEPARATOR for point in range(0x10000)],

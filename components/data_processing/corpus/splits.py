@@ -15,7 +15,7 @@ SPLITS: tuple[Split, ...] = ("heldout", "dev", "train")
 """Best guarded first: a pair gives way to its duplicate in a split that stands before its own."""
 
 
-def matcher(patterns: Sequence[str]) -> Callable[[str], object]:
+def compile_globs(patterns: Sequence[str]) -> Callable[[str], object]:
     """Compiles glob patterns into a function that matches a name against any of them; `*` also crosses slashes."""
     return re.compile("|".join(map(translate, patterns)) if patterns else r"(?!)").match
 
@@ -37,10 +37,10 @@ class Splitter:
     """
 
     def __init__(self, heldout: Sequence[str], dev_share: float, groups: Mapping[str, str] | None = None) -> None:
-        self._is_heldout = matcher(heldout)
+        self._is_heldout = compile_globs(heldout)
         self._dev_share = dev_share
-        self._groups = [(matcher([source]), re.compile(pattern)) for source, pattern in (groups or {}).items()]
-        self._is_dev = cache(lambda group: _fraction(group) < self._dev_share)
+        self._groups = [(compile_globs([source]), re.compile(pattern)) for source, pattern in (groups or {}).items()]
+        self._is_dev = cache(lambda group: _hash_to_unit(group) < self._dev_share)
 
     def split_of(self, source: str, source_id: str) -> Split:
         """Returns the split of a pair."""
@@ -64,6 +64,6 @@ class Splitter:
         return f"{data_set}/{source_id.partition('/')[0].partition('#')[0]}"
 
 
-def _fraction(name: str) -> float:
+def _hash_to_unit(name: str) -> float:
     """Hashes a name to a number in [0, 1)."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64

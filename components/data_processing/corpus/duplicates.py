@@ -213,7 +213,7 @@ def _decide(block: Integers, views: list[_View], limits: _Limits, candidates: Ca
 
 
 def _reasons(rows: Integers, others: Integers, candidates: Candidates, config: CorpusConfig) -> list[str]:
-    """Names what each pair has in common with the one that it duplicates, beyond what the rule asks for."""
+    """Names what each pair has in common with the one that it duplicates, whatever the rule asks for."""
     captions = candidates.captions
     looks = np.where(distances(candidates.hashes[rows], candidates.hashes[others]) <= config.near_duplicate_bits, 1, 0)
     looks = np.where(candidates.images[rows] == candidates.images[others], 2, looks)

@@ -13,8 +13,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
 
-from components.data_processing.public_pairs.importers import read_rows_of
-from components.data_processing.public_pairs.rows import BadRow, Row, from_line, share_of, to_line
+from components.data_processing.public_pairs.importers import import_rows
+from components.data_processing.public_pairs.rows import BadRow, Row, from_line, hash_bucket, to_line
 from components.data_processing.public_pairs.sources import PathGenSource, Source
 from pathoflow.system.files import sync_tree, write_atomically
 
@@ -64,7 +64,7 @@ def plan_chunks(
     num_rows = num_chunks = 0
     for at, source in enumerate(sources):
         with _Spool(folder, at, num_chunks, shard, isinstance(source, PathGenSource)) as spool:
-            for number, row in enumerate(read_rows_of(source)):
+            for number, row in enumerate(import_rows(source)):
                 spool.write(_chunk_of(number, row, source, chunk_rows), row)
                 num_rows += 1
                 on_row(num_rows)
@@ -89,7 +89,7 @@ def read_chunk_rows(scratch: Path, chunk: Chunk) -> Iterator[Row | BadRow]:
 def _chunk_of(number: int, row: Row | BadRow, source: Source, chunk_rows: int) -> int:
     """Returns the chunk of its source that a record belongs to, from 0."""
     if isinstance(source, PathGenSource):
-        return share_of(row.group if isinstance(row, Row) else row.item, source.slide_groups)
+        return hash_bucket(row.group if isinstance(row, Row) else row.item, source.slide_groups)
     return number // chunk_rows
 
 

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from components.data_processing.public_pairs.json_records import read_records
-from components.data_processing.public_pairs.rows import BadRow, Row, printable, source_id_of
+from components.data_processing.public_pairs.rows import BadRow, Row, grouped_source_id, printable
 from components.data_processing.public_pairs.sources import (
     ArchSource,
     CsvSource,
@@ -31,7 +31,7 @@ _IMAGE_NAME = re.compile(r"\S+\.(jpe?g|png|tiff?|webp|bmp|gif)", re.IGNORECASE)
 _ARCH_SETS = ("books_set", "pubmed_set")
 
 
-def read_rows_of(source: Source) -> Iterator[Row | BadRow]:
+def import_rows(source: Source) -> Iterator[Row | BadRow]:
     """Yields every record of a source in the order of its files.
 
     Raises:
@@ -72,9 +72,9 @@ def _csv(source: CsvSource) -> Iterator[Row | BadRow]:
 
 def _csv_source_id(source: CsvSource, cells: Mapping[str, str], stem: str) -> str:
     if source.group_column:
-        return source_id_of(cells[source.group_column].strip(), stem)
+        return grouped_source_id(cells[source.group_column].strip(), stem)
     if isinstance(source, Quilt1MSource) and (frame := _QUILT_FRAME.fullmatch(stem)):
-        return source_id_of(frame["video"], frame["frame"])
+        return grouped_source_id(frame["video"], frame["frame"])
     return stem
 
 
@@ -100,7 +100,7 @@ def _pathgen(source: PathGenSource) -> Iterator[Row | BadRow]:
         yield Row(
             item=item,
             source=source.name,
-            source_id=source_id_of(wsi, f"{position[0]}-{position[1]}"),
+            source_id=grouped_source_id(wsi, f"{position[0]}-{position[1]}"),
             caption=cells.get("caption"),  # type: ignore[arg-type]  # what is no text is told when captions are checked
             image=wsi,
             position=position,
@@ -143,7 +143,7 @@ def _pathcap(source: PathCapSource) -> Iterator[Row | BadRow]:
         yield Row(
             item=f"{item} {printable(image)}"[:300] if image != key else item,
             source=source.name,
-            source_id=source_id_of("" if article is None else str(article), PurePosixPath(image).stem),
+            source_id=grouped_source_id("" if article is None else str(article), PurePosixPath(image).stem),
             caption=cells.get("caption"),  # type: ignore[arg-type]
             image=image,
         )
@@ -208,7 +208,7 @@ def _arch_set(source: ArchSource, table: Path) -> Iterator[Row | BadRow]:
         yield Row(
             item=item,
             source=f"{source.name}/{part}",
-            source_id=source_id_of(words if figure is None else str(figure), uuid),
+            source_id=grouped_source_id(words if figure is None else str(figure), uuid),
             caption=caption,  # type: ignore[arg-type]
             image=files[uuid],
         )

@@ -68,20 +68,20 @@ def from_line(line: str) -> Row | BadRow:
     return Row(**cells, position=tuple(position) if position else None)
 
 
-def source_id_of(group: str, name: str) -> str:
+def grouped_source_id(group: str, name: str) -> str:
     """Returns a source_id whose pairs are kept together by `group`.
 
     Slashes would let the group end too early, and another `#` in the group too.
 
-    >>> source_id_of("PMC12", "fig#1"), source_id_of("a/b#c", "x"), source_id_of("", "lone")
+    >>> grouped_source_id("PMC12", "fig#1"), grouped_source_id("a/b#c", "x"), grouped_source_id("", "lone")
     ('PMC12#fig#1', 'a_b_c#x', 'lone')
     """
     return f"{group.replace('/', '_').replace('#', '_')}#{name}" if group else name
 
 
-def share_of(name: str, num_shares: int) -> int:
-    """Hashes a name to a number in [0, 1)."""
-    return int.from_bytes(hashlib.sha256(name.encode(errors="backslashreplace")).digest()[:8], "big") % num_shares
+def hash_bucket(name: str, num_buckets: int) -> int:
+    """Hashes a name to one of `num_buckets` buckets, numbered from 0."""
+    return int.from_bytes(hashlib.sha256(name.encode(errors="backslashreplace")).digest()[:8], "big") % num_buckets
 
 
 def printable(text: str) -> str:

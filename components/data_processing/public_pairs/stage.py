@@ -48,7 +48,7 @@ def run(
     with ShardWriter(out.path / "pairs", PAIRS, prefix="public") as writer:
         for chunk in chunks:
             for pair in _good_records(chunk, parts, tallies[chunk.source], out):
-                writer.write(_named(pair, used))
+                writer.write(_with_ids(pair, used))
     out.num_out = writer.num_rows
     out.metric("num_pairs", writer.num_rows)
     _describe(sources, tallies, out)
@@ -135,7 +135,7 @@ def _good_records(
         out.quarantine(record["item"], record["reason"], record["detail"])
 
 
-def _named(record: dict[str, Any], used: Counter[int]) -> dict[str, Any]:
+def _with_ids(record: dict[str, Any], used: Counter[int]) -> dict[str, Any]:
     """Returns the pair of a record with its id; the second of an image is told from the first by `#2`.
 
     `used` counts by a number for each name, so that millions of names need little memory.

@@ -60,7 +60,7 @@ _NUM_DRAWS = 20
 
 
 @dataclass(frozen=True)
-class _Shape:
+class _PageKind:
     """Kind of a page: panels of each of its figures, number of filling sentences, and other items on it."""
 
     panels: tuple[int, ...]
@@ -68,17 +68,17 @@ class _Shape:
     extra: str = ""
 
 
-_SHAPES: tuple[_Shape, ...] = (
-    _Shape((2,), 12),
-    _Shape((4,), 8),
-    _Shape((1, 1), 8),
-    _Shape((), 13, "table"),
-    _Shape((6,), 7),
-    _Shape((3,), 11),
-    _Shape((), 17, "qr code"),
-    _Shape((1,), 7, "chart"),
-    _Shape((5,), 7),
-    _Shape((3,), 11, "other techniques"),
+_SHAPES: tuple[_PageKind, ...] = (
+    _PageKind((2,), 12),
+    _PageKind((4,), 8),
+    _PageKind((1, 1), 8),
+    _PageKind((), 13, "table"),
+    _PageKind((6,), 7),
+    _PageKind((3,), 11),
+    _PageKind((), 17, "qr code"),
+    _PageKind((1,), 7, "chart"),
+    _PageKind((5,), 7),
+    _PageKind((3,), 11, "other techniques"),
 )
 
 
@@ -88,7 +88,7 @@ class _Draft:
 
     chapter: int
     opens_chapter: bool
-    shape: _Shape
+    shape: _PageKind
     figures: list[Figure]
     mentions: list[Mention] = field(default_factory=list)
 

@@ -159,7 +159,7 @@ def blend(first: Colour, second: Colour, share: float) -> Colour:
     return red, green, blue
 
 
-def shaken(rng: np.random.Generator, colour: Colour, levels: int = 8) -> Colour:
+def jitter_colour(rng: np.random.Generator, colour: Colour, levels: int = 8) -> Colour:
     """Returns a colour near `colour`: lighter or darker by up to `levels`."""
     shift = int(rng.integers(-levels, levels + 1))
     red, green, blue = (min(255, max(0, part + shift)) for part in colour)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from components.data_processing.teaching_atlas.canvas import Canvas, outline, outlines, scatter, shaken
+from components.data_processing.teaching_atlas.canvas import Canvas, jitter_colour, outline, outlines, scatter
 from components.data_processing.teaching_atlas.specimens import Diagnosis, Phrase, Specimen
 
 OTHER_DIAGNOSES: tuple[Diagnosis, ...] = (
@@ -55,7 +55,7 @@ def oncocytoma(specimen: Specimen, rng: np.random.Generator, size_px: tuple[int,
     pitch = {"few": 34, "many": 16}[specimen.findings["number"]]
     centres = scatter(rng, canvas, pitch, jitter=0.2)
     for edge in outlines(rng, centres, 6.5, stretch=2.2, num_points=24):
-        canvas.blob(edge, shaken(rng, (116, 116, 116), 12), (48, 48, 48), 0.8)
+        canvas.blob(edge, jitter_colour(rng, (116, 116, 116), 12), (48, 48, 48), 0.8)
         for start, end in zip(edge[2:10:2], edge[22:14:-2], strict=True):
             canvas.capsule(start * 0.85 + end * 0.15, start * 0.3 + end * 0.7, 0.35, (62, 62, 62))
     corner = np.array([rng.choice([0.0, canvas.width]), canvas.height * rng.uniform(0.2, 0.8)])

@@ -56,7 +56,7 @@ class PageReader:
 
     def __init__(self, config: TextbookPairsConfig) -> None:
         self.config = config
-        self._layout = layout_model(config)
+        self._layout_model = layout_model(config)
         self._text = TextReader()
 
     def read_figures(
@@ -80,36 +80,36 @@ class PageReader:
         if not may_hold_pictures(ink, self.config.min_figure_px):
             # Most pages of most books are prose, and the layout model would tell nothing new of them.
             return _without_pictures(rendering), {}
-        analysis = self._analyze(page, rendering, ink)
-        boxes = [picture.box for picture in analysis.pictures if not picture.rejected]
-        rejected = [picture for picture in analysis.pictures if picture.rejected]
+        layout = self._analyze_layout(page, rendering, ink)
+        boxes = [picture.box for picture in layout.pictures if not picture.rejected]
+        rejected = [picture for picture in layout.pictures if picture.rejected]
         if not boxes:
-            return self._build_record(analysis, [], rejected, None), {}
-        line_boxes = self._find_lines(analysis, boxes)
-        near = [line_box for line_box in line_boxes if self._is_near_picture(line_box, boxes, analysis)]
-        lines = self._read(near, analysis)
+            return self._build_record(layout, [], rejected, None), {}
+        line_boxes = self._find_lines(layout, boxes)
+        near = [line_box for line_box in line_boxes if self._is_near_picture(line_box, boxes, layout)]
+        lines = self._read(near, layout)
         read_all = any(is_caption_start(line.text) for line in lines)
         if read_all:
-            lines += self._read([line_box for line_box in line_boxes if line_box not in near], analysis)
-        matches = self._match_captions(analysis, boxes, lines)
+            lines += self._read([line_box for line_box in line_boxes if line_box not in near], layout)
+        matches = self._match_captions(layout, boxes, lines)
         found = [picture for _, group in matches for picture in group]
         orphans = [box for box in boxes if box not in found]
         figures: list[Figure] = []
         crops: dict[str, bytes] = {}
         for block, group in matches:
             if group:
-                figures.append(self._cut_figure(analysis, block, group, f"{crop_prefix}-{len(figures)}", crops))
-        above = None if overleaf is None else self._caption_overleaf(analysis, orphans, found, line_boxes, overleaf)
+                figures.append(self._cut_figure(layout, block, group, f"{crop_prefix}-{len(figures)}", crops))
+        above = None if overleaf is None else self._caption_overleaf(layout, orphans, found, line_boxes, overleaf)
         if above is not None:
             prefix = f"{crop_prefix}-{len(figures)}"
             figures.append(
-                self._cut_figure(analysis, above, orphans, prefix, crops).model_copy(update={"overleaf": True})
+                self._cut_figure(layout, above, orphans, prefix, crops).model_copy(update={"overleaf": True})
             )
             orphans = []
         rejected += [Picture(box, "no_caption") for box in orphans]
         if not read_all:
-            return self._build_record(analysis, figures, rejected, None), crops
-        return self._build_record(analysis, figures, rejected, self._paragraphs(analysis, lines)), crops
+            return self._build_record(layout, figures, rejected, None), crops
+        return self._build_record(layout, figures, rejected, self._paragraphs(layout, lines)), crops
 
     def read_text(self, page: Page, seen: Seen) -> Text:
         """Reads the text of a page whose figures are known.
@@ -121,47 +121,47 @@ class PageReader:
         no_ink = np.zeros(rendering.coarse.shape[:2], dtype=bool)
         if seen.regions is None:
             # Nothing there is thick or drawn: what counts is where the layout model sees text and tables.
-            analysis = self._analyze(page, rendering, no_ink)
+            layout = self._analyze_layout(page, rendering, no_ink)
         else:
-            analysis = _PageAnalysis(page, rendering, seen.regions, no_ink, seen.pictures)
-        graphics = [picture.box for picture in analysis.pictures if picture.rejected not in ("line_art", "too_small")]
-        line_boxes = self._find_lines(analysis, graphics)
-        lines = self._read([line_box for line_box in line_boxes if not _is_margin(line_box, analysis)], analysis)
-        return Text(paragraphs=self._paragraphs(analysis, lines), text_source=analysis.text_source)
+            layout = _PageLayout(page, rendering, seen.regions, no_ink, seen.pictures)
+        graphics = [picture.box for picture in layout.pictures if picture.rejected not in ("line_art", "too_small")]
+        line_boxes = self._find_lines(layout, graphics)
+        lines = self._read([line_box for line_box in line_boxes if not _is_margin(line_box, layout)], layout)
+        return Text(paragraphs=self._paragraphs(layout, lines), text_source=layout.text_source)
 
-    def _paragraphs(self, analysis: _PageAnalysis, lines: Sequence[Line]) -> list[str]:
+    def _paragraphs(self, layout: _PageLayout, lines: Sequence[Line]) -> list[str]:
         """Returns the body text: no captions, no words in tables and charts, no running heads."""
-        aside = {line for block in find_captions(lines, analysis.regions) for line in block.lines}
+        aside = {line for block in find_captions(lines, layout.regions) for line in block.lines}
         aside.update(find_table_titles(lines))
-        graphics = [picture.box for picture in analysis.pictures if picture.rejected in _GRAPHICS_WITH_WORDS]
+        graphics = [picture.box for picture in layout.pictures if picture.rejected in _GRAPHICS_WITH_WORDS]
         body = [
             line
             for line in lines
             if line not in aside
-            and not _is_margin(line.box, analysis)
+            and not _is_margin(line.box, layout)
             and not any(line.box.covered_by(box) > _INSIDE for box in graphics)
         ]
         return join_paragraphs(body)
 
     def _match_captions(
-        self, analysis: _PageAnalysis, boxes: Sequence[Box], lines: Sequence[Line]
+        self, layout: _PageLayout, boxes: Sequence[Box], lines: Sequence[Line]
     ) -> list[tuple[CaptionBlock, list[Box]]]:
         """Returns the captions of a page, each with the pictures that belong to it."""
-        captions = find_captions(lines, analysis.regions)
+        captions = find_captions(lines, layout.regions)
         free = [line for line in lines if all(line not in block.lines for block in captions)]
         # A chart has its caption too, which must not go to the photograph beside it.
         others = [
             _include_words(picture.box, free)
-            for picture in analysis.pictures
+            for picture in layout.pictures
             if picture.rejected and picture.rejected not in _NO_PICTURES
         ]
-        reach = self.config.max_caption_distance * analysis.rendering.size[1]
-        groups = match_captions(captions, [*boxes, *others], lines, analysis.regions, reach)
+        reach = self.config.max_caption_distance * layout.rendering.size[1]
+        groups = match_captions(captions, [*boxes, *others], lines, layout.regions, reach)
         return [(block, [box for box in group if box in boxes]) for block, group in groups]
 
     def _caption_overleaf(
         self,
-        analysis: _PageAnalysis,
+        layout: _PageLayout,
         orphans: Sequence[Box],
         found: Sequence[Box],
         line_boxes: Sequence[Box],
@@ -171,13 +171,13 @@ class PageReader:
         if not orphans:
             return None
         whole = union(orphans)
-        below = [line_box for line_box in line_boxes if line_box.y0 > whole.y1 and not _is_margin(line_box, analysis)]
-        own_labels = [line_box for line_box in below if line_box.width < _LABEL_SHARE * analysis.rendering.size[0]]
+        below = [line_box for line_box in line_boxes if line_box.y0 > whole.y1 and not _is_margin(line_box, layout)]
+        own_labels = [line_box for line_box in below if line_box.width < _LABEL_SHARE * layout.rendering.size[0]]
         if len(below) > len(own_labels) or any(box.covered_by(whole) > 0 for box in found):
             return None
         try:
             rendering = self._render(overleaf)
-            after = self._analyze(overleaf, rendering, find_ink(rendering.cleaned))
+            after = self._analyze_layout(overleaf, rendering, find_ink(rendering.cleaned))
         except UnreadableImage:
             return None
         boxes = [picture.box for picture in after.pictures if not picture.rejected]
@@ -195,24 +195,24 @@ class PageReader:
                 return block
         return None
 
-    def _below_head(self, analysis: _PageAnalysis, line_boxes: Sequence[Box]) -> list[Box]:
+    def _below_head(self, layout: _PageLayout, line_boxes: Sequence[Box]) -> list[Box]:
         """Returns the lines but running head and foot; the layout model may take a caption for a head."""
-        body = [line_box for line_box in line_boxes if not _is_margin(line_box, analysis)]
+        body = [line_box for line_box in line_boxes if not _is_margin(line_box, layout)]
         first = min((line_box.y0 for line_box in body), default=0.0)
-        above = (line_box for line_box in line_boxes if _is_margin(line_box, analysis) and line_box.y0 < first)
+        above = (line_box for line_box in line_boxes if _is_margin(line_box, layout) and line_box.y0 < first)
         head = sorted(above, key=lambda line_box: line_box.y0)
         for at, line_box in enumerate(head):
-            if any(is_caption_start(line.text) for line in self._read([line_box], analysis)):
+            if any(is_caption_start(line.text) for line in self._read([line_box], layout)):
                 return [*head[at:], *body]
         return body
 
-    def _analyze(self, page: Page, rendering: Rendering, ink: Mask) -> _PageAnalysis:
-        regions = self._layout.find(rendering.cleaned)
+    def _analyze_layout(self, page: Page, rendering: Rendering, ink: Mask) -> _PageLayout:
+        regions = self._layout_model.find(rendering.cleaned)
         pictures = [
             picture._replace(rejected="") if picture.rejected in self.config.keep_graphics else picture
             for picture in find_pictures(rendering.cleaned, ink, regions, self.config.min_figure_px)
         ]
-        return _PageAnalysis(page, rendering, regions, ink, pictures)
+        return _PageLayout(page, rendering, regions, ink, pictures)
 
     def _render(self, page: Page, seen: Seen | None = None) -> Rendering:
         config = self.config
@@ -225,66 +225,63 @@ class PageReader:
             is_clean=bool(seen and seen.is_clean),
         )
 
-    def _find_lines(self, analysis: _PageAnalysis, pictures: Sequence[Box]) -> list[Box]:
+    def _find_lines(self, layout: _PageLayout, pictures: Sequence[Box]) -> list[Box]:
         """Finds lines of text, with pictures painted over: the text model joins text to what it finds in them.
 
         A PDF that carries sound text says itself where its lines are.
         """
-        analysis.layer = self._find_layer(analysis)
-        if not analysis.layer.refused:
-            boxes = [line.box for line in analysis.layer.lines]
+        layout.layer = self._find_layer(layout)
+        if not layout.layer.refused:
+            boxes = [line.box for line in layout.layer.lines]
             return [box for box in boxes if not any(box.covered_by(picture) > _INSIDE for picture in pictures)]
-        page = analysis.rendering.cleaned.copy()
+        page = layout.rendering.cleaned.copy()
         paper = np.median(page[::8, ::8], axis=(0, 1)).astype(np.uint8)
         for picture in pictures:
-            x0, y0, x1, y1 = picture.clipped(*analysis.rendering.size).pixel_bounds()
+            x0, y0, x1, y1 = picture.clipped(*layout.rendering.size).pixel_bounds()
             page[y0:y1, x0:x1] = paper
         return self._text.find_lines(page)
 
-    def _is_near_picture(self, line_box: Box, pictures: Sequence[Box], analysis: _PageAnalysis) -> bool:
+    def _is_near_picture(self, line_box: Box, pictures: Sequence[Box], layout: _PageLayout) -> bool:
         """Checks whether a line may begin the caption of a picture."""
-        reach = self.config.max_caption_distance * analysis.rendering.size[1]
+        reach = self.config.max_caption_distance * layout.rendering.size[1]
         return any(line_box.covered_by(picture.expanded(reach)) > 0 for picture in pictures) or any(
-            region.kind == "figure_caption" and line_box.covered_by(region.box) > 0.5 for region in analysis.regions
+            region.kind == "figure_caption" and line_box.covered_by(region.box) > 0.5 for region in layout.regions
         )
 
-    def _find_layer(self, analysis: _PageAnalysis) -> TextLayer:
+    def _find_layer(self, layout: _PageLayout) -> TextLayer:
         if not self.config.use_text_layer:
             return TextLayer([], "not_wanted")
         return find_text_layer(
-            analysis.page,
-            analysis.rendering,
-            analysis.regions,
-            lambda box: self._text.read(analysis.rendering.crop(box))[0],
+            layout.page, layout.rendering, layout.regions, lambda box: self._text.read(layout.rendering.crop(box))[0]
         )
 
-    def _read(self, line_boxes: Sequence[Box], analysis: _PageAnalysis) -> list[Line]:
+    def _read(self, line_boxes: Sequence[Box], layout: _PageLayout) -> list[Line]:
         """Reads the lines of text in boxes, without labels that stand beside panels."""
-        if analysis.layer is not None and not analysis.layer.refused:
+        if layout.layer is not None and not layout.layer.refused:
             wanted = set(line_boxes)
-            lines = [line for line in analysis.layer.lines if line.box in wanted]
+            lines = [line for line in layout.layer.lines if line.box in wanted]
         else:
-            readings = [(line_box, *self._text.read(analysis.rendering.crop(line_box))) for line_box in line_boxes]
+            readings = [(line_box, *self._text.read(layout.rendering.crop(line_box))) for line_box in line_boxes]
             lines = [
                 Line(line_box, text) for line_box, text, sure in readings if text and sure >= _MIN_READING_CONFIDENCE
             ]
         return [line for line in lines if not labels.parse_label(line.text) or _ends_paragraph(line.box, line_boxes)]
 
     def _cut_figure(
-        self, analysis: _PageAnalysis, block: CaptionBlock, group: Sequence[Box], prefix: str, crops: dict[str, bytes]
+        self, layout: _PageLayout, block: CaptionBlock, group: Sequence[Box], prefix: str, crops: dict[str, bytes]
     ) -> Figure:
         """Builds the figure of one caption, and adds its panels' crops to `crops`."""
         caption = block.caption
-        cut = cut_figure(analysis.rendering, analysis.ink, group, caption, self.config.min_panel_px, self._text.read)
+        cut = cut_figure(layout.rendering, layout.ink, group, caption, self.config.min_panel_px, self._text.read)
         panels = []
         for number, (box, name) in enumerate(zip(cut.boxes, cut.names, strict=True)):
             crop = f"{prefix}-{number}.jpg"
-            crops[crop] = encode_jpeg(Image.fromarray(analysis.rendering.crop(box)), self.config.jpeg_quality)
+            crops[crop] = encode_jpeg(Image.fromarray(layout.rendering.crop(box)), self.config.jpeg_quality)
             text = caption.text_for(name) if name in caption.parts else caption.text
-            panels.append(Panel(label=name, box=analysis.rendering.to_page(box), caption=text, crop=crop))
+            panels.append(Panel(label=name, box=layout.rendering.to_page(box), caption=text, crop=crop))
         return Figure(
             number=caption.number,
-            caption_box=analysis.rendering.to_page(block.box),
+            caption_box=layout.rendering.to_page(block.box),
             panels=panels,
             kept_whole=cut.kept_whole,
             labels_from=cut.labels_from,
@@ -292,19 +289,19 @@ class PageReader:
 
     @staticmethod
     def _build_record(
-        analysis: _PageAnalysis, figures: list[Figure], rejected: Sequence[Picture], body: list[str] | None
+        layout: _PageLayout, figures: list[Figure], rejected: Sequence[Picture], body: list[str] | None
     ) -> PageRecord:
-        width, height = analysis.rendering.size
+        width, height = layout.rendering.size
         return PageRecord(
             width=width,
             height=height,
             figures=figures,
             rejected=[
-                Rejected(box=analysis.rendering.to_page(picture.box), reason=picture.rejected) for picture in rejected
+                Rejected(box=layout.rendering.to_page(picture.box), reason=picture.rejected) for picture in rejected
             ],
             paragraphs=body,
-            seen=_build_seen(analysis.rendering, analysis.regions, analysis.pictures),
-            text_source=analysis.text_source,
+            seen=_build_seen(layout.rendering, layout.regions, layout.pictures),
+            text_source=layout.text_source,
         )
 
 
@@ -325,7 +322,7 @@ def _build_seen(rendering: Rendering, regions: list[Region] | None, pictures: li
 
 
 @dataclass
-class _PageAnalysis:
+class _PageLayout:
     """A rendered page with its regions, ink and pictures, and its text layer once that was asked for."""
 
     page: Page
@@ -367,13 +364,13 @@ def _ends_paragraph(line_box: Box, line_boxes: Sequence[Box]) -> bool:
     )
 
 
-def _is_margin(line_box: Box, analysis: _PageAnalysis) -> bool:
+def _is_margin(line_box: Box, layout: _PageLayout) -> bool:
     """Checks whether a line is a running head, a foot line or a page number."""
-    height = analysis.rendering.size[1]
+    height = layout.rendering.size[1]
     outside = line_box.y1 < _MARGIN * height or line_box.y0 > (1 - _MARGIN) * height
     return outside or any(
         region.kind in ("header", "footer") and region.confidence > 0.5 and _covers(region.box, line_box)
-        for region in analysis.regions
+        for region in layout.regions
     )
 
 

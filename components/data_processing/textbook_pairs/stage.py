@@ -18,14 +18,7 @@ from components.data_processing.textbook_pairs.pairs import write_pairs
 from components.data_processing.textbook_pairs.parts import pack, page_runs, unpack
 from components.data_processing.textbook_pairs.pool import PagePool, PageStore
 from components.data_processing.textbook_pairs.reading import draw_pictures, read_pages, window
-from components.data_processing.textbook_pairs.review.reports import (
-    choose_pages,
-    draw_pages,
-    write_contact_sheet,
-    write_figures,
-    write_pages,
-    write_rejected,
-)
+from components.data_processing.textbook_pairs.review import reports
 from pathoflow.errors import InputError
 
 if TYPE_CHECKING:
@@ -58,16 +51,16 @@ def run(
     with PagePool(store, config) as pool, ThreadPoolExecutor(1) as background:
         read = read_pages(pages, range(len(pages)), pool, out)
         # The workers draw and end while the pairs are written here.
-        drawing = background.submit(draw_pictures, choose_pages(read, config.contact_pages), pool)
+        drawing = background.submit(draw_pictures, reports.choose_pages(read, config.contact_pages), pool)
         mentions = ask_for_mentions(read, read, store, config, out)
         read = with_references(read, mentions, config.neighbour_pages)
         out.metric("num_pages", len(pages))
         write_pairs(read, store, out)
-        write_rejected(read, out)
-        write_pages(read, out)
-        write_figures(read, out)
-        draw_pages(read, config, out)
-        write_contact_sheet(read, drawing.result(), out)
+        reports.write_rejected(read, out)
+        reports.write_pages(read, out)
+        reports.write_figures(read, out)
+        reports.draw_pages(read, config, out)
+        reports.write_contact_sheet(read, drawing.result(), out)
 
 
 def run_shard(

@@ -21,7 +21,8 @@ from components.data_processing.textbook_pairs.figures.pictures import (
     find_pictures,
     may_hold_pictures,
 )
-from components.data_processing.textbook_pairs.layout.regions import Region, layout_model
+from components.data_processing.textbook_pairs.layout.models import layout_model
+from components.data_processing.textbook_pairs.layout.regions import Region
 from components.data_processing.textbook_pairs.pages.page import Page
 from components.data_processing.textbook_pairs.pages.rendering import Rendering, render
 from components.data_processing.textbook_pairs.pixels import Mask

@@ -1,4 +1,4 @@
-"""Regions of a page (text, titles, figures, captions, tables, headers, footers), and the models that find them."""
+"""Regions of a page (text, titles, figures, captions, tables, headers, footers), as layout models find them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from components.data_processing.textbook_pairs.boxes import Box
 
 if TYPE_CHECKING:
-    from components.data_processing.textbook_pairs.config import TextbookPairsConfig
     from components.data_processing.textbook_pairs.pixels import Pixels
 
 
@@ -36,27 +35,6 @@ class LayoutModel(Protocol):
             UnreadableImage: The model has no answer for this page.
         """
         ...
-
-
-def layout_model(config: TextbookPairsConfig) -> LayoutModel:
-    """Loads the layout model that a configuration names, for one thread.
-
-    Raises:
-        InputError: Its file is missing or no such model.
-        ConfigError: A variable that it needs is not in the environment.
-    """
-    if config.layout == "doclayout_yolo":
-        from components.data_processing.textbook_pairs.layout.doclayout_yolo import YoloLayout
-
-        assert config.layout_model is not None, "the configuration checks this"
-        return YoloLayout(config.layout_model, config.layout_confidence)
-    if config.layout == "endpoint":
-        from components.data_processing.textbook_pairs.layout.endpoint import EndpointLayout
-
-        return EndpointLayout(config)
-    from components.data_processing.textbook_pairs.layout.cdla import CdlaLayout
-
-    return CdlaLayout(config.layout_confidence)
 
 
 def sort_by_confidence(regions: list[Region]) -> list[Region]:

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from components.data_processing.textbook_pairs.boxes import Box
 from components.data_processing.textbook_pairs.config import TextbookPairsConfig
 from components.data_processing.textbook_pairs.layout.doclayout_yolo import CLASSES
-from components.data_processing.textbook_pairs.layout.regions import Region, layout_model
+from components.data_processing.textbook_pairs.layout.models import layout_model
+from components.data_processing.textbook_pairs.layout.regions import Region
 from components.data_processing.textbook_pairs.pixels import Pixels
 from components.data_processing.textbook_pairs.stage import run
 from pathoflow.contract.output import StageOutput

@@ -180,8 +180,8 @@ def seam_strengths(panel: Pixels, axis: int) -> NDArray[np.float64]:
 def _rank_of_change(colours: NDArray[np.float32]) -> NDArray[np.float64]:
     """Returns the fraction of neighbours that change less than a short stretch of a column, `[stretch, x]`."""
     num_stretches = max(colours.shape[0] // _SEAM_STRETCH_PX, 1)
-    pieces = np.array_split(colours, num_stretches)
-    means = np.stack([stretch.mean(axis=0) for stretch in pieces])
+    stretches = np.array_split(colours, num_stretches)
+    means = np.stack([stretch.mean(axis=0) for stretch in stretches])
     reach, near = _SEAM_REACH_PX, _SEAM_NEIGHBOURHOOD_PX
     change = np.abs(means[:, reach:] - means[:, :-reach]).sum(axis=2)
     # Padded so that place x compares the pixels around the line between x - 1 and x.

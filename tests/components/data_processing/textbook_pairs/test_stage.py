@@ -144,7 +144,7 @@ def test_the_number_of_workers_does_not_show_in_the_output(books: Path, output: 
 
 @pytest.fixture(scope="module")
 def shards(books: Path, tmp_path_factory: pytest.TempPathFactory) -> list[StageOutput]:
-    """What two shards read of the books."""
+    """Returns the output of two shards that read the books."""
     outputs = []
     for index in (1, 2):
         directory = tmp_path_factory.mktemp(f"shard-{index}")

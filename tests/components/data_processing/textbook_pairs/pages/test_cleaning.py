@@ -1,4 +1,4 @@
-"""What is lifted off a page before things are looked for on it: shadows and dust, and nothing else."""
+"""Shadows and dust are removed from a page before anything is searched on it, and nothing else is."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ Every stage that writes, trains on or scores such a question renders it here, so
 
 from __future__ import annotations
 
+import string
 from collections.abc import Sequence
 from typing import Any, Literal, TypedDict
 
@@ -31,7 +32,7 @@ SYSTEM_PROMPTS: dict[PromptStyle, str | None] = {
     "short": None,
 }
 
-LETTERS = "ABCDEF"
+LETTERS = string.ascii_uppercase
 """The letters of options, in order; the paper's questions have at most six."""
 
 DIAGNOSIS_QUESTION = {"en": "What is the most likely diagnosis?", "zh": "最可能的诊断是什么？"}

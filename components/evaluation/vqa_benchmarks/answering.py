@@ -106,7 +106,8 @@ def _likeliest_letters(
     model: Qwen2_5_VLForConditionalGeneration, processor: Qwen2_5_VLProcessor, batch: Batch
 ) -> list[str]:
     """For each question the frame with the option letter that the model finds likeliest after prompt and frame."""
-    frame, letters = _frame_and_letters(processor.tokenizer)
+    most = max(len(question.options) for question in batch.questions)
+    frame, letters = _frame_and_letters(processor.tokenizer, LETTERS[:most])
     inputs = _encoded(processor, batch)
     num = len(batch.questions)
     additions = {
@@ -121,7 +122,7 @@ def _likeliest_letters(
     return [response_text("", LETTERS[place]) for place in best]
 
 
-def _frame_and_letters(tokenizer: Any) -> tuple[list[int], list[int]]:
+def _frame_and_letters(tokenizer: Any, letters: str) -> tuple[list[int], list[int]]:
     """The tokens before the letter, and each letter's token.
 
     A vocabulary may join the frame's last character and the letter. As long as the responses differ in their last
@@ -130,7 +131,7 @@ def _frame_and_letters(tokenizer: Any) -> tuple[list[int], list[int]]:
     Raises:
         InputError: The vocabulary cuts the letters up in different ways.
     """
-    encoded = [tokenizer.encode(FRAME + letter, add_special_tokens=False) for letter in LETTERS]
+    encoded = [tokenizer.encode(FRAME + letter, add_special_tokens=False) for letter in letters]
     frames = {tuple(tokens[:-1]) for tokens in encoded}
     if len(frames) != 1:
         raise InputError("The tokenizer splits option letters unevenly: score this model by generation instead.")

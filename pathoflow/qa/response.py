@@ -1,0 +1,60 @@
+"""Takes a response apart into reasoning and answer: the one reader of `<think>` and `<answer>` tags."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_THINKING = re.compile(r"<think>(.*?)</think>", re.DOTALL)
+_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
+_TAG = re.compile(r"</?(?:think|answer)>")
+_WELL_FORMED = re.compile(r"\s*<think>.*?</think>\s*<answer>.*?</answer>\s*", re.DOTALL)
+_NUM_TAGS = 4
+
+
+@dataclass(frozen=True)
+class Response:
+    """The parts of a response.
+
+    Attributes:
+        thinking: The first `<think>` block; empty if there is none.
+        answer: The only `<answer>` block; None if there is none or there are several.
+        final: The text to read the answer from: the first `<answer>` block after the reasoning, without one any
+            such block, without any what follows the reasoning, bare of tags.
+        well_formed: Whether it is one `<think>…</think>` and then one `<answer>…</answer>`, with nothing but white
+            space around them.
+    """
+
+    thinking: str
+    answer: str | None
+    final: str
+    well_formed: bool
+
+
+def parse(text: str) -> Response:
+    """Takes a response apart; every text has parts.
+
+    >>> parse("<think>Yellow lobules.</think><answer> A </answer>")
+    Response(thinking='Yellow lobules.', answer=' A ', final=' A ', well_formed=True)
+    >>> parse("<think>Yellow lobules.</think> So A.")
+    Response(thinking='Yellow lobules.', answer=None, final=' So A.', well_formed=False)
+    """
+    thinking = _THINKING.search(text)
+    rest = text.rpartition("</think>")[2]
+    stated = _ANSWER.search(rest) or _ANSWER.search(text)
+    only = stated if stated and text.count("<answer>") == 1 else None
+    return Response(
+        thinking=thinking[1] if thinking else "",
+        answer=only[1] if only else None,
+        final=stated[1] if stated else _TAG.sub(" ", rest),
+        well_formed=bool(_WELL_FORMED.fullmatch(text)) and len(_TAG.findall(text)) == _NUM_TAGS,
+    )
+
+
+def without_tags(text: str) -> str:
+    """Returns a response as plain text, a space in place of each tag.
+
+    >>> without_tags("<think>Yellow.</think><answer>A</answer>")
+    ' Yellow.  A '
+    """
+    return _TAG.sub(" ", text)

@@ -19,8 +19,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from pathoflow.qa.prompts import LETTERS
@@ -33,7 +34,7 @@ _MARKS = " \n*_`'\"()[]{}.,;:!?$\\。、“”‘’「」"
 # A letter or digit of a script that separates its words.
 _WORD = r"[^\W_㐀-鿿豈-﫿]"
 _OPENING = r"[\s:*_`\"'“‘(\[$]*"
-_DECLARED = re.compile(
+_STATEMENT = re.compile(
     r"(?P<final>\bfinal\s+|最终)?"
     r"(?:\b(?:answer|(?:correct|right|best)\s+(?:option|choice))[*_\"']*\s*(?:is|:|=|would\s+be|should\s+be|must\s+be)"
     rf"|(?:答案|正确选项)[*_\"']*\s*(?:应该|应当|应)?\s*(?:[是为选:=]\s*)+){_OPENING}(?:(?:option|choice|选项)\b{_OPENING})?",
@@ -42,14 +43,13 @@ _DECLARED = re.compile(
 _ARTICLE = re.compile(r"(?:an?|the)\s+", re.IGNORECASE)
 _BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
 _COMMAND = re.compile(r"\\[a-z]+\s*\{([^{}]*)\}")
-_LETTER = rf"([A-Za-z])(?!{_WORD}|-)"
-_DECLARED_LETTER = re.compile(_LETTER)
+_LETTER = re.compile(rf"([A-Za-z])(?!{_WORD}|[-_])")
 _LEADING_LETTER = re.compile(rf"{_OPENING}(?:(?:option|choice)\s+|选项?\s*)?([A-Za-z])\**[.):,\]](?!{_WORD})")
 _STANDING_LETTER = re.compile(rf"(?<!{_WORD})(?<![-'’_])([A-Z])(?!{_WORD})(?![-'’_])")
-_CALLED_LETTER = re.compile(rf"(?:(?<!{_WORD})(?:option|choice)\s+|选项?\s*)\(?{_LETTER}", re.IGNORECASE)
+_CALLED_LETTER = re.compile(rf"(?:(?<!{_WORD})(?:option|choice)\s+|选项?\s*)\(?{_LETTER.pattern}", re.IGNORECASE)
 # "A whorled pattern" and "I think" begin with a word, "A or B" and "A because" with a letter.
-_BEFORE_NOUN = re.compile(rf"\s+(?!(?:or|and|nor|is|because|since|but|rather)\b){_WORD}", re.IGNORECASE)
-_LAST_TOKENS = 5
+_BEFORE_NOUN = re.compile(rf"\s+(?!(?:or|and|nor|is|because|since|but|rather)\b)(?:{_WORD}|_)", re.IGNORECASE)
+_WORDS_AFTER = re.compile(r"(?:\W*\w+){0,4}\W*$")
 
 _CLAUSE_END = re.compile(
     r"[;:!?\n,。]|\.(?!\d)|\b(?:but|however|so|therefore|thus|hence|instead(?! of)|because|since)\b|而是|因此|所以",
@@ -61,6 +61,9 @@ _NEGATION = re.compile(
     r"rul(?:es?|ed|ing)\s+out|rather\s+than|instead\s+of)\b|n['’]t\b|[不非无未]|没有|排除",
     re.IGNORECASE,
 )
+_LISTED = re.compile(r"(?:[\s,、或和]|\b(?:or|nor|and|an?|the)\b)*", re.IGNORECASE)
+_REACH = 200
+"""Characters over which a negation reaches, at most."""
 _NEGATED_AFTER = re.compile(
     r"[\s)*\"'”’]*(?:(?:is|are|was|were|can|could|has|have|been|be|seems?|appears?|would|very|highly)\s+)*"
     r"(?:(?:is|are|was|were|ca|could|does|would)n['’]t|cannot|not|(?:un|less\s+)likely|excluded|ruled\s+out|absent|"
@@ -97,6 +100,23 @@ class _Mention(NamedTuple):
     letters: str
 
 
+@dataclass(frozen=True)
+class _Text:
+    """A text in which the options' names are marked.
+
+    Attributes:
+        words: The text.
+        mentions: The names, in order.
+        hidden: The text with `_` in place of the names, so that no letter and no negation is found in them.
+        letters: The letters of all options.
+    """
+
+    words: str
+    mentions: tuple[_Mention, ...]
+    hidden: str
+    letters: str
+
+
 def extract(response: str, question: Question) -> Extracted:
     r"""Reads the answer out of a response.
 
@@ -129,8 +149,8 @@ def named_option(text: str, options: Sequence[str]) -> str | None:
     'B'
     >>> named_option("villous adenoma or tubular adenoma", ["villous adenoma", "tubular adenoma"])
     """
-    found = _named(_folded(text), options)
-    return next(iter(found)) if len(found) == 1 else None
+    found = _named(_marked(_folded(text), options))
+    return found.pop() if len(found) == 1 else None
 
 
 def comparable(text: str) -> str:
@@ -147,13 +167,13 @@ def _folded(text: str) -> str:
     return re.sub(r"[^\S\n]+", " ", unicodedata.normalize("NFKC", text)).strip()
 
 
-def _choice(text: str, options: Sequence[str]) -> Extracted:
-    if letter := _whole(text, options):
+def _choice(words: str, options: Sequence[str]) -> Extracted:
+    if letter := _whole(words, options):
         return Extracted(letter, "whole")
-    mentions = _mentions(text, options)
-    if declared := set(_declared(text, options, mentions)):
+    text = _marked(words, options)
+    if declared := {*_boxed(words, options), *_stated(text)} or set(_leading(text)):
         return Extracted(declared.pop(), "declared") if len(declared) == 1 else UNREADABLE
-    named, letters = _named(text, options), _standing(text, options, mentions)
+    named, letters = _named(text), _standing(text)
     if len(named) == 1 and letters <= named:
         return Extracted(named.pop(), "named")
     if len(named) != 1 and len(letters) == 1:
@@ -178,100 +198,94 @@ def _whole(text: str, options: Sequence[str]) -> str | None:
     return None
 
 
-def _mentions(text: str, options: Sequence[str]) -> list[_Mention]:
-    """Finds the options' names in a text, the longest at each place, in order. A single letter is no name."""
-    names: dict[str, str] = {}
+def _marked(words: str, options: Sequence[str]) -> _Text:
+    """Marks the options' names, the longest at each place. A single Latin letter is no name."""
+    letters_of: dict[str, str] = {}
     for letter, option in zip(LETTERS, options, strict=False):
         name = comparable(option)
         if len(name) > 1 or not name.isascii():
-            names[name] = names.get(name, "") + letter
-    found: list[_Mention] = []
-    for name in sorted(names, key=len, reverse=True):
-        if not name:
-            continue
-        before = rf"(?<!{_WORD})" if re.match(_WORD, name) else ""
-        after = rf"s?(?!{_WORD})" if re.match(_WORD, name[-1]) else ""
-        words = r"\s+".join(map(re.escape, name.split()))
-        for match in re.finditer(before + words + after, text, re.IGNORECASE):
-            if all(match.end() <= other.start or other.end <= match.start() for other in found):
-                found.append(_Mention(match.start(), match.end(), names[name]))
-    return sorted(found)
+            letters_of[name] = letters_of.get(name, "") + letter
+    mentions, hidden = [], words
+    for name in sorted(letters_of, key=len, reverse=True):
+        pattern = _pattern(name)
+        mentions += [_Mention(*match.span(), letters_of[name]) for match in pattern.finditer(hidden)]
+        hidden = pattern.sub(lambda match: "_" * len(match[0]), hidden)
+    return _Text(words, tuple(sorted(mentions)), hidden, LETTERS[: len(options)])
 
 
-def _named(text: str, options: Sequence[str]) -> set[str]:
+@lru_cache(maxsize=4096)
+def _pattern(name: str) -> re.Pattern[str]:
+    """Compiles what finds a name that is no part of another word, in any case, and with an s of the plural."""
+    before = rf"(?<!{_WORD})" if re.match(_WORD, name) else ""
+    after = rf"s?(?!{_WORD})" if re.match(_WORD, name[-1]) else ""
+    return re.compile(before + r"\s+".join(map(re.escape, name.split())) + after, re.IGNORECASE)
+
+
+def _named(text: _Text) -> set[str]:
     """Returns the letters of all options that a text names without a negation."""
-    mentions = _mentions(text, options)
-    hidden = _hidden(text, mentions)
-    named, negated = "", False
-    for number, mention in enumerate(mentions):
+    named, negated, end = "", False, 0
+    for mention in text.mentions:
         # In "neither lipoma, naevus nor melanoma" the negation reaches over the comma.
-        gap = hidden[mentions[number - 1].end : mention.start] if number else None
-        listed = gap is not None and re.fullmatch(r"[\s,、]*(?:\b(?:or|nor|and|an?|the)\b\s*|[或和])*", gap)
-        negated = (bool(listed) and negated) or _negated(hidden, mention.start, mention.end)
+        listed = _LISTED.fullmatch(text.hidden, end, mention.start)
+        negated = (negated and bool(listed)) or _negated(text.hidden, mention.start, mention.end)
         named += "" if negated else mention.letters
+        end = mention.end
     return set(named)
 
 
-def _hidden(text: str, mentions: Sequence[_Mention]) -> str:
-    """Covers the options' names, so that no letter or negation is found in them."""
-    for mention in mentions:
-        text = text[: mention.start] + "_" * (mention.end - mention.start) + text[mention.end :]
-    return text
-
-
-def _negated(text: str, start: int, end: int) -> bool:
+def _negated(hidden: str, start: int, end: int) -> bool:
     """Returns whether what stands at a place is denied, in its clause before or right after it."""
-    before = text[:start]
+    before = hidden[max(start - _REACH, 0) : start]
     clause = before[max((match.end() for match in _CLAUSE_END.finditer(before)), default=0) :]
-    return bool(_NEGATION.search(_IDIOM.sub(" ", clause)) or _NEGATED_AFTER.match(text, end))
+    return bool(_NEGATION.search(_IDIOM.sub(" ", clause)) or _NEGATED_AFTER.match(hidden, end))
 
 
-def _declared(text: str, options: Sequence[str], mentions: Sequence[_Mention]) -> Iterator[str]:
-    """Yields the options that a text declares to be the answer."""
-    letters = LETTERS[: len(options)]
-    for match in _BOXED.finditer(text):
-        content = _COMMAND.sub(r"\1", match[1])
-        yield from filter(None, [_whole(content, options) or named_option(content, options)])
+def _boxed(words: str, options: Sequence[str]) -> set[str]:
+    """Returns the options in boxes."""
+    contents = [_COMMAND.sub(r"\1", match[1]) for match in _BOXED.finditer(words)]
+    found = [_whole(content, options) or named_option(content, options) for content in contents]
+    return {letter for letter in found if letter}
+
+
+def _stated(text: _Text) -> set[str]:
+    """Returns the options that a text says to be the answer, or of several such statements those that are final."""
     found = [
         (bool(match["final"]), letter)
-        for match in _DECLARED.finditer(text)
-        if not _negated(text, match.start(), match.start()) and (letter := _at(text, match.end(), letters, mentions))
+        for match in _STATEMENT.finditer(text.words)
+        if not _negated(text.hidden, match.start(), match.start()) and (letter := _at(text, match.end()))
     ]
-    is_final = any(final for final, _ in found)
-    yield from (letter for final, letter in found if final or not is_final)
-    leading = _LEADING_LETTER.match(_hidden(text, mentions))
-    if leading and leading[1].upper() in letters and not found:
-        yield leading[1].upper()
+    return {letter for final, letter in found if final} or {letter for _, letter in found}
 
 
-def _at(text: str, place: int, letters: str, mentions: Sequence[_Mention]) -> str | None:
+def _at(text: _Text, place: int) -> str | None:
     """Returns the option that is named, or whose letter stands, at a place."""
-    article = _ARTICLE.match(text, place)
-    starts = {place, article.end() if article else place}
-    for mention in mentions:
+    article = _ARTICLE.match(text.words, place)
+    starts = (place, article.end() if article else place)
+    for mention in text.mentions:
         if mention.start in starts and len(mention.letters) == 1:
             return mention.letters
-    match = _DECLARED_LETTER.match(text, place)
-    if not match or match[1].upper() not in letters or _is_word(text, match):
-        return None
-    return match[1].upper()
+    letter = _LETTER.match(text.hidden, place)
+    return letter[1].upper() if letter and _is_letter(text, letter) else None
 
 
-def _is_word(text: str, letter: re.Match[str]) -> bool:
-    """Returns whether an "a" or "I" is an article or a pronoun."""
-    return letter[1] in "aAI" and bool(_BEFORE_NOUN.match(text, letter.end()))
+def _leading(text: _Text) -> set[str]:
+    """Returns the letter with which a text begins as a list's item does."""
+    letter = _LEADING_LETTER.match(text.hidden)
+    return {letter[1].upper()} if letter and letter[1].upper() in text.letters else set()
 
 
-def _standing(text: str, options: Sequence[str], mentions: Sequence[_Mention]) -> set[str]:
+def _standing(text: _Text) -> set[str]:
     """Returns the letters that stand alone, if one of them is among the last words or called an option."""
-    hidden, letters = _hidden(text, mentions), LETTERS[: len(options)]
-    called = {match.start(1) for match in _CALLED_LETTER.finditer(hidden)}
-    matches = [*_STANDING_LETTER.finditer(hidden), *_CALLED_LETTER.finditer(hidden)]
-    alone = [match for match in matches if match[1].upper() in letters and not _is_word(hidden, match)]
-    told = any(
-        match.start(1) in called or len(re.findall(r"\w+", text[match.end() :])) < _LAST_TOKENS for match in alone
-    )
-    return {match[1].upper() for match in alone if told and not _negated(hidden, match.start(), match.end())}
+    called = list(_CALLED_LETTER.finditer(text.hidden))
+    alone = [match for match in (*_STANDING_LETTER.finditer(text.hidden), *called) if _is_letter(text, match)]
+    told = any(match in called or _WORDS_AFTER.match(text.hidden, match.end()) for match in alone)
+    return {match[1].upper() for match in alone if told and not _negated(text.hidden, *match.span())}
+
+
+def _is_letter(text: _Text, match: re.Match[str]) -> bool:
+    """Returns whether it is an option's letter; an "a" or "I" before a word is an article or a pronoun."""
+    is_word = match[1] in "aAI" and _BEFORE_NOUN.match(text.hidden, match.end())
+    return match[1].upper() in text.letters and not is_word
 
 
 def _yes_or_no(text: str) -> Extracted:
@@ -279,7 +293,7 @@ def _yes_or_no(text: str) -> Extracted:
     if whole := polarity(comparable(text)):
         return Extracted(whole, "whole")
     declared = {polarity(comparable(_COMMAND.sub(r"\1", match[1]))) for match in _BOXED.finditer(text)}
-    stated = (_YES_OR_NO_FIRST.match(text, match.end()) for match in _DECLARED.finditer(text))
+    stated = (_YES_OR_NO_FIRST.match(text, match.end()) for match in _STATEMENT.finditer(text))
     declared |= {polarity(match[0]) for match in stated if match}
     if declared := declared - {None}:
         return Extracted(declared.pop(), "declared") if len(declared) == 1 else UNREADABLE

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from statistics import fmean
 
 from pathoflow.qa.extraction import comparable, extract, named_option
 from pathoflow.qa.question import Question, polarity
@@ -64,5 +66,5 @@ def chance(questions: Sequence[Question]) -> float:
     >>> chance([Question("q1", "Is it?", (), (), "yes"), Question("q2", "A x B y", (), ("x", "y"), "A")])
     0.5
     """
-    shares = {"choice": lambda question: 1 / len(question.options), "yes_no": lambda _: 0.5, "open": lambda _: 0.0}
-    return sum(shares[question.kind](question) for question in questions) / len(questions)
+    num_answers = {"yes_no": 2.0, "open": math.inf}
+    return fmean(1 / num_answers.get(question.kind, len(question.options)) for question in questions)

@@ -14,7 +14,7 @@ from transformers import BatchFeature
 from transformers.utils import logging
 
 from components.evaluation.vqa_benchmarks.config import Precision, Protocol
-from components.evaluation.vqa_benchmarks.questions import Question
+from components.evaluation.vqa_benchmarks.questions import pixels
 from pathoflow.errors import InputError
 from pathoflow.modeling.checkpoint import load_processor
 from pathoflow.modeling.decoding import greedy
@@ -22,6 +22,7 @@ from pathoflow.modeling.loading import ModelReference, load
 from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
 from pathoflow.modeling.processor import Qwen2_5_VLProcessor
 from pathoflow.qa.prompts import LETTERS, PromptStyle, response_text
+from pathoflow.qa.question import Question
 from pathoflow.system.processes import die_with_parent
 
 FRAME = response_text("", "").removesuffix("</answer>")
@@ -89,7 +90,7 @@ def _encoded(processor: Qwen2_5_VLProcessor, batch: Batch) -> BatchFeature:
         processor.apply_chat_template(question.messages(batch.style), add_generation_prompt=True, tokenize=False)
         for question in batch.questions
     ]
-    images = [question.pixels(blank=batch.blank) for question in batch.questions]
+    images = [pixels(question, blank=batch.blank) for question in batch.questions]
     return processor(text=texts, images=images, padding=True, return_tensors="pt")
 
 

@@ -1,4 +1,4 @@
-"""What a pair, a conversation or a question needs so that it can be learned or asked."""
+"""Tells what keeps a pair, a conversation or a question from being learned or asked."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def wording_fault(
     """What keeps a question from being asked whatever it shows.
 
     >>> wording_fault("A lipoma", ["lipoma"], "A")
-    ('option_count', 'it has 1 options; 2 to 6 have letters')
+    ('option_count', 'it has 1 options; 2 to 26 have letters')
     >>> wording_fault("A lipoma B naevus", ["lipoma", "naevus"], "AB")
     ('bad_answer', "the answer 'AB' is no letter of its 2 options")
     """

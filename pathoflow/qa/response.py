@@ -41,14 +41,11 @@ def parse(text: str) -> Response:
     """
     thinking = _THINKING.search(text)
     block = _ANSWER.search(text)
-    if block:
-        final = "" if _TAG.search(block[1]) else block[1]
-    else:
-        final = without_tags(text.rpartition("</think>")[2])
+    final = block[1] if block else without_tags(text.rpartition("</think>")[2])
     return Response(
         thinking=thinking[1] if thinking else "",
         answer=block[1] if block and text.count("<answer>") == 1 else None,
-        final=final,
+        final="" if _TAG.search(final) else final,
         well_formed=bool(_WELL_FORMED.fullmatch(text)) and len(_TAG.findall(text)) == _NUM_TAGS,
     )
 

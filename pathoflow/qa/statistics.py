@@ -90,8 +90,8 @@ def bootstrap_difference(
 ) -> Interval:
     """Returns the second's share of right answers minus the first's, with a percentile bootstrap interval.
 
-    Both answered the same items, which are resampled as pairs. An item's difference is -1, 0 or 1, so that drawing the three counts of a resample
-    from the multinomial distribution is the same as drawing its items.
+    Both answered the same items, which are resampled as pairs. An item's difference is -1, 0 or 1, so that drawing the
+    three counts of a resample from the multinomial distribution is the same as drawing its items.
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
 

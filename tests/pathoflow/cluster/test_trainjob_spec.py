@@ -16,7 +16,7 @@ from pathoflow.cluster.trainjob_spec import (
     QUEUE_LABEL,
     REQUEST,
     TrainJobRequest,
-    Work,
+    WorkerCommand,
     manifest,
 )
 from pathoflow.errors import ConfigError
@@ -34,7 +34,7 @@ REQUESTED = TrainJobRequest(
     tolerations=[{"key": "nvidia.com/gpu"}],
     deadline_s=86_400,
 )
-WORK = Work(
+WORK = WorkerCommand(
     stage="cpt",
     run_id="run-1",
     module="components.training.cpt.worker",
@@ -83,21 +83,21 @@ def test_the_name_follows_from_run_stage_and_spec_alone():
     )
     others = [
         made(request=REQUESTED.model_copy(update={"nodes": 3})),
-        made(work=Work(**WORK.__dict__ | {"run_id": "run-2"})),
-        made(work=Work(**WORK.__dict__ | {"job_digest": "cd" * 32})),
+        made(work=WorkerCommand(**WORK.__dict__ | {"run_id": "run-2"})),
+        made(work=WorkerCommand(**WORK.__dict__ | {"job_digest": "cd" * 32})),
     ]
     assert len({name, *(other["metadata"]["name"] for other in others)}) == 4
 
 
 @pytest.mark.parametrize("stage", ["cpt", "a_stage_with_a_name_that_goes_on_and_on_and_on_and_on_and_on"])
 def test_the_name_leaves_room_for_those_of_the_pods(stage):
-    name = made(work=Work(**WORK.__dict__ | {"stage": stage}))["metadata"]["name"]
+    name = made(work=WorkerCommand(**WORK.__dict__ | {"stage": stage}))["metadata"]["name"]
     assert re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", name)
     assert len(f"{name}-node-0-63") <= 63
 
 
 def test_no_secret_is_in_it_by_value():
-    env = made(work=Work(**WORK.__dict__ | {"offline": False}))["spec"]["trainer"]["env"]
+    env = made(work=WorkerCommand(**WORK.__dict__ | {"offline": False}))["spec"]["trainer"]["env"]
     assert {variable["name"] for variable in env if "value" in variable} == {"PATHOFLOW_RUN_ID", ATTEMPT}
     (token,) = [variable for variable in env if "valueFrom" in variable]
     assert token["valueFrom"]["secretKeyRef"] == {"name": "pathoflow-hub", "key": "HF_TOKEN", "optional": True}

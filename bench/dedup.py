@@ -40,7 +40,7 @@ from components.data_processing.corpus.decisions import decide
 from components.data_processing.corpus.evaluation_sets import read_evaluation_set
 from components.data_processing.corpus.neighbours import near_captions, near_images
 from components.data_processing.corpus.shingles import CaptionSets
-from components.data_processing.corpus.shuffling import rearranged
+from components.data_processing.corpus.shuffling import take_in_chunks
 from components.data_processing.corpus.stage import run
 from components.data_processing.corpus.survey import take_survey
 from pathoflow.contract.output import StageOutput
@@ -292,7 +292,7 @@ def _writing(folder: Path, mib: int) -> list[Figure]:
         with pa.memory_map(str(bucket)) as file, ipc.open_stream(file) as reader:
             table = reader.read_all()
         with ShardWriter(shards, CORPUS, shard_bytes=256 * 2**20) as writer:
-            for pairs, num_bytes in rearranged(table, order):
+            for pairs, num_bytes in take_in_chunks(table, order):
                 writer.write_table(pairs, num_bytes)
         sync_tree(shards)
 

@@ -211,14 +211,14 @@ def _estimate(case: Case, folder: Path) -> list[Phase]:
 
 
 def _prompt_tokens(folder: Path, config: RlConfig) -> int:
-    """Returns the tokens of the longest question, image included."""
-    from components.training.rl.questions import Question
+    """Tokens of the longest question, image included."""
     from pathoflow.data.schemas import read_rows
+    from pathoflow.qa.question import Question
     from pathoflow.training.samples import Encoder, prompt
 
     processor = load_processor(folder / "base" / "model", max_pixels=config.max_pixels)
-    questions = [Question.of_row(row, config.prompt_style) for row in read_rows(folder / "mcqs" / "train")]
-    asked = [prompt(question.messages, question.images, processor) for question in questions]
+    questions = [Question.of_row(row) for row in read_rows(folder / "mcqs" / "train")]
+    asked = [prompt(question.messages(config.prompt_style), question.images, processor) for question in questions]
     return max(length for length, _ in Encoder(processor).measure(asked))
 
 

@@ -12,8 +12,8 @@ import numpy as np
 from accelerate import PartialState
 
 from components.training.sft.config import SftConfig
-from components.training.sft.examination import Examination, Question
-from components.training.sft.questions import conversation_name, right_answer
+from components.training.sft.examination import Asked, Examination
+from components.training.sft.questions import conversation_name, question_of
 from pathoflow.contract.output import Reporter
 from pathoflow.modeling.flops import sample_cost
 from pathoflow.modeling.loading import LoadReport, ModelReference, load, load_configuration
@@ -107,14 +107,14 @@ def _num_wanted(config: SftConfig, num_samples: int, num_processes: int) -> int:
     return max(1, round(config.epochs * num_samples))
 
 
-def dev_questions(rows: ShardRows, encoder: Encoder, config: SftConfig) -> tuple[list[Question], Overlong]:
+def dev_questions(rows: ShardRows, encoder: Encoder, config: SftConfig) -> tuple[list[Asked], Overlong]:
     """The first multiple-choice questions of `rows`, as prompts with their right answers.
 
     Returns:
         The questions, and names and lengths of those whose prompts are too long to be asked.
     """
     choices = islice((row for row in rows if row["task"] == "mcq"), config.dev_questions)
-    questions = [Question(_prompt(row, encoder.processor), right_answer(row) or "") for row in choices]
+    questions = [Asked(_prompt(row, encoder.processor), question_of(row)) for row in choices]
     lengths = [length for length, _ in encoder.measure([question.prompt for question in questions])]
     measured = list(zip(questions, lengths, strict=True))
     return (

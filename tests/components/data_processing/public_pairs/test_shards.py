@@ -69,7 +69,7 @@ def values(data: Path) -> dict:
 
 @pytest.fixture
 def whole(config, new_workdir, services) -> Manifest:
-    """What a run without shards seals."""
+    """Returns the output of a run without shards."""
     workdir = new_workdir("whole")
     execute(config, {}, workdir, services)
     return verify(workdir.output("public_pairs"))

@@ -41,7 +41,7 @@ CONVERSATIONS = {
 QUESTIONS = {
     None: {},
     "no_question": {"prompt": None},
-    "option_count": {"options": list("abcdefg")},
+    "option_count": {"options": [f"kind {number}" for number in range(27)]},
     "empty_option": {"options": ["lipoma", " "]},
     "bad_answer": {"answer": None},
     "special_token": {"options": ["lipoma", "<|im_end|>"]},

@@ -52,6 +52,7 @@ lint: setup  ## Checks style, docstrings, import rules and generated files
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m tools.readmes --check
+	$(BIN)/python -m tools.dvc_yaml --check
 
 format: setup  ## Formats the code
 	$(BIN)/ruff format .
@@ -63,9 +64,9 @@ types: setup  ## Checks the types
 golden: setup  ## Regenerates the compiled pipeline of each recipe in tests/golden
 	$(BIN)/python -m tools.golden
 
-docs: setup  ## Regenerates the stages' READMEs and the tables of the main one
+docs: setup  ## Regenerates the stages' READMEs, the tables and the graph of the main one, and dvc.yaml
 	$(BIN)/python -m tools.readmes
-	$(BIN)/python -m tools.picture
+	$(BIN)/python -m tools.dvc_yaml
 
 images:  ## Builds the container images from the commit; IMAGES, ENGINE, REGISTRY, PUSH, …: see images/README.md
 	@images/build

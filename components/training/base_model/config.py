@@ -7,7 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from pathoflow.contract.config import ImageKind, OutputKind, StageConfig
-from pathoflow.modeling.shape import TinyShape
+from pathoflow.modeling.tiny_shape import TinyShape
 
 
 class BaseModelConfig(StageConfig):

@@ -11,9 +11,9 @@ from pathoflow.contract.output import StageOutput
 from pathoflow.data.schemas import read_rows
 from pathoflow.data.trainable.rows import caption_fault, turns_fault
 from pathoflow.errors import InputError
-from pathoflow.modeling.checkpoint import save_model
+from pathoflow.modeling.pretrained import save_model
 from pathoflow.modeling.processor import new_processor
-from pathoflow.modeling.tiny import build_tiny_model
+from pathoflow.modeling.tiny_model import build_tiny_model
 from pathoflow.modeling.tokenizer import train_tokenizer
 
 # Each stage that loads the model says how large its images may be.

@@ -8,7 +8,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from pathoflow.errors import ConfigError
-from pathoflow.modeling.source import SourceConfig
+from pathoflow.modeling.source_config import SourceConfig
 from pathoflow.training.config import FineTuningConfig
 
 

@@ -14,23 +14,23 @@ import numpy.typing as npt
 from accelerate import PartialState
 
 from components.training.cpt.config import CptConfig
-from pathoflow.modeling.checkpoint import check_fit, copy_model, load_processor
 from pathoflow.modeling.flops import sample_cost
-from pathoflow.modeling.loading import ModelReference, configuration, load
-from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
+from pathoflow.modeling.loading import ModelReference, load, load_configuration
+from pathoflow.modeling.pretrained import check_special_tokens, copy_model, load_processor
 from pathoflow.modeling.processor import Qwen2_5_VLProcessor
+from pathoflow.modeling.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 from pathoflow.modeling.tokenizer import IMAGE
 from pathoflow.training import samples
 from pathoflow.training.engine import final_loss, fine_tune, pack_arguments, plan_steps, save_trained, weights_dtype
-from pathoflow.training.inspection import SampleTables
+from pathoflow.training.initial_loss_check import initial_loss
 from pathoflow.training.job import Job
-from pathoflow.training.knowledge import initial_loss
-from pathoflow.training.learning import learner
 from pathoflow.training.lengths import measure
 from pathoflow.training.plan import shuffled_passes
-from pathoflow.training.rows import ShardRows
+from pathoflow.training.sample_tables import SampleTables
 from pathoflow.training.samples import Encoder, Sample
+from pathoflow.training.shard_rows import ShardRows
 from pathoflow.training.steps import StepShares
+from pathoflow.training.trainable_weights import prepare_model
 from pathoflow.training.unseen import Unseen
 from pathoflow.training.worker import rows_of, run_worker
 
@@ -48,8 +48,8 @@ def main(job: Job, state: PartialState) -> None:
     )
     source = reference.directory()
     processor = load_processor(source, max_pixels=config.max_pixels)
-    model_config = configuration(Qwen2_5_VLForConditionalGeneration, source)
-    check_fit(model_config, processor.tokenizer)
+    model_config = load_configuration(Qwen2_5_VLForConditionalGeneration, source)
+    check_special_tokens(model_config, processor.tokenizer)
     pairs = rows_of(job, "corpus", "train", PAIR, groups_kept=config.shuffled_row_groups)
     outlines = rows_of(job, "corpus", "train", [column for column in PAIR if column != "image"])
     lookups = _read_lookups(built / "lookups.jsonl") if built else []
@@ -78,7 +78,8 @@ def main(job: Job, state: PartialState) -> None:
     unseen = Unseen(job.scratch / "unseen")
     shares = StepShares(plan, sample_of, encoder, config.cached_samples, unseen)
     tables = SampleTables(plan, sample_of, encoder, job, config.samples_shown_every_steps)
-    trainer = fine_tune(config, job, arguments, learner(model, config), shares, [tables], is_pretrained=built is None)
+    weights = prepare_model(model, config)
+    trainer = fine_tune(config, job, arguments, weights, shares, [tables], is_pretrained=built is None)
     save_trained(trainer, processor, job.output / "model")
     if state.is_main_process:
         job.finish(

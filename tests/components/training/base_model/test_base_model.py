@@ -9,9 +9,9 @@ import pytest
 from components.training.base_model.config import BaseModelConfig
 from components.training.base_model.stage import run
 from pathoflow.errors import InputError
-from pathoflow.modeling.checkpoint import load_processor
 from pathoflow.modeling.loading import ModelReference, load
-from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
+from pathoflow.modeling.pretrained import load_processor
+from pathoflow.modeling.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 from tests.support.base_models import build_base_model
 from tests.support.conversations import TINY_SHAPE, write_colour_corpus, write_reasoning
 from tests.support.pairs import contents, new_output, pair, write_corpus

@@ -71,4 +71,6 @@ def test_run_takes_the_inputs_that_the_configuration_names(stage):
         if isinstance(node, ast.FunctionDef) and node.name == "run"
     )
     taken = [argument.arg for argument in run.args.kwonlyargs if argument.arg not in ("out", "parts")]
-    assert taken == list(catalogue()[stage].inputs)
+    inputs = list(catalogue()[stage].inputs)
+    # Those of one kind may come in one map, as the models that could be registered do.
+    assert taken == (inputs[: len(taken)] if run.args.kwarg else inputs)

@@ -272,7 +272,9 @@ def _is_narrow(name: str, peer: dict[str, Any]) -> bool:
     block = peer.get("ipBlock")
     if block is None:
         return any(peer.get(selector) for selector in ("podSelector", "namespaceSelector"))
-    return block["cidr"] != "0.0.0.0/0" or (name.endswith("-to-hub") and "10.0.0.0/8" in block.get("except", []))
+    return block["cidr"] != "0.0.0.0/0" or (
+        name.endswith(("-to-hub", "-to-endpoints")) and "10.0.0.0/8" in block.get("except", [])
+    )
 
 
 def references_lead_somewhere(world: World) -> list[str]:

@@ -33,11 +33,11 @@ def test_the_same_texts_and_seed_make_the_same_bytes(texts, tmp_path):
         assert (first / name).read_bytes() != (other / name).read_bytes()
 
 
-def test_the_model_loads_and_knows_the_words_of_both_inputs(texts, tmp_path):
+def test_the_model_loads_with_the_vocabulary_that_was_learned(texts, tmp_path):
     built = build_base_model(tmp_path, *texts)
     model, _ = load(Qwen2_5_VLForConditionalGeneration, ModelReference(built / "model"))
     tokenizer = load_processor(built / "model").tokenizer
-    assert len(tokenizer) == model.config.text_config.vocab_size == TINY_SHAPE["vocabulary_size"]
+    assert 288 < len(tokenizer) == model.config.text_config.vocab_size <= TINY_SHAPE["vocabulary_size"]
     assert (built / "lookups.jsonl").read_text() == ""
 
 

@@ -40,12 +40,11 @@ PAIR = ("pair_id", "image", "width", "height", "caption", "inline_refs")
 def main(job: Job, state: PartialState) -> None:
     """Loads the base model, trains it on look-ups and captions, and saves both."""
     config = job.settings(CptConfig)
-    built = job.inputs.get("base_model")
-    reference = (
-        ModelReference(built / "model")
-        if built
-        else ModelReference(config.model, config.revision, config.ignored_tensors)
-    )
+    if built := job.inputs.get("base_model"):
+        reference = ModelReference(built / "model")
+    else:
+        assert config.model is not None, "`check_inputs` saw a model"
+        reference = ModelReference(config.model, config.revision, config.ignored_tensors)
     source = reference.directory()
     processor = load_processor(source, max_pixels=config.max_pixels)
     model_config = load_configuration(Qwen2_5_VLForConditionalGeneration, source)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from components.data_processing.textbook_pairs.captions.references import references_to
 from components.data_processing.textbook_pairs.figures.cutting import WHOLE
-from components.data_processing.textbook_pairs.pool import Job, PageStore, key_of
+from components.data_processing.textbook_pairs.pool import Job, PageStore
 from components.data_processing.textbook_pairs.records import (
     BadPage,
     Figure,
@@ -16,6 +16,7 @@ from components.data_processing.textbook_pairs.records import (
     Panel,
     ReadPage,
     UnnumberedMention,
+    key_of,
 )
 from components.data_processing.textbook_pairs.text.paragraphs import sentences_across
 from components.data_processing.textbook_pairs.unnumbered_references import find_mentions

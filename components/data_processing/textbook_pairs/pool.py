@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from components.data_processing.textbook_pairs.config import TextbookPairsConfig
 from components.data_processing.textbook_pairs.pages.page import Page
-from components.data_processing.textbook_pairs.records import BadPage, Drawn, PageRecord, Record
+from components.data_processing.textbook_pairs.records import BadPage, Drawn, PageRecord, Record, picture_name
 from components.data_processing.textbook_pairs.review.contact_sheet import page_picture
 from pathoflow.data.image_io import UnreadableImage
 from pathoflow.errors import PathoflowError, StageError
@@ -33,16 +33,6 @@ R = TypeVar("R", bound=Record)
 _JOBS_AHEAD = 4
 # Asking for it anew costs a page about 10 ms.
 _PAGES_PER_TRIM = 4
-
-
-def key_of(at: int) -> str:
-    """Returns the name of a page's files, from its position among all pages."""
-    return f"{at:06d}"
-
-
-def picture_name(key: str) -> str:
-    """Returns the file name of a page's picture for reviewers."""
-    return f"{key}-page.jpg"
 
 
 class Job(NamedTuple):

@@ -7,8 +7,16 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from components.data_processing.textbook_pairs.pages.page import Page
-from components.data_processing.textbook_pairs.pool import Job, PagePool, PageStore, key_of, picture_name
-from components.data_processing.textbook_pairs.records import BadPage, Drawn, PageRecord, ReadPage, Text
+from components.data_processing.textbook_pairs.pool import Job, PagePool, PageStore
+from components.data_processing.textbook_pairs.records import (
+    BadPage,
+    Drawn,
+    PageRecord,
+    ReadPage,
+    Text,
+    key_of,
+    picture_name,
+)
 from components.data_processing.textbook_pairs.review.contact_sheet import page_picture
 
 if TYPE_CHECKING:

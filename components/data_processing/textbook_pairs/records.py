@@ -180,3 +180,13 @@ class BadPage(Record):
 
     reason: str
     detail: str
+
+
+def key_of(at: int) -> str:
+    """Returns the name of a page's files, from its position among all pages."""
+    return f"{at:06d}"
+
+
+def picture_name(key: str) -> str:
+    """Returns the file name of a page's picture for reviewers."""
+    return f"{key}-page.jpg"

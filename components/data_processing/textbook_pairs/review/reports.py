@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from components.data_processing.textbook_pairs.pool import key_of
+from components.data_processing.textbook_pairs.records import key_of
 from components.data_processing.textbook_pairs.review.contact_sheet import contact_sheet, sample_evenly
 from components.data_processing.textbook_pairs.review.plots import draw_page
 from pathoflow.system.files import write_atomically

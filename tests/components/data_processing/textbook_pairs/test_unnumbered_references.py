@@ -8,8 +8,8 @@ import pytest
 from components.data_processing.textbook_pairs.boxes import Box
 from components.data_processing.textbook_pairs.config import TextbookPairsConfig
 from components.data_processing.textbook_pairs.pages.page import Page
-from components.data_processing.textbook_pairs.pool import Job, PageStore, key_of
-from components.data_processing.textbook_pairs.records import BadPage, Figure, Mentions, Panel
+from components.data_processing.textbook_pairs.pool import Job, PageStore
+from components.data_processing.textbook_pairs.records import BadPage, Figure, Mentions, Panel, key_of
 from components.data_processing.textbook_pairs.stage import run, run_shard
 from components.data_processing.textbook_pairs.unnumbered_references import MentionFinder, find_mentions
 from pathoflow.contract.output import StageOutput

@@ -1,17 +1,22 @@
-"""What several tests stand on: a work directory whose MLflow store is ready, and the toy stages' recipe."""
+"""Fixtures of several folders: a work directory whose MLflow store is ready, the toy recipe, a test cluster."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from filelock import FileLock
 
 from pathoflow.contract.stage import Services
 from pathoflow.contract.workdir import WorkDir
+
+if TYPE_CHECKING:
+    from kubernetes import client
 
 # A shell that starts the tests in the background has SIGINT ignored, and their processes would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -80,3 +85,37 @@ def toy_recipe(tmp_path) -> Path:
     (folder / "toy.yaml").touch()
     (folder / "toy_model.yaml").touch()
     return folder
+
+
+@pytest.fixture(scope="session")
+def kubeconfig() -> Path:
+    """The kubeconfig of an administrator of a test cluster; skips the test where there is none."""
+    name = os.environ.get("PATHOFLOW_TEST_KUBECONFIG")
+    if not name:
+        pytest.skip("PATHOFLOW_TEST_KUBECONFIG names no kubeconfig of a test cluster")
+    return Path(name)
+
+
+@pytest.fixture(scope="session")
+def api(kubeconfig: Path) -> client.ApiClient:
+    """A client that may do everything on the test cluster."""
+    from kubernetes import config
+
+    return config.new_client_from_config(str(kubeconfig))
+
+
+@pytest.fixture(scope="module")
+def namespace(api: client.ApiClient) -> Iterator[str]:
+    """A namespace of the test module's own."""
+    from tests.support.kube import new_namespace
+
+    with new_namespace(api) as name:
+        yield name
+
+
+@pytest.fixture(scope="session")
+def trainer_crds(api: client.ApiClient) -> None:
+    """The kinds of Kubeflow Trainer, as far as an API server has to know them: any field, and a status of its own."""
+    from tests.support.kube import install_trainer_crds
+
+    install_trainer_crds(api)

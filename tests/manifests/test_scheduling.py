@@ -16,9 +16,7 @@ from pathoflow.cluster.trainjob import TrainJobRequest
 from pathoflow.contract.recipe import Toleration
 from tests.manifests.pods import GOLDEN, Pod, pods_of, pods_of_pipeline
 from tests.manifests.rendering import rendered
-from tests.support.kube import api, kubeconfig, make_node, namespace, wait_until
-
-__all__ = ["api", "kubeconfig", "namespace"]
+from tests.support.kube import make_node, wait_until
 
 pytestmark = pytest.mark.cluster
 

@@ -22,12 +22,10 @@ from pathoflow.training import multinode, node
 from pathoflow.training.checkpoints import MARKER, PREFIX
 from pathoflow.training.job import Job
 from pathoflow.training.launch import torchrun
-from tests.support.kube import Trainer, api, kubeconfig, namespace, trainer_crds, wait_until
+from tests.support.kube import Trainer, wait_until
 from tests.support.s3_server import free_port
 from tests.support.toy_training.attempt import ROOT, VALUES, Attempt, outcome
 from tests.support.toy_training.config import ToyTrainingConfig
-
-__all__ = ["api", "kubeconfig", "namespace", "trainer_crds"]
 
 CONFIG = ToyTrainingConfig(**VALUES)
 REQUESTED = TrainJobRequest(nodes=2, image="train", namespace="ml")

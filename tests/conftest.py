@@ -21,6 +21,27 @@ if TYPE_CHECKING:
 # A shell that starts the tests in the background has SIGINT ignored, and their processes would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Files of few but long tests. Workers take files in order, and a long one at the end would leave the others idle.
+_FIRST = (
+    "tests/test_run.py",
+    "tests/pathoflow/training/test_faults.py",
+    "tests/pathoflow/training/test_multinode.py",
+    "tests/components/training/rl/test_rl.py",
+    "tests/pathoflow/governance/",
+    "tests/pathoflow/training/",
+    "tests/components/training/",
+    "tests/test_sharded_run.py",
+    "tests/pipelines/",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the longest files first, and lets tests that race real processes try once more, which the summary counts."""
+    for item in items:
+        if item.get_closest_marker("races"):
+            item.add_marker(pytest.mark.flaky(reruns=1))
+    items.sort(key=lambda item: next((n for n, path in enumerate(_FIRST) if item.nodeid.startswith(path)), len(_FIRST)))
+
 
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory) -> Path:

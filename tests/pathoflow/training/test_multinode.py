@@ -132,6 +132,7 @@ def on_one_node(tmp_path_factory):
     return outcome(where)
 
 
+@pytest.mark.races
 def test_a_stop_of_one_node_stops_both_and_two_nodes_learn_what_one_learns(pods, tmp_path, on_one_node):
     where = tmp_path / "run"
     where.mkdir()
@@ -151,6 +152,7 @@ def test_a_stop_of_one_node_stops_both_and_two_nodes_learn_what_one_learns(pods,
     assert outcome(where) == on_one_node
 
 
+@pytest.mark.races
 def test_a_process_that_is_killed_on_the_second_node_is_told_by_the_first_that_fails(pods, tmp_path):
     where = tmp_path / "run"
     where.mkdir()
@@ -163,6 +165,7 @@ def test_a_process_that_is_killed_on_the_second_node_is_told_by_the_first_that_f
     assert "process 1 of 2, which was killed by SIGKILL" in str(errors[0])
 
 
+@pytest.mark.races
 def test_a_node_that_is_killed_ends_the_run_and_the_next_attempt_goes_on(pods, tmp_path, on_one_node):
     where = tmp_path / "run"
     where.mkdir()
@@ -178,6 +181,7 @@ def test_a_node_that_is_killed_ends_the_run_and_the_next_attempt_goes_on(pods, t
     assert outcome(where) == on_one_node
 
 
+@pytest.mark.races
 @pytest.mark.slow
 def test_a_process_that_waits_in_vain_for_one_on_another_node_is_told_of(pods, tmp_path):
     with pytest.raises(Preempted) as caught:
@@ -277,6 +281,7 @@ def test_each_attempt_asks_for_the_same(pods, tmp_path, monkeypatch):
     assert first == second
 
 
+@pytest.mark.races
 @pytest.mark.cluster
 def test_a_stage_has_a_trainjob_do_its_work_stops_it_and_goes_on_where_it_stopped(
     tmp_path, monkeypatch, kubeconfig, api, namespace, trainer_crds, on_one_node

@@ -44,11 +44,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def empty_store(tmp_path_factory) -> Path:
+def shared(tmp_path_factory) -> Path:
+    """A folder of all workers: what is costly to make is made once in it, under a lock."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def empty_store(shared) -> Path:
     """An MLflow database without runs: making its tables takes seconds, so that all tests copy this one."""
-    shared = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        shared = shared.parent
     database = shared / "mlflow.db"
     with FileLock(shared / "mlflow.lock"):
         if not database.exists():
@@ -58,6 +62,20 @@ def empty_store(tmp_path_factory) -> Path:
             MlflowClient(f"sqlite:///{making}").search_experiments()
             making.rename(database)
     return database
+
+
+@pytest.fixture(scope="session")
+def undisturbed(shared) -> tuple[bytes, dict]:
+    """What a toy training of two processes leaves that nothing interrupts: the model's bytes and the losses."""
+    from tests.support.toy_training.attempt import Attempt, outcome
+
+    where = shared / "undisturbed"
+    with FileLock(shared / "undisturbed.lock"):
+        if not where.exists():
+            attempt = Attempt(shared / "training")
+            assert attempt.end() == 0, attempt.words()
+            attempt.where.rename(where)
+    return outcome(where)
 
 
 @pytest.fixture

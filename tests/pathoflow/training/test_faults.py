@@ -18,16 +18,8 @@ from tests.pathoflow.system.test_processes import ends
 from tests.support.toy_training.attempt import Attempt, outcome
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    where = tmp_path_factory.mktemp("whole") / "run"
-    attempt = Attempt(where)
-    assert attempt.end() == 0, attempt.words()
-    return outcome(where)
-
-
 @pytest.mark.races
-def test_a_stop_of_one_process_a_kill_and_a_stop_of_all_cost_nothing_but_time(tmp_path, whole):
+def test_a_stop_of_one_process_a_kill_and_a_stop_of_all_cost_nothing_but_time(tmp_path, undisturbed):
     where = tmp_path / "run"
     one = Attempt(where, data_workers=1)
     one.wait_for(f"checkpoints/{PREFIX}5/{MARKER}")
@@ -52,11 +44,11 @@ def test_a_stop_of_one_process_a_kill_and_a_stop_of_all_cost_nothing_but_time(tm
 
     last = Attempt(where, data_workers=1)
     assert last.end() == 0, last.words()
-    assert outcome(where) == whole
+    assert outcome(where) == undisturbed
 
 
 @pytest.mark.races
-def test_what_aborts_an_interpreter_that_has_done_its_work_fails_no_training(tmp_path, whole):
+def test_what_aborts_an_interpreter_that_has_done_its_work_fails_no_training(tmp_path, undisturbed):
     """As threads of libraries do now and then, when the model is written or a stop's checkpoint is."""
     where = tmp_path / "run"
     stopped = Attempt(where, aborts_at_exit=True)
@@ -65,7 +57,7 @@ def test_what_aborts_an_interpreter_that_has_done_its_work_fails_no_training(tmp
     assert stopped.end(60) == Preempted.exit_code, stopped.words()
     last = Attempt(where, aborts_at_exit=True)
     assert last.end() == 0, last.words()
-    assert outcome(where) == whole
+    assert outcome(where) == undisturbed
 
 
 @pytest.mark.races

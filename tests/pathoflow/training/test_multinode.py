@@ -144,6 +144,7 @@ def test_a_stop_of_one_node_stops_both_and_two_nodes_learn_what_one_learns(pods,
     assert outcome(where) == undisturbed
 
 
+@pytest.mark.slow
 @pytest.mark.races
 def test_a_process_that_is_killed_on_the_second_node_is_told_by_the_first_that_fails(pods, tmp_path):
     where = tmp_path / "run"

@@ -1,10 +1,11 @@
-"""What a model is asked: the system prompts, and how a question with options is put to it.
+"""Words what a model is asked: the system prompts, and how a question with options is put to it.
 
 Every stage that writes, trains on or scores such a question renders it here, so that they cannot drift apart.
 """
 
 from __future__ import annotations
 
+import string
 from collections.abc import Sequence
 from typing import Any, Literal, TypedDict
 
@@ -31,8 +32,11 @@ SYSTEM_PROMPTS: dict[PromptStyle, str | None] = {
     "short": None,
 }
 
-LETTERS = "ABCDEF"
+LETTERS = string.ascii_uppercase
 """The letters of options, in order; the paper's questions have at most six."""
+
+_OPTION_MARKS = ("{}. ", "{} ", "{}) ", "({}) ", "{}: ", "{}、", "{}．")
+"""Marks of options that are read; the first two are those that `mcq_text` writes."""
 
 DIAGNOSIS_QUESTION = {"en": "What is the most likely diagnosis?", "zh": "最可能的诊断是什么？"}
 
@@ -52,9 +56,12 @@ class Message(TypedDict):
 
 
 def mcq_text(options: Sequence[str], style: PromptStyle, question: str = DIAGNOSIS_QUESTION["en"]) -> str:
-    """The user's text for a question with options, one option a line.
+    """Words a question with options for the user's turn, one option a line.
 
     The short style leaves the question out: the options say what is asked, and each token counts.
+
+    Raises:
+        ValueError: There are too few or too many options for letters.
 
     >>> print(mcq_text(["lipoma", "melanoma"], "cot"))
     What is the most likely diagnosis?
@@ -67,13 +74,29 @@ def mcq_text(options: Sequence[str], style: PromptStyle, question: str = DIAGNOS
     if not 2 <= len(options) <= len(LETTERS):
         raise ValueError(f"a question has 2 to {len(LETTERS)} options, not {len(options)}")
     if style == "short":
-        return "\n".join(f"{letter} {option}" for letter, option in zip(LETTERS, options, strict=False))
-    lines = (f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False))
-    return "\n".join([question, *lines])
+        return _option_lines(options, "{} ")
+    return f"{question}\n{_option_lines(options, '{}. ')}"
+
+
+def options_in(text: str) -> tuple[str, ...]:
+    r"""Returns the options with which a user's text ends, one a line from A on; none if it ends otherwise.
+
+    >>> options_in("A 50-year-old man. What is it?\nA. lipoma\nB. a naevus")
+    ('lipoma', 'a naevus')
+    >>> options_in("Describe.")
+    ()
+    """
+    lines = text.split("\n")
+    for mark in _OPTION_MARKS:
+        num = next((num for num, letter in enumerate(LETTERS, 1) if lines[-1].startswith(mark.format(letter))), 0)
+        marks = [mark.format(letter) for letter in LETTERS[:num]]
+        if 2 <= num <= len(lines) and all(map(str.startswith, lines[-num:], marks)):
+            return tuple(map(str.removeprefix, lines[-num:], marks))
+    return ()
 
 
 def with_options_reordered(text: str, options: Sequence[str], order: Sequence[int]) -> str:
-    r"""A text of `mcq_text`, in either style, with its options in another order.
+    r"""Returns a text that ends with options, one a line from A on, with them in another order.
 
     Raises:
         ValueError: The text does not end with the options.
@@ -83,16 +106,18 @@ def with_options_reordered(text: str, options: Sequence[str], order: Sequence[in
     A. melanoma
     B. lipoma
     """
-    for separator in (". ", " "):
-        lines = "\n".join(f"{letter}{separator}{option}" for letter, option in zip(LETTERS, options, strict=False))
-        if text.endswith(lines):
-            reordered = (f"{letter}{separator}{options[at]}" for letter, at in zip(LETTERS, order, strict=False))
-            return text.removesuffix(lines) + "\n".join(reordered)
+    for mark in _OPTION_MARKS:
+        if text.endswith(lines := _option_lines(options, mark)):
+            return text.removesuffix(lines) + _option_lines([options[at] for at in order], mark)
     raise ValueError(f"the question does not end with its options: {text!r}")
 
 
+def _option_lines(options: Sequence[str], mark: str) -> str:
+    return "\n".join(mark.format(letter) + option for letter, option in zip(LETTERS, options, strict=False))
+
+
 def response_text(thinking: str, answer: str) -> str:
-    """A response in the shape that the format reward asks for.
+    """Builds a response in the shape that the format reward asks for.
 
     >>> response_text("Yellow lobules.", "A")
     '<think>Yellow lobules.</think><answer>A</answer>'
@@ -101,7 +126,7 @@ def response_text(thinking: str, answer: str) -> str:
 
 
 def prompt_messages(text: str, style: PromptStyle, *, num_images: int = 1) -> list[Message]:
-    """The messages before the model's turn: the style's system prompt if it has one, then the images and `text`.
+    """Builds the messages before the model's turn: the style's system prompt if it has one, then the images and `text`.
 
     >>> [message["role"] for message in prompt_messages("A lipoma", "short")]
     ['user']
@@ -115,12 +140,12 @@ def prompt_messages(text: str, style: PromptStyle, *, num_images: int = 1) -> li
 
 
 def text_message(role: str, text: str) -> Message:
-    """A message of text alone."""
+    """Builds a message of text alone."""
     return Message(role=role, content=[Part(type="text", text=text)])
 
 
 def chat_messages(messages: Sequence[Any]) -> list[dict[str, Any]]:
-    """Messages as chat templates want them: an image's part has no `text` key.
+    """Shapes messages as chat templates want them: an image's part has no `text` key.
 
     Parquet fills the key with null in every part, and templates ask only whether it is there.
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 
-from pathoflow.modeling.decoding import greedy
+from pathoflow.modeling.generation_config import greedy_decoding
 from pathoflow.training.samples import Encoder
 from pathoflow.training.steps import Encoded, filler
 
@@ -79,7 +79,7 @@ def respond(
     has_image = any("pixel_values" in prompt for prompt in prompts)
     batch = encoder.batch([*prompts, *(() if has_image else (placeholder,))], left=True)
     inputs = {key: value.to(model.device) for key, value in batch.items() if key not in ("labels", "weights")}
-    how = greedy(encoder.processor.tokenizer, max_new_tokens if prompts else 1)
+    how = greedy_decoding(encoder.processor.tokenizer, max_new_tokens if prompts else 1)
     output = model.generate(**inputs, generation_config=how)
     new = output[: len(prompts), inputs["input_ids"].shape[1] :]
     return [encoder.processor.tokenizer.decode(ids, skip_special_tokens=True) for ids in new]

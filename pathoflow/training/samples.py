@@ -10,14 +10,14 @@ from typing import Any, Literal
 import torch
 from PIL import Image
 
-from pathoflow.data.images import UnreadableImage, decode
-from pathoflow.data.trainable.images import MAX_PIXELS
-from pathoflow.data.trainable.texts import Fault
+from pathoflow.data.image_io import UnreadableImage, decode
+from pathoflow.data.trainable.image_checks import MAX_PIXELS
+from pathoflow.data.trainable.text_checks import Fault
 from pathoflow.errors import InputError
 from pathoflow.modeling.processor import Qwen2_5_VLProcessor
 from pathoflow.modeling.tokenizer import IMAGE_PAD, TURN_END, TURN_START, VIDEO_PAD, VISION_END, VISION_START
 from pathoflow.qa.prompts import chat_messages
-from pathoflow.training.positions import multimodal_positions
+from pathoflow.training.rotary_positions import multimodal_positions
 
 IGNORED = -100
 """The label of a token that is not learned; the value is PyTorch's."""

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
-from pathoflow.data.images import encode_png
+from pathoflow.data.image_io import encode_png
 from pathoflow.modeling.tokenizer import IMAGE
 from pathoflow.training.plan import Plan
 from pathoflow.training.samples import IGNORED, Encoder, Sample, UnlearnableImage

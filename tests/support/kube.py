@@ -15,7 +15,7 @@ from typing import Any
 
 from kubernetes import client
 
-from pathoflow.cluster.trainjob import GROUP, JOBSET_LABEL, PLURAL, VERSION, WORKER_JOB
+from pathoflow.cluster.trainjob_spec import GROUP, JOBSET_LABEL, PLURAL, VERSION, WORKER_JOB
 
 
 class new_namespace:  # noqa: N801

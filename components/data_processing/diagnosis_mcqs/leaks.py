@@ -1,4 +1,4 @@
-"""What can be scored without a look at the image: guessers that see nothing but the options.
+"""Measures what can be scored without a look at the image, by guessers that see nothing but the options.
 
 A test in which one of them beats chance does not measure seeing.
 """
@@ -14,8 +14,8 @@ from pathoflow.qa.prompts import LETTERS
 
 
 @dataclass(frozen=True)
-class Question:
-    """The text side of a question: its options in order and which one is right, counted from 0."""
+class OptionSet:
+    """The options of a question in order, and which one is right, counted from 0."""
 
     options: tuple[Diagnosis, ...]
     answer: int
@@ -25,8 +25,8 @@ Guesser = Callable[[tuple[Diagnosis, ...]], Sequence[float]]
 """Gives each option a score; the guess is drawn evenly from the best ones."""
 
 
-def guessers(train: Sequence[Question]) -> dict[str, Guesser]:
-    """Guessers by name; some learn from the training questions what is often right."""
+def guessers(train: Sequence[OptionSet]) -> dict[str, Guesser]:
+    """Builds guessers by name; some learn from the training questions what is often right."""
     letters = Counter(question.answer for question in train)
     right = Counter(question.options[question.answer].id for question in train)
     offered = Counter(option.id for question in train for option in question.options)
@@ -45,16 +45,16 @@ def guessers(train: Sequence[Question]) -> dict[str, Guesser]:
     }
 
 
-def accuracy(guesser: Guesser, questions: Sequence[Question]) -> float:
-    """The share of questions that a guesser gets right on average over its ties."""
+def accuracy(guesser: Guesser, questions: Sequence[OptionSet]) -> float:
+    """Returns the share of questions that a guesser gets right on average over its ties."""
     return sum(_probability(guesser(question.options), question.answer) for question in questions) / len(questions)
 
 
-def letter_share(questions: Sequence[Question]) -> dict[str, float]:
-    """How often each letter is the answer.
+def letter_share(questions: Sequence[OptionSet]) -> dict[str, float]:
+    """Counts how often each letter is the answer, as a share.
 
     >>> a, b = (Diagnosis(id=i, name=i, name_zh=i, subfield="s", tissue_system="t", sibling="x") for i in "ab")
-    >>> letter_share([Question((a, b), 0), Question((a, b), 1)])
+    >>> letter_share([OptionSet((a, b), 0), OptionSet((a, b), 1)])
     {'A': 0.5, 'B': 0.5}
     """
     counts = Counter(question.answer for question in questions)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from components.data_processing.diagnosis_mcqs.config import DiagnosisMcqsConfig
-from components.data_processing.diagnosis_mcqs.leaks import Question, accuracy, guessers, letter_share
+from components.data_processing.diagnosis_mcqs.leaks import OptionSet, accuracy, guessers, letter_share
 from components.data_processing.diagnosis_mcqs.sampling import stratified_sample
 from pathoflow.contract.output import StageOutput
 from pathoflow.data.lexicon import Diagnosis, Lexicon
@@ -35,7 +35,7 @@ def run(config: DiagnosisMcqsConfig, *, corpus: Path, reasoning_data: Path, out:
     """
     lexicon = Lexicon.load(config.lexicon)
     used = {row["pair_id"] for row in read_rows(reasoning_data, ["pair_id"])}
-    questions: dict[str, list[Question]] = defaultdict(list)
+    questions: dict[str, list[OptionSet]] = defaultdict(list)
     composition: dict[str, Counter[str]] = defaultdict(Counter)
     shown: list[dict[str, Any]] = []
     for split, num in {"train": config.num_train, "dev": config.num_dev, "heldout": config.num_heldout}.items():
@@ -62,7 +62,7 @@ def run(config: DiagnosisMcqsConfig, *, corpus: Path, reasoning_data: Path, out:
 
 
 def _unused(directory: Path, used: Collection[str], lexicon: Lexicon, out: StageOutput) -> dict[str, Diagnosis]:
-    """The diagnoses of a split's unused pairs by pair id; pairs that name none, or several, are counted."""
+    """Finds the diagnoses of a split's unused pairs by pair id; pairs that name none, or several, are counted."""
     rows = read_rows(directory, ["pair_id", "caption"])
     named = {row["pair_id"]: lexicon.find(row["caption"]) for row in rows if row["pair_id"] not in used}
     out.num_in += len(named)
@@ -75,7 +75,7 @@ def _unused(directory: Path, used: Collection[str], lexicon: Lexicon, out: Stage
 def _sampled(
     diagnoses: dict[str, Diagnosis], num: int, split: str, config: DiagnosisMcqsConfig
 ) -> dict[str, Diagnosis]:
-    """A part of the diagnoses, in proportion to subfields (and tissue systems)."""
+    """Draws a part of the diagnoses, in proportion to subfields (and tissue systems)."""
 
     def stratum_of(pair_id: str) -> tuple[str, str]:
         diagnosis = diagnoses[pair_id]
@@ -88,7 +88,7 @@ def _sampled(
 
 def _questions(
     directory: Path, diagnoses: dict[str, Diagnosis], lexicon: Lexicon, config: DiagnosisMcqsConfig
-) -> Iterator[tuple[dict[str, Any], Question]]:
+) -> Iterator[tuple[dict[str, Any], OptionSet]]:
     for row in read_rows(directory, ["pair_id", "image"]):
         if (diagnosis := diagnoses.get(row["pair_id"])) is None:
             continue
@@ -109,11 +109,11 @@ def _questions(
                 "diagnosis": diagnosis.id,
                 "pair_id": row["pair_id"],
             },
-            Question(tuple(options), answer),
+            OptionSet(tuple(options), answer),
         )
 
 
-def _report_balance(questions: dict[str, list[Question]], config: DiagnosisMcqsConfig, out: StageOutput) -> None:
+def _report_balance(questions: dict[str, list[OptionSet]], config: DiagnosisMcqsConfig, out: StageOutput) -> None:
     """Chance, the balance of letters, and what guessers score that see the options alone."""
     out.metric("chance", 1 / config.num_options)
     scored = questions["heldout"] or questions["train"]

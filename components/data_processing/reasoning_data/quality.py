@@ -1,4 +1,4 @@
-"""Rules that every written sample must keep; what breaks one is set aside.
+"""Checks the rules that every written sample must keep; one that breaks a rule is set aside.
 
 Source: the paper's rule-based quality control looks for language mixing, endless repetition and broken format.
 """
@@ -10,11 +10,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 from components.data_processing.reasoning_data.config import Task
-from pathoflow.data.images import language_of
-from pathoflow.qa.prompts import LETTERS, Message
+from pathoflow.data.image_io import language_of
+from pathoflow.qa.prompts import LETTERS, Message, options_in, response_text
+from pathoflow.qa.response import parse, without_tags
 
-_RESPONSE = re.compile(r"<think>(?P<thinking>.+?)</think><answer>(?P<answer>.+?)</answer>", re.DOTALL)
-_TAG = re.compile(r"</?(?:think|answer)>")
 _HAN = re.compile(r"[㐀-䶿一-鿿豈-﫿]")
 _UNIT = re.compile(r"[㐀-䶿一-鿿豈-﫿]|[^\W㐀-䶿一-鿿豈-﫿]+")
 
@@ -22,7 +21,7 @@ _UNIT = re.compile(r"[㐀-䶿一-鿿豈-﫿]|[^\W㐀-䶿一-鿿豈-﫿]+")
 def fault(
     messages: Sequence[Message], *, task: Task, language: str, repeated_words: int, max_repeats: int
 ) -> tuple[str, str] | None:
-    """The first rule that a sample breaks, as a reason to count by and what was found; None if it keeps all.
+    """Returns the first rule that a sample breaks, as a reason to count by and what was found; None if it keeps all.
 
     Args:
         messages: The conversation.
@@ -31,13 +30,15 @@ def fault(
         repeated_words: Length of the word sequences that must not repeat endlessly.
         max_repeats: How often the same sequence may occur in a turn.
     """
+    letters = None
     for message in messages:
-        if message["role"] != "assistant":
-            continue
         text = "".join(part["text"] or "" for part in message["content"])
-        if problem := format_fault(text, one_letter=task == "mcq"):
+        if message["role"] != "assistant":
+            letters = LETTERS[: len(options_in(text))] if task == "mcq" else None
+            continue
+        if problem := format_fault(text, letters):
             return "format", problem
-        words = _TAG.sub(" ", text)
+        words = without_tags(text)
         if mixes_languages(words, language):
             return "language_mixing", f"not only {language}: {words[:200]}"
         if repeats_endlessly(words, repeated_words, max_repeats):
@@ -45,23 +46,29 @@ def fault(
     return None
 
 
-def format_fault(text: str, *, one_letter: bool) -> str | None:
-    """What is wrong with the shape of a response; None if nothing is.
+def format_fault(text: str, letters: str | None) -> str | None:
+    """Tells what is wrong with the shape of a response; None if nothing is.
 
-    >>> format_fault("<think>Glands.</think><answer>B</answer>", one_letter=True)
-    >>> format_fault("<think>Glands.</think><answer>Adenoma</answer>", one_letter=True)
-    "the answer 'Adenoma' is not one letter of ABCDEF"
+    Args:
+        text: The response.
+        letters: Of which the answer must be one; None leaves it free.
+
+    >>> format_fault("<think>Glands.</think><answer>B</answer>", "ABCD")
+    >>> format_fault("<think>Glands.</think><answer>Adenoma</answer>", "ABCD")
+    "the answer 'Adenoma' is not one letter of ABCD"
     """
-    match = _RESPONSE.fullmatch(text)
-    if match is None or len(_TAG.findall(text)) != 4 or not all(map(str.strip, match.groups())):
+    response = parse(text)
+    thinking, answer = response.thinking, response.answer or ""
+    filled = bool(thinking.strip() and answer.strip())
+    if not (response.well_formed and filled and text == response_text(thinking, answer)):
         return f"not <think>…</think><answer>…</answer>, each once and filled: {text[:200]}"
-    if one_letter and not (len(match["answer"]) == 1 and match["answer"] in LETTERS):
-        return f"the answer {match['answer']!r} is not one letter of {LETTERS}"
+    if letters is not None and answer not in tuple(letters):
+        return f"the answer {answer!r} is not one letter of {letters}"
     return None
 
 
 def mixes_languages(text: str, language: str) -> bool:
-    """Whether a text leaves its language: any Han character in English; more Latin words than Han in Chinese.
+    """Returns whether a text leaves its language: any Han character in English; more Latin words than Han in Chinese.
 
     Chinese pathology writes its stains and markers in Latin letters.
 
@@ -72,7 +79,7 @@ def mixes_languages(text: str, language: str) -> bool:
 
 
 def repeats_endlessly(text: str, num_words: int, max_repeats: int) -> bool:
-    """Whether any sequence of `num_words` words (Han characters) occurs more than `max_repeats` times.
+    """Returns whether any sequence of `num_words` words (Han characters) occurs more than `max_repeats` times.
 
     >>> repeats_endlessly("pink and blue " * 9, num_words=6, max_repeats=2)
     True

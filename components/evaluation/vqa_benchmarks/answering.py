@@ -14,14 +14,15 @@ from transformers import BatchFeature
 from transformers.utils import logging
 
 from components.evaluation.vqa_benchmarks.config import Precision, Protocol
-from components.evaluation.vqa_benchmarks.questions import Question
+from components.evaluation.vqa_benchmarks.questions import pixels
 from pathoflow.errors import InputError
-from pathoflow.modeling.checkpoint import load_processor
-from pathoflow.modeling.decoding import greedy
+from pathoflow.modeling.generation_config import greedy_decoding
 from pathoflow.modeling.loading import ModelReference, load
-from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
+from pathoflow.modeling.pretrained import load_processor
 from pathoflow.modeling.processor import Qwen2_5_VLProcessor
+from pathoflow.modeling.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 from pathoflow.qa.prompts import LETTERS, PromptStyle, response_text
+from pathoflow.qa.question import Question
 from pathoflow.system.processes import die_with_parent
 
 FRAME = response_text("", "").removesuffix("</answer>")
@@ -89,14 +90,14 @@ def _encoded(processor: Qwen2_5_VLProcessor, batch: Batch) -> BatchFeature:
         processor.apply_chat_template(question.messages(batch.style), add_generation_prompt=True, tokenize=False)
         for question in batch.questions
     ]
-    images = [question.pixels(blank=batch.blank) for question in batch.questions]
+    images = [pixels(question, blank=batch.blank) for question in batch.questions]
     return processor(text=texts, images=images, padding=True, return_tensors="pt")
 
 
 def _generate(model: Qwen2_5_VLForConditionalGeneration, processor: Qwen2_5_VLProcessor, batch: Batch) -> list[str]:
     """Greedy responses."""
     inputs = _encoded(processor, batch).to(model.device)
-    how = greedy(processor.tokenizer, batch.max_new_tokens)
+    how = greedy_decoding(processor.tokenizer, batch.max_new_tokens)
     tokens = model.generate(**inputs, generation_config=how)[:, inputs["input_ids"].shape[1] :]
     texts: list[str] = processor.tokenizer.batch_decode(tokens, skip_special_tokens=True)
     return texts
@@ -106,7 +107,8 @@ def _likeliest_letters(
     model: Qwen2_5_VLForConditionalGeneration, processor: Qwen2_5_VLProcessor, batch: Batch
 ) -> list[str]:
     """For each question the frame with the option letter that the model finds likeliest after prompt and frame."""
-    frame, letters = _frame_and_letters(processor.tokenizer)
+    most = max(len(question.options) for question in batch.questions)
+    frame, letters = _frame_and_letters(processor.tokenizer, LETTERS[:most])
     inputs = _encoded(processor, batch)
     num = len(batch.questions)
     additions = {
@@ -121,7 +123,7 @@ def _likeliest_letters(
     return [response_text("", LETTERS[place]) for place in best]
 
 
-def _frame_and_letters(tokenizer: Any) -> tuple[list[int], list[int]]:
+def _frame_and_letters(tokenizer: Any, letters: str) -> tuple[list[int], list[int]]:
     """The tokens before the letter, and each letter's token.
 
     A vocabulary may join the frame's last character and the letter. As long as the responses differ in their last
@@ -130,7 +132,7 @@ def _frame_and_letters(tokenizer: Any) -> tuple[list[int], list[int]]:
     Raises:
         InputError: The vocabulary cuts the letters up in different ways.
     """
-    encoded = [tokenizer.encode(FRAME + letter, add_special_tokens=False) for letter in LETTERS]
+    encoded = [tokenizer.encode(FRAME + letter, add_special_tokens=False) for letter in letters]
     frames = {tuple(tokens[:-1]) for tokens in encoded}
     if len(frames) != 1:
         raise InputError("The tokenizer splits option letters unevenly: score this model by generation instead.")

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from components.evaluation.vqa_benchmarks.answering import Batch, answer, prepare, start_worker
 from components.evaluation.vqa_benchmarks.config import Protocol, VqaBenchmarksConfig
-from components.evaluation.vqa_benchmarks.questions import Question
 from pathoflow.contract.output import StageOutput
 from pathoflow.errors import StageError
+from pathoflow.qa.question import Question
 from pathoflow.system.files import write_atomically
 
 BLANK_MODELS = ("sft", "rl")

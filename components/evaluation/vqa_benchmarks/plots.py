@@ -1,4 +1,4 @@
-"""What a person looks at: accuracies with their intervals, subfields, and examples."""
+"""Draws accuracies with their intervals, subfields, and examples."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
-from components.evaluation.vqa_benchmarks.extraction import thinking
 from components.evaluation.vqa_benchmarks.scoring import Verdict, accuracy, by_subfield
 from pathoflow.data.plots import image_grid
+from pathoflow.qa.response import parse
 
 BLANK_COLOUR = "0.65"
 
 
 def accuracy_bars(scored: Mapping[str, Sequence[Verdict]], chance: float) -> Figure:
-    """A bar for each model with its 95 % interval, grey where it saw blank images, and the line of chance."""
+    """Draws a bar for each model with its 95 % interval, grey where it saw blank images, and the line of chance."""
     figure = Figure(figsize=(1.2 + 1.3 * len(scored), 4.2))
     axes = figure.subplots()
     for place, (name, verdicts) in enumerate(scored.items()):
@@ -34,7 +34,7 @@ def accuracy_bars(scored: Mapping[str, Sequence[Verdict]], chance: float) -> Fig
 
 
 def subfield_bars(scored: Mapping[str, Sequence[Verdict]], chance: float) -> Figure:
-    """A group of bars for each subfield, one for each model, with 95 % intervals."""
+    """Draws a group of bars for each subfield, one for each model, with 95 % intervals."""
     subfields = {
         name: f"{name}\n(n = {len(members)})" for name, members in by_subfield(next(iter(scored.values()))).items()
     }
@@ -56,7 +56,7 @@ def subfield_bars(scored: Mapping[str, Sequence[Verdict]], chance: float) -> Fig
 
 
 def examples(verdicts: Sequence[Verdict], num: int = 12) -> Figure:
-    """Images with question, thinking and answer: wrong answers and right ones in turn, as far as there are both."""
+    """Shows images, questions, thinking and answers: wrong answers and right ones in turn, as far as there are both."""
     right = [verdict for verdict in verdicts if verdict.correct]
     wrong = [verdict for verdict in verdicts if not verdict.correct]
     num_wrong = min(len(wrong), max(num // 2, num - len(right)))
@@ -67,14 +67,14 @@ def examples(verdicts: Sequence[Verdict], num: int = 12) -> Figure:
 
 
 def _spread(verdicts: Sequence[Verdict], num: int) -> list[Verdict]:
-    """At most `num` of them, evenly spread."""
+    """Returns at most `num` of them, evenly spread."""
     num = min(num, len(verdicts))
     return [verdicts[place * len(verdicts) // num] for place in range(num)]
 
 
 def _words(verdict: Verdict) -> str:
     verdict_word = "RIGHT" if verdict.correct else f"WRONG, it is {verdict.question.answer}"
-    thought = thinking(verdict.response)
+    thought = parse(verdict.response).thinking
     return "\n".join(
         [
             f"Answer: {verdict.extracted or 'unreadable'} ({verdict_word})",

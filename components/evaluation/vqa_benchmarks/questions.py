@@ -1,11 +1,10 @@
-"""The questions that are asked: read, checked, and with their images or grey ones."""
+"""Reads and checks the questions that are asked, with their images or grey ones."""
 
 from __future__ import annotations
 
 import random
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,43 +12,28 @@ from PIL import Image
 
 from components.evaluation.vqa_benchmarks.config import VqaBenchmarksConfig
 from pathoflow.contract.output import StageOutput
-from pathoflow.data.images import decode, examine
+from pathoflow.data.image_io import decode, probe
 from pathoflow.data.schemas import count_rows, read_rows
 from pathoflow.data.trainable.rows import question_fault
-from pathoflow.qa.prompts import PromptStyle, chat_messages, prompt_messages
+from pathoflow.qa.question import Question
 
 GREY = (127, 127, 127)
 
 
-@dataclass(frozen=True)
-class Question:
-    """One question with its encoded images; `answer` is the right option's letter."""
+def sizes(question: Question) -> list[tuple[int, int]]:
+    """Returns width and height of each image."""
+    return [probe(data, max_pixels=sys.maxsize) for data in question.images]
 
-    id: str
-    prompt: str
-    images: tuple[bytes, ...]
-    options: tuple[str, ...]
-    answer: str
-    subfield: str
 
-    def messages(self, style: PromptStyle) -> list[dict[str, Any]]:
-        """The conversation up to the model's turn."""
-        return chat_messages(prompt_messages(self.prompt, style, num_images=len(self.images)))
-
-    @property
-    def sizes(self) -> list[tuple[int, int]]:
-        """Width and height of each image."""
-        return [examine(data, max_pixels=sys.maxsize) for data in self.images]
-
-    def pixels(self, *, blank: bool) -> list[Image.Image]:
-        """The decoded images, or uniform grey ones of the same sizes: what is right then was not seen."""
-        # Their sizes were checked when the questions were read.
-        images = [decode(data, max_pixels=sys.maxsize) for data in self.images]
-        return [Image.new("RGB", image.size, GREY) for image in images] if blank else images
+def pixels(question: Question, *, blank: bool) -> list[Image.Image]:
+    """Decodes the images, or makes uniform grey ones of the same sizes: what is right then was not seen."""
+    # Their sizes were checked when the questions were read.
+    images = [decode(data, max_pixels=sys.maxsize) for data in question.images]
+    return [Image.new("RGB", image.size, GREY) for image in images] if blank else images
 
 
 def read_questions(directory: Path, config: VqaBenchmarksConfig, out: StageOutput) -> list[Question]:
-    """The held-out questions, or an evenly drawn part of them, in their order.
+    """Returns the held-out questions, or an evenly drawn part of them, in their order.
 
     A question that cannot be asked is quarantined, see `question_fault`.
     """
@@ -64,6 +48,5 @@ def _askable(rows: Iterator[dict[str, Any]], config: VqaBenchmarksConfig, out: S
     for row in rows:
         if fault := question_fault(row, max_pixels=config.max_image_pixels):
             out.quarantine(row["mcq_id"], *fault)
-            continue
-        images = tuple(image["bytes"] for image in row["images"])
-        yield Question(row["mcq_id"], row["prompt"], images, tuple(row["options"]), row["answer"], row["subfield"])
+        else:
+            yield Question.of_row(row)

@@ -10,11 +10,10 @@ from components.evaluation.vqa_benchmarks.config import VqaBenchmarksConfig
 from components.evaluation.vqa_benchmarks.evaluations import Evaluation, answers, evaluations
 from components.evaluation.vqa_benchmarks.lengths import answerable
 from components.evaluation.vqa_benchmarks.plots import accuracy_bars, examples, subfield_bars
-from components.evaluation.vqa_benchmarks.questions import GREY, Question, read_questions
+from components.evaluation.vqa_benchmarks.questions import GREY, read_questions
 from components.evaluation.vqa_benchmarks.scoring import (
     Verdict,
     accuracy,
-    chance,
     consistent_share,
     judge,
     score_table,
@@ -24,6 +23,8 @@ from components.evaluation.vqa_benchmarks.scoring import (
 from pathoflow.contract.output import StageOutput
 from pathoflow.data.schemas import PREDICTIONS, ShardWriter
 from pathoflow.errors import InputError
+from pathoflow.qa.question import Question
+from pathoflow.qa.scoring import chance
 from pathoflow.qa.statistics import compare_paired
 
 BENCHMARK = "diagnosis_mcqs/heldout"
@@ -168,9 +169,10 @@ def _save_protocol(protocols: Mapping[str, str], config: VqaBenchmarksConfig, ou
             "generation": {
                 "decoding": "greedy",
                 "max_new_tokens": config.max_new_tokens,
-                "extraction": "the first <answer> block, else the text after the thinking; in it a single option "
-                "letter among the last 5 tokens, else 'answer is X', else the one option whose text occurs; "
-                "anything else is wrong",
+                "extraction": "the first <answer> block (other tags in it make it unreadable), else the text after the "
+                "thinking: it is a letter or an option's text, else 'answer is X' or a box, else the one option that "
+                "it names without a negation, else the one letter among the last 5 words or after 'option'; anything "
+                "else is wrong",
             },
             "letter_likelihood": likelihood,
             "blank_images": f"uniform grey {list(GREY)} at each image's size",

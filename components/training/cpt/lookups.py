@@ -1,4 +1,4 @@
-"""Texts that train one skill: finding the letter of an option in a list."""
+"""Makes texts that train one skill: finding the letter of an option in a list."""
 
 from __future__ import annotations
 
@@ -7,35 +7,38 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from pathoflow.qa.prompts import LETTERS, Message, text_message
-
-_OPTION = re.compile(rf"^(?P<mark>[{LETTERS}])(?P<gap>\.? )(?P<name>.+)$", re.MULTILINE)
-# The thinking of fuller styles gives the letter away, which would be wrong in another order.
-_GIVEN_AWAY = re.compile(rf"(?:option|选项)\s*[{LETTERS}]\b", re.IGNORECASE)
-_RESPONSE = re.compile(rf"(?P<given>.*<answer>)(?P<letter>[{LETTERS}])</answer>", re.DOTALL)
+from pathoflow.qa.prompts import LETTERS, Message, options_in, text_message
+from pathoflow.qa.question import Question
+from pathoflow.qa.response import parse
 
 
 class Lookup(NamedTuple):
     """A list of options, and a response that has named one of them and is about to give its letter.
 
     Attributes:
-        question: The user's text, one option a line.
+        question: Lists the options; its letter alone is learned.
         given: The response up to the letter.
-        letter: The letter, which alone is learned.
     """
 
-    question: str
+    question: Question
     given: str
-    letter: str
+
+    @property
+    def letter(self) -> str:
+        """The letter to look up."""
+        return self.question.answer
 
     @property
     def messages(self) -> list[Message]:
         """The user's turn, without an image."""
-        return [text_message("user", self.question)]
+        return [text_message("user", self.question.prompt)]
 
 
 def find_lookups(conversations: Iterable[Sequence[Mapping[str, Any]]]) -> list[Lookup]:
-    r"""The questions with options among the last turns whose response names the option and then gives its letter.
+    r"""Finds the questions with options among the last turns whose response names the option and then its letter.
+
+    The thinking of fuller styles gives the letter away, which would be wrong in another order: such a response is
+    passed over.
 
     >>> user = {"role": "user", "content": [{"type": "text", "text": "A lipoma\nB melanoma"}]}
     >>> text = "<think>black: melanoma</think><answer>B</answer>"
@@ -43,11 +46,14 @@ def find_lookups(conversations: Iterable[Sequence[Mapping[str, Any]]]) -> list[L
     '<think>black: melanoma</think><answer>'
     """
     found = []
-    for *_, question, response in (turns for turns in conversations if len(turns) > 1):
-        asked, said = _text(question), _RESPONSE.fullmatch(_text(response))
-        marks = [match["mark"] for match in _OPTION.finditer(asked)]
-        if said and said["letter"] in marks and not _GIVEN_AWAY.search(said["given"]):
-            found.append(Lookup(asked, said["given"], said["letter"]))
+    for *_, asked, answered in (turns for turns in conversations if len(turns) > 1):
+        prompt, text = _text(asked), _text(answered)
+        options, response = options_in(prompt), parse(text)
+        letters, letter = LETTERS[: len(options)], response.answer or ""
+        closing = f"{letter}</answer>"
+        given_away = letters and re.search(rf"(?:option\s+|选项\s*)[{letters}]\b", response.thinking, re.IGNORECASE)
+        if response.well_formed and text.endswith(closing) and letter in tuple(letters) and not given_away:
+            found.append(Lookup(Question("", prompt, (), options, letter), text.removesuffix(closing)))
     return found
 
 
@@ -59,15 +65,8 @@ def reordered(lookups: Sequence[Lookup], number: int, seed: int) -> Iterator[Loo
     rng = random.Random(seed)
     for _ in range(number):
         lookup = rng.choice(lookups)
-        options = {match["mark"]: match["name"] for match in _OPTION.finditer(lookup.question)}
-        names = rng.sample(list(options.values()), len(options))
-        lines = [
-            f"{mark}{gap}{name}" for (mark, gap, _), name in zip(_OPTION.findall(lookup.question), names, strict=True)
-        ]
-        first = _OPTION.search(lookup.question)
-        assert first is not None, "`find_lookups` saw options"
-        question = lookup.question[: first.start()] + "\n".join(lines)
-        yield Lookup(question, lookup.given, list(options)[names.index(options[lookup.letter])])
+        num_options = len(lookup.question.options)
+        yield lookup._replace(question=lookup.question.reordered(rng.sample(range(num_options), num_options)))
 
 
 def _text(message: Mapping[str, Any]) -> str:

@@ -12,9 +12,10 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from trl.models.utils import unwrap_model_for_generation
 
 from components.training.rl.history import ACCURACY, CONSISTENCY, best, measurements, model_of
-from components.training.rl.questions import Question
-from components.training.rl.rewards import accuracy_reward, think_answer_consistent
 from pathoflow.contract.output import Reporter
+from pathoflow.qa.prompts import PromptStyle
+from pathoflow.qa.question import Question
+from pathoflow.qa.scoring import is_correct, think_answer_consistent
 from pathoflow.system.files import sync_tree
 from pathoflow.training.callbacks import barrier
 from pathoflow.training.engine import save_trained
@@ -30,6 +31,7 @@ class DevSelection(TrainerCallback):  # type: ignore[misc]
 
     Args:
         questions: The dev questions.
+        style: Chooses their system prompt.
         every_steps: Steps between measurements; the SFT model and the last step are measured, too.
         encoder: Encodes questions.
         batch_size: Questions that a process answers at a time.
@@ -43,6 +45,7 @@ class DevSelection(TrainerCallback):  # type: ignore[misc]
         self,
         questions: Sequence[Question],
         *,
+        style: PromptStyle,
         every_steps: int,
         encoder: Encoder,
         batch_size: int,
@@ -53,6 +56,7 @@ class DevSelection(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         self.trainer: Any = None
         self._questions = questions
+        self._style = style
         self._encoder = encoder
         self._encoded = remembering(self._encode, num_cached)
         self._every_steps = every_steps
@@ -103,13 +107,13 @@ class DevSelection(TrainerCallback):  # type: ignore[misc]
             )
         pairs = list(zip(self._questions, answers, strict=True))
         return {
-            ACCURACY: fmean(accuracy_reward(answer, question.answer) for question, answer in pairs),
-            CONSISTENCY: fmean(think_answer_consistent(answer, question.options) for question, answer in pairs),
+            ACCURACY: fmean(is_correct(answer, question) for question, answer in pairs),
+            CONSISTENCY: fmean(think_answer_consistent(answer, question) for question, answer in pairs),
         }
 
     def _encode(self, number: int) -> Encoded:
         question = self._questions[number]
-        return self._encoder.encode(prompt(question.messages, question.images, self._encoder.processor))
+        return self._encoder.encode(prompt(question.messages(self._style), question.images, self._encoder.processor))
 
     def _keep(self, target: Path) -> None:
         temporary = target.with_name(f".{target.name}")

@@ -1,20 +1,20 @@
-"""Which questions are short enough to be asked."""
+"""Leaves out questions that are too long to be asked."""
 
 from __future__ import annotations
 
 from accelerate import PartialState
 
 from components.training.rl.config import RlConfig
-from components.training.rl.questions import Question
+from pathoflow.qa.question import Question
 from pathoflow.training.job import Job, Overlong
 from pathoflow.training.lengths import measure
-from pathoflow.training.rows import ShardRows
 from pathoflow.training.samples import Encoder, Sample, prompt
+from pathoflow.training.shard_rows import ShardRows
 from pathoflow.training.worker import rows_of
 
 
 def fitting(job: Job, part: str, config: RlConfig, encoder: Encoder, state: PartialState) -> tuple[ShardRows, Overlong]:
-    """The questions of one part whose prompts have at most `max_length_tokens`, system prompt and images included.
+    """Keeps the questions of a part whose prompts have at most `max_length_tokens`, system prompt and images included.
 
     Returns:
         Their rows, and names and lengths of the others.
@@ -22,8 +22,9 @@ def fitting(job: Job, part: str, config: RlConfig, encoder: Encoder, state: Part
     rows = rows_of(job, "diagnosis_mcqs", part)
 
     def prompt_of(number: int) -> Sample:
-        question = Question.of_row(rows[number], config.prompt_style)
-        return prompt(question.messages, question.images, encoder.processor, question.name)
+        question = Question.of_row(rows[number])
+        messages = question.messages(config.prompt_style)
+        return prompt(messages, question.images, encoder.processor, question.id)
 
     file = job.scratch / f"lengths-{part}.npz"
     # What a question costs depends on its completions.

@@ -7,22 +7,15 @@ of its parts are 1; the weights then never act, and the rewards are {0, 1} and {
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from components.training.rl.config import Algorithm, Gating, RlConfig
-from pathoflow.qa.prompts import LETTERS
-
-_TAG = re.compile(r"</?(?:think|answer)>")
-_RESPONSE = re.compile(r"\s*<think>(?P<thinking>.*?)</think>\s*<answer>(?P<answer>.*?)</answer>\s*", re.DOTALL)
-_ANSWER = re.compile(r"<answer>\s*([A-F])\s*</answer>")
-_NUM_TAGS = 4
+from pathoflow.qa.response import parse
 
 
 @dataclass(frozen=True)
 class Rewards:
-    """What one completion is worth, in parts and in all.
+    """The worth of one completion, in parts and in all.
 
     Attributes:
         format: 0 or 1, see `format_reward`.
@@ -40,7 +33,7 @@ class Rewards:
 
 
 def rewards_of(completion: str, num_tokens: int, answer: str, config: RlConfig) -> Rewards:
-    """All rewards of one completion.
+    """Computes all rewards of one completion.
 
     Args:
         completion: The model's words.
@@ -56,7 +49,7 @@ def rewards_of(completion: str, num_tokens: int, answer: str, config: RlConfig) 
 
 
 def format_reward(completion: str) -> float:
-    """1 if the completion is one `<think>…</think>` and then one `<answer>…</answer>`, and only white space besides.
+    """Returns 1 for one `<think>…</think>` and then one `<answer>…</answer>` with only white space besides, else 0.
 
     Source: the paper's format reward.
 
@@ -67,24 +60,13 @@ def format_reward(completion: str) -> float:
     >>> format_reward("So: <think>Yellow.</think><answer>A</answer>")
     0.0
     """
-    well_formed = _RESPONSE.fullmatch(completion) and len(_TAG.findall(completion)) == _NUM_TAGS
-    return 1.0 if well_formed else 0.0
-
-
-def answered_letter(completion: str) -> str | None:
-    """The letter in the completion's only answer block, or None.
-
-    >>> answered_letter("<answer> B </answer>")
-    'B'
-    >>> answered_letter("<answer>lipoma</answer>") is answered_letter("<answer>A</answer><answer>B</answer>") is None
-    True
-    """
-    found = _ANSWER.findall(completion)
-    return found[0] if len(found) == completion.count("<answer>") == 1 else None
+    return float(parse(completion).well_formed)
 
 
 def accuracy_reward(completion: str, answer: str) -> float:
-    """1 if the answer block holds nothing but the right letter.
+    """Returns 1 if the only answer block holds nothing but the right letter, else 0.
+
+    Stricter than `scoring.is_correct`, which also reads answers in other words: the reward teaches the format.
 
     Source: the paper's accuracy reward.
 
@@ -93,11 +75,11 @@ def accuracy_reward(completion: str, answer: str) -> float:
     >>> accuracy_reward("<think>…</think><answer>A or B</answer>", "A")
     0.0
     """
-    return 1.0 if answered_letter(completion) == answer else 0.0
+    return float((parse(completion).answer or "").strip() == answer)
 
 
 def overlong_penalty(num_tokens: int, max_tokens: int, cache_tokens: int) -> float:
-    """The soft overlong punishment: 0 up to `max_tokens - cache_tokens`, falling to -1 at `max_tokens`.
+    """Returns the soft overlong punishment: 0 up to `max_tokens - cache_tokens`, falling to -1 at `max_tokens`.
 
     Source: DAPO (arXiv 2503.14476), equation 13.
 
@@ -108,7 +90,7 @@ def overlong_penalty(num_tokens: int, max_tokens: int, cache_tokens: int) -> flo
 
 
 def length_reward(num_tokens: int, max_tokens: int, cache_tokens: int) -> float:
-    """1 for a completion of ordinary length, falling to 0 at `max_tokens`.
+    """Returns 1 for a completion of ordinary length, falling to 0 at `max_tokens`.
 
     Source: equation 4. Differs from source: the paper names DAPO's punishment, which is at most 0, but its equation
     needs a reward that reaches 1; this is 1 + punishment.
@@ -120,7 +102,7 @@ def length_reward(num_tokens: int, max_tokens: int, cache_tokens: int) -> float:
 
 
 def total_reward(algorithm: Algorithm, gating: Gating, form: float, accuracy: float, length: float) -> float:
-    """The reward that the model is trained with, from its parts.
+    """Combines the parts into the reward that the model is trained with.
 
     Source: equations 3 (`grpo`) and 4 (`dapo`).
 
@@ -136,19 +118,3 @@ def total_reward(algorithm: Algorithm, gating: Gating, form: float, accuracy: fl
     if algorithm == "grpo":
         return 0.0 if gating == "paper" and not form == accuracy == 1.0 else 0.1 * form + 0.9 * accuracy
     return -1.0 if gating == "paper" and not accuracy == length == 1.0 else 0.5 * accuracy + 0.5 * length
-
-
-def think_answer_consistent(completion: str, options: Sequence[str]) -> bool:
-    """Whether the thinking ends with the text of the option whose letter is answered.
-
-    >>> completion = "<think>Yellow lobules: Lipoma.</think><answer>B</answer>"
-    >>> think_answer_consistent(completion, ["melanoma", "lipoma"])
-    True
-    >>> think_answer_consistent(completion, ["lipoma", "melanoma"])
-    False
-    """
-    response, letter = _RESPONSE.fullmatch(completion), answered_letter(completion)
-    if response is None or letter is None or LETTERS.index(letter) >= len(options):
-        return False
-    conclusion = response["thinking"].rstrip(" \n\t.。").casefold()
-    return conclusion.endswith(options[LETTERS.index(letter)].casefold())

@@ -24,23 +24,26 @@ from components.training.rl.dev import DevSelection
 from components.training.rl.fitting import fitting
 from components.training.rl.history import HISTORY_FILE, KEPT_MODELS
 from components.training.rl.knowledge import letters
-from components.training.rl.questions import Question
-from components.training.rl.rewards import rewards_of, think_answer_consistent
+from components.training.rl.rewards import rewards_of
 from components.training.rl.seeing import SeenOnce
 from pathoflow.contract.output import Reporter
-from pathoflow.modeling.attention import use_segments
-from pathoflow.modeling.checkpoint import load_processor
+from pathoflow.data.image_io import decode
+from pathoflow.data.trainable.image_checks import MAX_PIXELS
+from pathoflow.modeling.attention import use_segment_attention
 from pathoflow.modeling.loading import ModelReference, load
-from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
+from pathoflow.modeling.pretrained import load_processor
+from pathoflow.modeling.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
+from pathoflow.qa.question import Question
+from pathoflow.qa.scoring import think_answer_consistent
 from pathoflow.system.files import write_atomically
 from pathoflow.training.engine import trainer_arguments, weights_dtype
+from pathoflow.training.initial_loss_check import InitialLossCheck, initial_loss
 from pathoflow.training.job import Job
-from pathoflow.training.knowledge import KnowledgeCheck, initial_loss
-from pathoflow.training.learning import adapters, freeze
-from pathoflow.training.restart import train_safely
-from pathoflow.training.rows import ShardRows
+from pathoflow.training.preemptible import train_preemptibly
+from pathoflow.training.restartable_trainer import RestartableTrainer
 from pathoflow.training.samples import Encoder
-from pathoflow.training.snapshots import RestartableTrainer
+from pathoflow.training.shard_rows import ShardRows
+from pathoflow.training.trainable_weights import freeze, lora_config
 from pathoflow.training.worker import run_worker
 
 CURVES = {
@@ -85,9 +88,10 @@ def main(job: Job, state: PartialState) -> None:
     model, report = load(Qwen2_5_VLForConditionalGeneration, start, dtype=weights_dtype(config))
     freeze(model, config)
     score_completions_alone(model.config.text_config.vocab_size)
-    dev_questions = [Question.of_row(row, config.prompt_style) for row in dev_rows]
+    dev_questions = [Question.of_row(row) for row in dev_rows]
     dev = DevSelection(
         dev_questions,
+        style=config.prompt_style,
         every_steps=config.eval_every_steps,
         encoder=encoder,
         batch_size=config.eval_batch_size,
@@ -96,8 +100,8 @@ def main(job: Job, state: PartialState) -> None:
         directory=job.scratch / KEPT_MODELS,
         reporter=Reporter(job.report),
     )
-    check = KnowledgeCheck(
-        partial(letters, dev_questions, encoder, state.process_index, state.num_processes),
+    check = InitialLossCheck(
+        partial(letters, dev_questions, config.prompt_style, encoder, state.process_index, state.num_processes),
         Reporter(job.report),
         config.max_initial_loss_share,
     )
@@ -112,12 +116,12 @@ def main(job: Job, state: PartialState) -> None:
         callbacks=[check, dev],
         # Handed to TRL, instead of a model that has them: it takes the model without them as the reference then, and a
         # frozen copy of the adapters otherwise.
-        peft_config=adapters(config),
+        peft_config=lora_config(config),
     )
     look_fast(model, trainer.accelerator.unwrap_model(trainer.ref_model) if trainer.ref_model else None)
     trainer.remove_callback(PrinterCallback)
     check.trainer = dev.trainer = trainer
-    train_safely(trainer, config, job, CURVES, stop_every_steps=config.steps_per_generation)
+    train_preemptibly(trainer, config, job, CURVES, stop_every_steps=config.steps_per_generation)
     if trainer.is_world_process_zero():
         write_atomically(job.scratch / HISTORY_FILE, json.dumps(trainer.state.log_history))
         job.finish(initial_loss(trainer.state.log_history), report.notes(), overlong + overlong_dev)
@@ -141,7 +145,7 @@ def look_fast(*models: Any) -> None:
     FlashAttention because of its name.
     """
     for model in filter(None, models):
-        use_segments(model)
+        use_segment_attention(model)
         SeenOnce(model.model.visual)
 
 
@@ -210,19 +214,16 @@ class _Asking:
         # Each question is asked for once for each of its completions; what they share is made once.
         places = list(zip(batch["row"], batch["at"], strict=True))
         questions = {place: self._asked(*place) for place in dict.fromkeys(places)}
-        return {
-            name: [questions[place][name] for place in places] for name in ("prompt", "images", "answer", "options")
-        }
+        return {name: [questions[place][name] for place in places] for name in ("prompt", "images", "question")}
 
     def _asked(self, row: int, at: int) -> dict[str, Any]:
-        question = Question.of_row(self.rows[row], self.config.prompt_style)
+        question = Question.of_row(self.rows[row])
         if self.config.shuffle_options:
             question = question.reordered(options_order(self.config.seed, at, len(question.options)))
         return {
-            "prompt": question.messages,
-            "images": question.pictures(),
-            "answer": question.answer,
-            "options": question.options,
+            "prompt": question.messages(self.config.prompt_style),
+            "images": [decode(image, max_pixels=MAX_PIXELS) for image in question.images],
+            "question": question,
         }
 
 
@@ -238,17 +239,16 @@ def reward_function(config: RlConfig) -> Any:
         *,
         completions: list[list[dict[str, str]]],
         completion_ids: list[list[int]],
-        answer: list[str],
-        options: list[Sequence[str]],
+        question: list[Question],
         log_metric: Callable[[str, float], None],
         **_: Any,
     ) -> list[float]:
         texts = [completion[0]["content"] for completion in completions]
         rewards = [
-            rewards_of(text, len(ids), right, config)
-            for text, ids, right in zip(texts, completion_ids, answer, strict=True)
+            rewards_of(text, len(ids), asked.answer, config)
+            for text, ids, asked in zip(texts, completion_ids, question, strict=True)
         ]
-        consistent = [think_answer_consistent(*pair) for pair in zip(texts, options, strict=True)]
+        consistent = [think_answer_consistent(*pair) for pair in zip(texts, question, strict=True)]
         for name in ("format", "accuracy", "length"):
             log_metric(f"{name}_reward", fmean(getattr(reward, name) for reward in rewards))
         log_metric("overlong_penalty", fmean(reward.overlong_penalty for reward in rewards))

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from components.training.sft.questions import answer_in
 from pathoflow.contract.output import Reporter
+from pathoflow.qa.question import Question
+from pathoflow.qa.scoring import is_correct
 from pathoflow.training.generation import answer_all
 from pathoflow.training.samples import Encoder, Sample
 from pathoflow.training.steps import remembering
@@ -17,11 +18,11 @@ from pathoflow.training.steps import remembering
 ACCURACY = "dev_accuracy"
 
 
-class Question(NamedTuple):
-    """A prompt and the text between the answer tags of its right response."""
+class Asked(NamedTuple):
+    """A prompt and the question that it puts."""
 
     prompt: Sample
-    answer: str
+    question: Question
 
 
 class Examination(TrainerCallback):  # type: ignore[misc]
@@ -44,7 +45,7 @@ class Examination(TrainerCallback):  # type: ignore[misc]
 
     def __init__(
         self,
-        questions: Sequence[Question],
+        questions: Sequence[Asked],
         encoder: Encoder,
         reporter: Reporter,
         *,
@@ -92,7 +93,7 @@ class Examination(TrainerCallback):  # type: ignore[misc]
             self.stopped_at = step
 
     def examine(self, model: Any, args: TrainingArguments) -> float:
-        """The share of the questions whose answer, read greedily, is right."""
+        """Returns the share of the questions that are answered rightly by greedy responses."""
         responses = answer_all(
             model,
             self._encoder,
@@ -103,6 +104,4 @@ class Examination(TrainerCallback):  # type: ignore[misc]
             batch_size=self._batch_size,
             max_new_tokens=self._max_new_tokens,
         )
-        return fmean(
-            answer_in(text) == question.answer for text, question in zip(responses, self._questions, strict=True)
-        )
+        return fmean(is_correct(text, asked.question) for text, asked in zip(responses, self._questions, strict=True))

@@ -1,41 +1,51 @@
-"""Which conversations are asked of the model between steps, and what is right there."""
+"""Makes questions of the conversations that are asked between steps."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from pathoflow.data.trainable.rows import conversation_fault, turn_text
-from pathoflow.data.trainable.texts import Fault
+from pathoflow.data.trainable.text_checks import Fault
+from pathoflow.qa.extraction import extract
+from pathoflow.qa.prompts import LETTERS, options_in
+from pathoflow.qa.question import Question
+from pathoflow.qa.response import parse
 
-_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
+def question_of(row: Mapping[str, Any]) -> Question:
+    """Returns the question that the last turn of a conversation answers.
 
-def answer_in(response: str) -> str | None:
-    """What stands between the first pair of answer tags.
+    Its options are those with which the user's text ends; without any it is open.
 
-    >>> answer_in("<think>yellow</think><answer> B </answer>"), answer_in("B")
-    ('B', None)
+    Raises:
+        ValueError: The response gives no answer, or none of the options.
     """
-    match = _ANSWER.search(response)
-    return match[1].strip() if match else None
-
-
-def right_answer(row: Mapping[str, Any]) -> str | None:
-    """The answer in the last turn of a conversation."""
-    return answer_in(turn_text(row["messages"][-1]))
+    *asked, response = row["messages"]
+    prompt, said = turn_text(asked[-1]), turn_text(response)
+    images = tuple(image["bytes"] for image in row["images"] or ())
+    options, answer = options_in(prompt), (parse(said).answer or "").strip()
+    if not answer:
+        raise ValueError("the response holds nothing between answer tags")
+    if options:
+        right = extract(said, Question("", prompt, images, options, LETTERS[0])).answer
+        if right is None:
+            raise ValueError(f"the answer {answer!r} is none of its {len(options)} options")
+        answer = right
+    return Question(conversation_name(row), prompt, images, options, answer)
 
 
 def dev_fault(row: Mapping[str, Any]) -> Fault | None:
-    """What keeps a multiple-choice conversation from being asked; None if nothing does."""
+    """Tells what keeps a multiple-choice conversation from being asked; None if nothing does."""
     if fault := conversation_fault(row, whole=True):
         return fault
-    if not right_answer(row):
-        return "no_answer", "the response holds nothing between answer tags"
+    try:
+        question_of(row)
+    except ValueError as error:
+        return "no_answer", str(error)
     return None
 
 
 def conversation_name(row: Mapping[str, Any]) -> str:
-    """What its user would call a conversation."""
+    """Names a conversation as its user would."""
     return f"{row['pair_id']} ({row['task']})"

@@ -12,25 +12,25 @@ import numpy as np
 from accelerate import PartialState
 
 from components.training.sft.config import SftConfig
-from components.training.sft.examination import Examination, Question
-from components.training.sft.questions import conversation_name, right_answer
+from components.training.sft.examination import Asked, Examination
+from components.training.sft.questions import conversation_name, question_of
 from pathoflow.contract.output import Reporter
-from pathoflow.modeling.checkpoint import load_processor
 from pathoflow.modeling.flops import sample_cost
-from pathoflow.modeling.loading import LoadReport, ModelReference, configuration, load
-from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
+from pathoflow.modeling.loading import LoadReport, ModelReference, load, load_configuration
+from pathoflow.modeling.pretrained import load_processor
 from pathoflow.modeling.processor import Qwen2_5_VLProcessor
+from pathoflow.modeling.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 from pathoflow.training import samples
 from pathoflow.training.engine import final_loss, fine_tune, pack_arguments, plan_steps, save_trained, weights_dtype
-from pathoflow.training.inspection import SampleTables
+from pathoflow.training.initial_loss_check import initial_loss
 from pathoflow.training.job import Job, Overlong, Unlearned
-from pathoflow.training.knowledge import initial_loss
-from pathoflow.training.learning import learner
 from pathoflow.training.lengths import measure
 from pathoflow.training.plan import shuffled_passes
-from pathoflow.training.rows import ShardRows
+from pathoflow.training.sample_tables import SampleTables
 from pathoflow.training.samples import Encoder, Sample
+from pathoflow.training.shard_rows import ShardRows
 from pathoflow.training.steps import StepShares
+from pathoflow.training.trainable_weights import prepare_model
 from pathoflow.training.unseen import Unseen
 from pathoflow.training.worker import rows_of, run_worker
 
@@ -40,7 +40,7 @@ def main(job: Job, state: PartialState) -> None:
     config = job.settings(SftConfig)
     start = ModelReference(job.inputs["cpt"] / "model")
     processor = load_processor(start.directory())
-    model_config = configuration(Qwen2_5_VLForConditionalGeneration, start.directory())
+    model_config = load_configuration(Qwen2_5_VLForConditionalGeneration, start.directory())
     rows = rows_of(job, "reasoning_data", "train", groups_kept=config.shuffled_row_groups)
     encoder = Encoder(processor, config.answer_weight)
     sample_of = ConversationSamples(rows, processor)
@@ -75,7 +75,7 @@ def main(job: Job, state: PartialState) -> None:
     callbacks = [tables, examination] if questions else [tables]
     arguments = pack_arguments(config, job.checkpoints, plan)
     model, report = load(Qwen2_5_VLForConditionalGeneration, start, dtype=weights_dtype(config))
-    trainer = fine_tune(config, job, arguments, learner(model, config), shares, callbacks)
+    trainer = fine_tune(config, job, arguments, prepare_model(model, config), shares, callbacks)
     save_trained(trainer, processor, job.output / "model")
     if state.is_main_process:
         broken = unseen.among(plan.samples_until(trainer.state.global_step))
@@ -107,14 +107,14 @@ def _num_wanted(config: SftConfig, num_samples: int, num_processes: int) -> int:
     return max(1, round(config.epochs * num_samples))
 
 
-def dev_questions(rows: ShardRows, encoder: Encoder, config: SftConfig) -> tuple[list[Question], Overlong]:
+def dev_questions(rows: ShardRows, encoder: Encoder, config: SftConfig) -> tuple[list[Asked], Overlong]:
     """The first multiple-choice questions of `rows`, as prompts with their right answers.
 
     Returns:
         The questions, and names and lengths of those whose prompts are too long to be asked.
     """
     choices = islice((row for row in rows if row["task"] == "mcq"), config.dev_questions)
-    questions = [Question(_prompt(row, encoder.processor), right_answer(row) or "") for row in choices]
+    questions = [Asked(_prompt(row, encoder.processor), question_of(row)) for row in choices]
     lengths = [length for length, _ in encoder.measure([question.prompt for question in questions])]
     measured = list(zip(questions, lengths, strict=True))
     return (

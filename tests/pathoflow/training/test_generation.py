@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pathoflow.modeling.loading import ModelReference, load
-from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
 from pathoflow.modeling.processor import new_processor
-from pathoflow.modeling.shape import TinyShape
-from pathoflow.modeling.tiny import build_tiny_model
+from pathoflow.modeling.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
+from pathoflow.modeling.tiny_model import build_tiny_model
+from pathoflow.modeling.tiny_shape import TinyShape
 from pathoflow.modeling.tokenizer import train_tokenizer
 from pathoflow.training import generation
 from pathoflow.training.generation import answer_all, rounds

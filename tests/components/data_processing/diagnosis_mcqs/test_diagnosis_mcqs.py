@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.data_processing.diagnosis_mcqs.config import DiagnosisMcqsConfig
-from components.data_processing.diagnosis_mcqs.leaks import Question, accuracy, guessers
+from components.data_processing.diagnosis_mcqs.leaks import OptionSet, accuracy, guessers
 from components.data_processing.diagnosis_mcqs.sampling import allocation, stratified_sample
 from components.data_processing.diagnosis_mcqs.stage import run
 from pathoflow.data.lexicon import Lexicon
@@ -104,7 +104,7 @@ def test_the_guessers_do_find_the_leak_of_a_sibling_among_random_options():
         others = [other for other in LEXICON.diagnoses if other.id not in (diagnosis.id, diagnosis.sibling)]
         options = [diagnosis, LEXICON.by_id[diagnosis.sibling], *rng.sample(others, 2)]
         rng.shuffle(options)
-        questions.append(Question(tuple(options), options.index(diagnosis)))
+        questions.append(OptionSet(tuple(options), options.index(diagnosis)))
     scores = {name: accuracy(guesser, questions) for name, guesser in guessers(questions).items()}
     assert scores["sibling_present"] > 0.45
     assert scores["common_subfield"] > 0.45

@@ -72,7 +72,7 @@ def test_every_sample_is_what_its_columns_say(tmp_path):
         assert texts(sample)[0] == ("system", COT_SYSTEM_PROMPT)
         for role, text in texts(sample):
             if role == "assistant":
-                assert format_fault(text, one_letter=sample["task"] == "mcq") is None
+                assert format_fault(text, "ABCD" if sample["task"] == "mcq" else None) is None
         roles = [role for role, _ in texts(sample)]
         assert roles.count("user") == (2 if sample["task"] == "multi_turn_conversation" else 1)
     assert out.metrics["num_train"] == sum(out.metrics[f"num_{task}"] for task in TASKS) == 80
@@ -199,12 +199,14 @@ def test_findings_are_what_is_said_besides_the_diagnosis(caption, findings):
         "<think> </think><answer>A</answer>",
         "<think>a</think><answer>G</answer>",
         "<think>a</think><answer>AB</answer>",
+        "<think>a</think><answer>D</answer>",
+        "<think>a</think> <answer>A</answer>",
         "<answer>A</answer><think>a</think>",
     ],
 )
 def test_a_response_in_another_shape_is_a_format_fault(response):
-    assert format_fault(response, one_letter=True)
-    messages = [text_message("user", "?"), text_message("assistant", response)]
+    assert format_fault(response, "ABC")
+    messages = [text_message("user", "A x\nB y\nC z"), text_message("assistant", response)]
     found = fault(messages, task="mcq", language="en", repeated_words=6, max_repeats=2)
     assert found is not None
     assert found[0] == "format"

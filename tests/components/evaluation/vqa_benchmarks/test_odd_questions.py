@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from components.evaluation.vqa_benchmarks.lengths import prompt_lengths
+from components.evaluation.vqa_benchmarks.questions import pixels
 from components.evaluation.vqa_benchmarks.stage import run
 from pathoflow.errors import InputError
-from pathoflow.modeling.checkpoint import load_processor, save_model
+from pathoflow.modeling.pretrained import load_processor, save_model
 from pathoflow.modeling.processor import new_processor
-from pathoflow.modeling.tiny import build_tiny_model
+from pathoflow.modeling.tiny_model import build_tiny_model
 from pathoflow.modeling.tokenizer import train_tokenizer
 from pathoflow.qa.prompts import mcq_text, response_text
 from tests.components.evaluation.vqa_benchmarks.test_vqa_benchmarks import (
@@ -44,7 +45,7 @@ ODD = {
     "marked": ({"prompt": "<|image_pad|>" + mcq_text(OPTIONS, "short")}, "special_token"),
     "marked_option": ({"prompt": mcq_text(MARKED, "short"), "options": MARKED}, "special_token"),
     "null_options": ({"options": None}, "option_count"),
-    "seven_options": ({"options": list("stuvwxy")}, "option_count"),
+    "too_many_options": ({"options": [f"kind {number}" for number in range(27)]}, "option_count"),
     "empty_answer": ({"answer": ""}, "bad_answer"),
     "null_answer": ({"answer": None}, "bad_answer"),
     "endless": ({"prompt": mcq_text(ENDLESS, "short"), "options": ENDLESS}, "too_long"),
@@ -81,7 +82,7 @@ def test_a_prompt_may_take_the_positions_that_the_response_leaves(models, tmp_pa
     text = load_processor(source).apply_chat_template(
         question.messages("short"), add_generation_prompt=True, tokenize=False
     )
-    encoded = load_processor(source)(text=[text], images=question.pixels(blank=False))
+    encoded = load_processor(source)(text=[text], images=pixels(question, blank=False))
     assert length == len(encoded["input_ids"][0])
     mcqs = write_mcqs(tmp_path / "mcqs", [mcq_row(question)])
     room = POSITIONS - length

@@ -11,19 +11,20 @@ from PIL import Image
 from components.evaluation.vqa_benchmarks.answering import FRAME, Batch, answer
 from components.evaluation.vqa_benchmarks.config import Protocols, VqaBenchmarksConfig
 from components.evaluation.vqa_benchmarks.evaluations import batches_of
-from components.evaluation.vqa_benchmarks.questions import GREY, Question
+from components.evaluation.vqa_benchmarks.questions import GREY, pixels
 from components.evaluation.vqa_benchmarks.stage import run
-from pathoflow.data.images import encode_png
+from pathoflow.data.image_io import encode_png
 from pathoflow.data.schemas import MCQ, PREDICTIONS, ShardWriter
 from pathoflow.errors import InputError
-from pathoflow.modeling.checkpoint import load_processor, save_model
 from pathoflow.modeling.loading import ModelReference, load
-from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
+from pathoflow.modeling.pretrained import load_processor, save_model
 from pathoflow.modeling.processor import new_processor
-from pathoflow.modeling.shape import TinyShape
-from pathoflow.modeling.tiny import build_tiny_model
+from pathoflow.modeling.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
+from pathoflow.modeling.tiny_model import build_tiny_model
+from pathoflow.modeling.tiny_shape import TinyShape
 from pathoflow.modeling.tokenizer import train_tokenizer
 from pathoflow.qa.prompts import LETTERS, mcq_text, response_text
+from pathoflow.qa.question import Question
 from tests.support.pairs import contents, new_output, rows_of
 
 COLOURS = {"red": (200, 30, 30), "blue": (30, 30, 200)}
@@ -80,7 +81,7 @@ def teach(model, processor, examples: list[tuple[Question, str]], num_steps: int
         + processor.tokenizer.eos_token
         for question, response in examples
     ]
-    images = [question.pixels(blank=False) for question, _ in examples]
+    images = [pixels(question, blank=False) for question, _ in examples]
     processor.tokenizer.padding_side = "left"
     inputs = processor(text=texts, images=images, padding=True, return_tensors="pt")
     labels = inputs["input_ids"].clone()
@@ -221,7 +222,7 @@ def test_the_chosen_letter_makes_the_likeliest_response(models):
         prompt = processor.apply_chat_template(q.messages("short"), add_generation_prompt=True, tokenize=False)
         likelihoods = {}
         for letter in LETTERS[: len(q.options)]:
-            inputs = processor(text=[prompt + FRAME + letter], images=q.pixels(blank=False), return_tensors="pt")
+            inputs = processor(text=[prompt + FRAME + letter], images=pixels(q, blank=False), return_tensors="pt")
             with torch.no_grad():
                 scores = model(**inputs).logits[0].log_softmax(dim=-1)
             tokens = inputs["input_ids"][0]
@@ -240,8 +241,8 @@ def test_a_checkpoints_sampling_settings_do_not_count(models, tmp_path):
 
 
 def test_blank_images_are_grey_and_as_large():
-    [image] = QUESTIONS[1].pixels(blank=True)
-    assert image.size == QUESTIONS[1].pixels(blank=False)[0].size == (84, 56)
+    [image] = pixels(QUESTIONS[1], blank=True)
+    assert image.size == pixels(QUESTIONS[1], blank=False)[0].size == (84, 56)
     assert image.getcolors() == [(84 * 56, GREY)]
 
 

@@ -36,8 +36,9 @@ def test_only_questions_with_a_letter_to_look_up_are_found():
 @given(st.sampled_from(["short", "cot"]), st.integers(0, 99))
 def test_the_letter_moves_with_the_option_named(style, seed):
     (lookup,) = reordered(find_lookups([question(style)]), 1, seed)
-    assert lookup.question.count("\n") == mcq_text(NAMES, style).count("\n")
-    lines = dict(line.replace(".", "", 1).split(" ", 1) for line in lookup.question.splitlines()[-4:])
+    asked = lookup.messages[-1]["content"][-1]["text"]
+    assert asked.count("\n") == mcq_text(NAMES, style).count("\n")
+    lines = dict(line.replace(".", "", 1).split(" ", 1) for line in asked.splitlines()[-4:])
     assert sorted(lines.values()) == sorted(NAMES)
     assert lines[lookup.letter] == "B-cell lymphoma"
 

@@ -6,7 +6,7 @@ import pytest
 
 from components.training.rl.config import RlConfig
 from components.training.rl.stage import run
-from pathoflow.data.images import encode_jpeg
+from pathoflow.data.image_io import encode_jpeg
 from pathoflow.errors import InputError
 from pathoflow.qa.prompts import mcq_text
 from tests.components.training.rl.test_rl import VALUES, question, sft, write_questions
@@ -27,7 +27,7 @@ QUICK = VALUES | {
     "max_pixels": 3136,
 }
 OPTIONS = ["lipoma", "melanoma", "naevus"]
-SEVEN = list("stuvwxy")
+TOO_MANY = [f"kind {number}" for number in range(27)]
 MARKED = ["lipoma", "a <|image_pad|>"]
 EMPTY = ["lipoma", " "]
 ENDLESS = ["word " * 300, "lipoma"]
@@ -42,7 +42,7 @@ ODD = {
     "white": ({"prompt": " "}, "no_question"),
     "null_options": ({"options": None}, "option_count"),
     "one_option": ({"prompt": "A lipoma", "options": ["lipoma"]}, "option_count"),
-    "seven_options": ({"prompt": "\n".join(SEVEN), "options": SEVEN}, "option_count"),
+    "too_many_options": ({"prompt": "\n".join(TOO_MANY), "options": TOO_MANY}, "option_count"),
     "empty_option": ({"prompt": mcq_text(EMPTY, "short"), "options": EMPTY}, "empty_option"),
     "no_letter": ({"answer": "E"}, "bad_answer"),
     "empty_answer": ({"answer": ""}, "bad_answer"),

@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 from components.training.rl.config import RlConfig
 from components.training.rl.rewards import (
     accuracy_reward,
-    answered_letter,
     format_reward,
     length_reward,
     overlong_penalty,
     rewards_of,
-    think_answer_consistent,
     total_reward,
 )
 from pathoflow.qa.prompts import response_text
+from pathoflow.qa.question import Question
+from pathoflow.qa.scoring import is_correct
 
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 words = st.text(st.characters(codec="utf-8", exclude_characters="<>"), max_size=30)
@@ -47,8 +47,22 @@ def test_whatever_has_the_format_has_each_tag_once_and_nothing_outside(completio
 
 
 @pytest.mark.parametrize("answer", ["AB", "A.", "a", "G", "", "A B", "the answer is A"])
-def test_only_a_single_letter_is_an_answer(answer):
-    assert answered_letter(response_text("…", answer)) is None
+@pytest.mark.parametrize("right", "ABCDEF")
+def test_only_a_single_letter_is_an_answer(answer, right):
+    assert accuracy_reward(response_text("…", answer), right) == 0.0
+
+
+@pytest.mark.parametrize("extra", ["<answer>A</answer>", "<answer>", "<answer>B</answer>"])
+def test_an_answer_given_twice_is_none(extra):
+    response = response_text("…", "A")
+    assert accuracy_reward(response, "A") == accuracy_reward(f"Hm. {response}", "A") == 1.0
+    assert accuracy_reward(response + extra, "A") == accuracy_reward(extra + response, "A") == 0.0
+
+
+@given(pieces, st.sampled_from("ABCDEF"))
+def test_what_is_rewarded_counts_as_correct(completion, right):
+    question = Question("q", "", (), tuple("uvwxyz"), right)
+    assert is_correct(completion, question) or not accuracy_reward(completion, right)
 
 
 @given(pieces)
@@ -91,11 +105,3 @@ def test_the_parts_of_one_completion():
     assert (rewards.format, rewards.accuracy, rewards.overlong_penalty, rewards.length) == (1.0, 1.0, -0.5, 0.5)
     assert rewards.total == 0.75
     assert rewards_of(response_text("yellow", "A"), 30, "B", config).total == 0.25
-
-
-def test_thinking_of_one_option_and_answering_another_is_noticed():
-    options = ["lipoma", "melanoma", "T-cell lymphoma"]
-    assert think_answer_consistent(response_text("black: Melanoma. ", "B"), options)
-    assert not think_answer_consistent(response_text("black: melanoma", "A"), options)
-    assert not think_answer_consistent(response_text("black: melanoma", "F"), options)
-    assert not think_answer_consistent("black: melanoma B", options)

@@ -42,11 +42,11 @@ def test_reordered_options_keep_the_right_answer_and_differ_between_passes(rows:
     plain = training_questions(rows, RlConfig(**VALUES_SHORT), max_steps=6)
     letters = set()
     for before, after in zip(plain, asked, strict=True):
-        right = before["options"][LETTERS.index(before["answer"])]
-        assert after["options"][LETTERS.index(after["answer"])] == right
-        assert after["prompt"][-1]["content"][-1]["text"] == mcq_text(after["options"], "short")
-        assert sorted(after["options"]) == sorted(before["options"])
-        letters.add(after["answer"])
+        was, now = before["question"], after["question"]
+        assert now.options[LETTERS.index(now.answer)] == was.options[LETTERS.index(was.answer)]
+        assert after["prompt"][-1]["content"][-1]["text"] == mcq_text(now.options, "short")
+        assert sorted(now.options) == sorted(was.options)
+        letters.add(now.answer)
     assert len(letters) > 1
     again = training_questions(rows, config, max_steps=6)
     assert texts(again[5:9]["prompt"]) == texts(asked[5:9]["prompt"])

@@ -108,5 +108,5 @@ if __name__ == "__main__":
         export(Path(sys.argv[1]) / name, **case)
     process.destroy_process_group()
     sys.stdout.flush()
-    # Libraries' own threads may abort the interpreter while it is taken apart, as in pathoflow/training/process.py.
+    # Libraries' own threads may abort the interpreter while it is taken apart, as in training/worker_bootstrap.py.
     os._exit(0)

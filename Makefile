@@ -32,17 +32,14 @@ demo: setup  ## Runs the smoke recipe: the whole pipeline with tiny models on th
 mlflow-up: setup  ## Starts MLflow on PostgreSQL with logins, hardened (needs Debian's postgresql; Ctrl-C ends it)
 	$(BIN)/python -m tools.mlflow_server
 
-# Fault tests send real signals to real processes and can miss on a loaded machine: what failed gets one more try, alone.
-tested = $(BIN)/python -m pytest $(2) -m "$(1)" || $(BIN)/python -m pytest --last-failed --last-failed-no-failures none -m "$(1)"
-
 test: setup  ## Runs every test but the slow ones and those that need a cluster or Docker
-	$(call tested,not slow and not docker and not cluster,-n 2 --dist loadfile)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not docker and not cluster"
 
 test-slow: setup  ## Runs the slow tests: the full smoke run and the fault tests at full count
 	$(BIN)/python -m pytest -m slow
 
 test-cluster: setup  ## Runs the tests on the Kubernetes API server that PATHOFLOW_TEST_KUBECONFIG names
-	$(call tested,cluster and not slow)
+	$(BIN)/python -m pytest -m "cluster and not slow"
 
 test-docker: setup  ## Builds the images and tests them as containers (needs Docker, and a BASE image; see images/README.md)
 	$(BIN)/python -m pytest -m "docker and not slow" tests/images

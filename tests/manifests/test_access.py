@@ -8,9 +8,7 @@ from kubernetes import client, watch
 from pathoflow.cluster.settings import RUNNER_ACCOUNT, TRAINER_ACCOUNT
 from pathoflow.cluster.trainjob_spec import GROUP, PLURAL, VERSION
 from tests.manifests.rendering import shipped
-from tests.support.kube import api, kubeconfig, namespace, new_namespace, token_of, trainer_crds, wait_until
-
-__all__ = ["api", "kubeconfig", "namespace", "trainer_crds"]
+from tests.support.kube import new_namespace, token_of, wait_until
 
 pytestmark = pytest.mark.cluster
 

@@ -10,9 +10,6 @@ from kubernetes.dynamic import DynamicClient
 from kubernetes.dynamic.exceptions import ResourceNotFoundError
 
 from tests.manifests.rendering import OVERLAYS, name_of, render_with
-from tests.support.kube import api, kubeconfig, namespace, trainer_crds
-
-__all__ = ["api", "kubeconfig", "namespace", "trainer_crds"]
 
 pytestmark = pytest.mark.cluster
 

@@ -12,9 +12,7 @@ from kubernetes import client
 
 from tests.manifests import runbook
 from tests.manifests.rendering import MANIFESTS
-from tests.support.kube import api, kubeconfig, namespace, wait_until
-
-__all__ = ["api", "kubeconfig", "namespace"]
+from tests.support.kube import wait_until
 
 pytestmark = pytest.mark.cluster
 

@@ -16,10 +16,8 @@ from pathoflow.cluster.trainjob_spec import TrainJobRequest
 from pathoflow.contract.recipe import Toleration
 from tests.manifests.pods import Pod, pods_of, pods_of_pipeline
 from tests.manifests.rendering import rendered
-from tests.support.kube import api, kubeconfig, make_node, namespace, wait_until
+from tests.support.kube import make_node, wait_until
 from tools.golden import PIPELINES
-
-__all__ = ["api", "kubeconfig", "namespace"]
 
 pytestmark = pytest.mark.cluster
 

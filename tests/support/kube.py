@@ -1,49 +1,21 @@
-"""A real API server for tests that are marked `cluster`, and what plays Kubeflow Trainer there.
+"""Works on the real API server of tests that are marked `cluster`, and plays Kubeflow Trainer there.
 
-`PATHOFLOW_TEST_KUBECONFIG` names the kubeconfig of an administrator; without it the tests skip themselves. Import the
-fixtures where they are used: `from tests.support.kube import api, kubeconfig, namespace, trainer_crds`. Each test
-module gets a namespace of its own. There may be no kubelet: pods are objects whose status a test writes.
+The fixtures `kubeconfig`, `api`, `namespace` and `trainer_crds` are in `tests/conftest.py`. There may be no kubelet:
+pods are objects whose status a test writes.
 """
 
 from __future__ import annotations
 
-import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-import pytest
-from kubernetes import client, config
+from kubernetes import client
 
 from pathoflow.cluster.trainjob_spec import GROUP, JOBSET_LABEL, PLURAL, VERSION, WORKER_JOB
-
-KUBECONFIG = "PATHOFLOW_TEST_KUBECONFIG"
-
-
-@pytest.fixture(scope="session")
-def kubeconfig() -> Path:
-    """The kubeconfig of an administrator of a test cluster; skips the test where there is none."""
-    name = os.environ.get(KUBECONFIG)
-    if not name:
-        pytest.skip(f"{KUBECONFIG} names no kubeconfig of a test cluster")
-    return Path(name)
-
-
-@pytest.fixture(scope="session")
-def api(kubeconfig: Path) -> client.ApiClient:
-    """A client that may do everything."""
-    return config.new_client_from_config(str(kubeconfig))
-
-
-@pytest.fixture(scope="module")
-def namespace(api: client.ApiClient) -> Iterator[str]:
-    """A namespace of the test module's own."""
-    with new_namespace(api) as name:
-        yield name
 
 
 class new_namespace:  # noqa: N801
@@ -73,12 +45,6 @@ class new_namespace:  # noqa: N801
 
 
 ANYTHING = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-
-
-@pytest.fixture(scope="session")
-def trainer_crds(api: client.ApiClient) -> None:
-    """The kinds of Kubeflow Trainer, as far as an API server has to know them: any field, and a status of its own."""
-    install_trainer_crds(api)
 
 
 def install_trainer_crds(api: client.ApiClient, version: str = VERSION, spec: dict[str, Any] | None = None) -> None:

@@ -12,7 +12,6 @@ from pathoflow.cluster.cleanup import CleanupReport, Failure, clean_up, describe
 from pathoflow.cluster.settings import COMPONENT_LABEL, KFP_RUN_LABEL, PART_OF, PART_OF_LABEL
 from pathoflow.cluster.trainjob_spec import GROUP, PLURAL, RUN_LABEL, VERSION, label_value
 from pathoflow.errors import ClusterError
-from tests.support.kube import api, kubeconfig, namespace, trainer_crds  # noqa: F401
 
 LONG_AGO = time.time() - 40 * 86_400
 
@@ -66,7 +65,7 @@ def test_the_report_names_stage_reason_remedy_and_log():
 
 
 @pytest.fixture
-def run_id(api: client.ApiClient, namespace: str, trainer_crds: None) -> str:  # noqa: F811
+def run_id(api: client.ApiClient, namespace: str, trainer_crds: None) -> str:
     """A run with a failed pod, and a TrainJob of its own beside one of another run."""
     run_id, core = str(uuid.uuid4()), client.CoreV1Api(api)
     labels = {KFP_RUN_LABEL: run_id, PART_OF_LABEL: PART_OF, COMPONENT_LABEL: "sft"}
@@ -88,7 +87,7 @@ def run_id(api: client.ApiClient, namespace: str, trainer_crds: None) -> str:  #
 
 
 @pytest.mark.cluster
-def test_the_exit_task_deletes_the_runs_trainjobs_and_tells_what_failed(api, namespace, run_id, tmp_path):  # noqa: F811
+def test_the_exit_task_deletes_the_runs_trainjobs_and_tells_what_failed(api, namespace, run_id, tmp_path):
     folder(tmp_path, run_id)
     report = tmp_path / "report.md"
     clean_up(api, namespace, "paper_7b", run_id, "FAILED", tmp_path, report)
@@ -100,7 +99,7 @@ def test_the_exit_task_deletes_the_runs_trainjobs_and_tells_what_failed(api, nam
 
 
 @pytest.mark.cluster
-def test_what_cannot_be_cleaned_up_is_told_after_the_report_was_written(api, namespace, tmp_path):  # noqa: F811
+def test_what_cannot_be_cleaned_up_is_told_after_the_report_was_written(api, namespace, tmp_path):
     settings = client.Configuration()
     settings.host, settings.ssl_ca_cert = api.configuration.host, api.configuration.ssl_ca_cert
     settings.api_key = {"authorization": "Bearer expired"}

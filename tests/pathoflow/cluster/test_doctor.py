@@ -34,7 +34,7 @@ from pathoflow.contract.config import StageConfig
 from pathoflow.contract.needs import ENDPOINT_SECRET
 from pathoflow.contract.recipe import About, Compute, Recipe, Toleration
 from pathoflow.inference.endpoint import Endpoint
-from tests.support.kube import api, kubeconfig, make_node, namespace, new_namespace, trainer_crds, wait_until  # noqa: F401
+from tests.support.kube import make_node, new_namespace
 from tests.support.overlays import parameters, write_overlay
 
 SECRET_VALUE = "do-not-print-me"
@@ -137,7 +137,7 @@ def test_the_key_of_an_endpoint_that_a_recipe_wants_is_looked_for(monkeypatch, k
 
 
 @pytest.fixture
-def here(kubeconfig: Path, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Cluster:  # noqa: F811
+def here(kubeconfig: Path, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(kubeconfig))
     with socket.socket() as service:
         service.bind(("127.0.0.1", 0))
@@ -146,7 +146,7 @@ def here(kubeconfig: Path, namespace: str, monkeypatch: pytest.MonkeyPatch) -> C
 
 
 @pytest.fixture
-def node(api: client.ApiClient) -> Iterator[dict[str, str]]:  # noqa: F811
+def node(api: client.ApiClient) -> Iterator[dict[str, str]]:
     """A node with four GPUs and the label that only this test's pods ask for."""
     name = f"pathoflow-test-{uuid.uuid4().hex[:8]}"
     make_node(api, name, {"cpu": "16", "memory": "64Gi", "nvidia.com/gpu": "4"}, {name: "true"})
@@ -155,7 +155,7 @@ def node(api: client.ApiClient) -> Iterator[dict[str, str]]:  # noqa: F811
 
 
 @pytest.mark.cluster
-def test_what_is_missing_and_what_is_there(api, here, node, trainer_crds):  # noqa: F811
+def test_what_is_missing_and_what_is_there(api, here, node, trainer_crds):
     recipe = recipe_of(
         cpt=Compute(gpus_per_node=8, node_selector=node), sft=Compute(gpus_per_node=4, cpu="16", node_selector=node)
     )
@@ -213,7 +213,7 @@ def test_what_is_missing_and_what_is_there(api, here, node, trainer_crds):  # no
 
 
 @pytest.mark.cluster
-def test_what_several_nodes_need(api, here, node, trainer_crds):  # noqa: F811
+def test_what_several_nodes_need(api, here, node, trainer_crds):
     compute = Compute(nodes=2, gpus_per_node=2, node_selector=node)
     cluster = here.model_copy(update={"queue": "training"})
     found = levels(examine(cluster, recipe_of(cpt=compute)))
@@ -237,7 +237,7 @@ def test_what_several_nodes_need(api, here, node, trainer_crds):  # noqa: F811
 
 
 @pytest.mark.cluster
-def test_a_missing_api_and_one_of_another_version(here, trainer_crds, monkeypatch):  # noqa: F811
+def test_a_missing_api_and_one_of_another_version(here, trainer_crds, monkeypatch):
     apis = {"trainer.kubeflow.org": ("v2", "Kubeflow Trainer"), "absent.example.org": ("v1", "Something")}
     monkeypatch.setattr(doctor, "_APIS", apis)
     without = {finding.what: finding for finding in examine(here)}
@@ -253,7 +253,7 @@ def test_a_missing_api_and_one_of_another_version(here, trainer_crds, monkeypatc
 
 
 @pytest.mark.cluster
-def test_a_node_that_is_busy_is_no_failure(api, here, node):  # noqa: F811
+def test_a_node_that_is_busy_is_no_failure(api, here, node):
     [name] = node
     container = {"name": "c", "image": "i", "resources": {"requests": {"cpu": "10"}}}
     pod = {"metadata": {"name": "busy"}, "spec": {"nodeName": name, "containers": [container]}}
@@ -266,7 +266,7 @@ def test_a_node_that_is_busy_is_no_failure(api, here, node):  # noqa: F811
 
 
 @pytest.mark.cluster
-def test_an_expired_token_is_told_with_a_remedy(kubeconfig, here, tmp_path, monkeypatch):  # noqa: F811
+def test_an_expired_token_is_told_with_a_remedy(kubeconfig, here, tmp_path, monkeypatch):
     text = yaml.safe_load(Path(kubeconfig).read_text())
     text["users"][0]["user"] = {"token": "expired"}
     (tmp_path / "config").write_text(yaml.safe_dump(text))

@@ -19,20 +19,9 @@ from pathoflow.cluster.trainjob_spec import ATTEMPT_ANNOTATION, QUEUE_LABEL, fai
 from pathoflow.errors import ClusterError, ConfigError, Preempted, StageError
 from tests.manifests.rendering import shipped
 from tests.support.control_plane import kubeconfig_of
-from tests.support.kube import (
-    Trainer,
-    api,
-    kubeconfig,
-    namespace,
-    suppress_conflict,
-    token_of,
-    trainer_crds,
-    wait_until,
-)
+from tests.support.kube import Trainer, suppress_conflict, token_of, wait_until
 from tests.support.kubelet import Kubelet
 from tests.support.launching import Launched, Launchpad, launchpad
-
-__all__ = ["api", "kubeconfig", "namespace", "trainer_crds"]
 
 pytestmark = pytest.mark.cluster
 

@@ -17,19 +17,8 @@ from pathoflow.cluster.trainjob_watcher import TrainJobWatcher
 from pathoflow.errors import ClusterError, Preempted
 from tests.support.api_proxy import ApiProxy, Fault, api_proxy
 from tests.support.control_plane import ControlPlane, control_plane
-from tests.support.kube import (
-    ANYTHING,
-    Trainer,
-    api,
-    kubeconfig,
-    namespace,
-    trainer_crds,
-    trainer_crds_of,
-    wait_until,
-)
+from tests.support.kube import ANYTHING, Trainer, trainer_crds_of, wait_until
 from tests.support.launching import Launched, Launchpad, launchpad
-
-__all__ = ["api", "kubeconfig", "namespace", "trainer_crds"]
 
 pytestmark = pytest.mark.cluster
 

@@ -17,11 +17,9 @@ from kubernetes import client
 from pathoflow.cluster.trainjob_spec import IDENTITY_ANNOTATION, WORKER_JOB
 from pathoflow.errors import ClusterError, PathoflowError, Preempted, StageError
 from tests.support.control_plane import kubeconfig_of
-from tests.support.kube import Trainer, api, kubeconfig, namespace, new_namespace, token_of, trainer_crds, wait_until
+from tests.support.kube import Trainer, new_namespace, token_of, wait_until
 from tests.support.launching import Launched, Launchpad, launchpad
 from tests.support.s3_server import free_port
-
-__all__ = ["api", "kubeconfig", "namespace", "trainer_crds"]
 
 pytestmark = pytest.mark.cluster
 

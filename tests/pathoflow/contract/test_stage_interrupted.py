@@ -130,6 +130,7 @@ def test_a_stage_that_is_told_to_stop_says_that_it_can_be_resumed(toy):
     assert toy.lines().count("begin 0") == 1
 
 
+@pytest.mark.races
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_is_not_taken_for_a_bad_record(workdir, services, signal_number):
     config = ToyConfig(num_items=20, item_s=0.2, max_quarantine_share=1)
@@ -144,6 +145,7 @@ def test_a_stop_is_not_taken_for_a_bad_record(workdir, services, signal_number):
     assert signal.getsignal(signal_number) == handler
 
 
+@pytest.mark.races
 def test_a_second_process_in_a_stage_is_turned_away_and_does_no_harm(toy_recipe, workdir):
     toy = Toy(toy_recipe, workdir, "step_s=30")
     first = toy.start("--no-versioned")

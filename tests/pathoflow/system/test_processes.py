@@ -39,6 +39,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.races
 @pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_child_dies_with_its_parent(signal_number):
     parent = python(
@@ -75,6 +76,7 @@ def test_a_child_whose_parent_died_before_it_could_ask_dies_at_once():
     assert ends(child)
 
 
+@pytest.mark.races
 def test_a_worker_whose_parent_died_while_it_started_dies_at_once():
     parent = python(
         """
@@ -103,6 +105,7 @@ def outlive_parent(began: Event) -> None:
     time.sleep(60)
 
 
+@pytest.mark.races
 def test_a_process_dies_with_one_that_is_not_its_parent():
     owner = python("import time; time.sleep(60)")
     follower = python(CHILD.format(call="die_with(int(sys.argv[1]), 0.05)"), owner.pid)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 from torch.utils.data import DataLoader, Dataset
 
 from pathoflow.training.data_workers import fork_from_server, start_fork_server
@@ -92,6 +93,7 @@ def test_workers_are_forked_by_a_server_that_has_no_threads():
     assert training("look_at_workers").wait(60) == 0
 
 
+@pytest.mark.races
 def test_a_server_that_still_imports_ends_with_a_training_that_is_killed():
     killed = training("start_and_wait")
     server = int(killed.stdout.readline())
@@ -104,6 +106,7 @@ def test_a_server_that_still_imports_ends_with_a_training_that_is_killed():
     assert ends(server)
 
 
+@pytest.mark.races
 def test_a_worker_that_still_starts_ends_with_a_training_that_is_killed():
     killed = training("ask_the_slow_one")
     worker = int(killed.stdout.readline())

@@ -34,7 +34,7 @@ needs_deepspeed = pytest.mark.skipif(find_spec("deepspeed") is None, reason="Dee
     scope="module",
     params=[
         pytest.param(0, id="plain"),
-        pytest.param(2, id="zero 2", marks=needs_deepspeed),
+        pytest.param(2, id="zero 2", marks=[needs_deepspeed, pytest.mark.slow]),
         pytest.param(3, id="zero 3", marks=needs_deepspeed),
     ],
 )

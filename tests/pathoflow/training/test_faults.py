@@ -18,15 +18,8 @@ from tests.pathoflow.system.test_processes import ends
 from tests.support.toy_training.attempt import Attempt, outcome
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    where = tmp_path_factory.mktemp("whole") / "run"
-    attempt = Attempt(where)
-    assert attempt.end() == 0, attempt.words()
-    return outcome(where)
-
-
-def test_a_stop_of_one_process_a_kill_and_a_stop_of_all_cost_nothing_but_time(tmp_path, whole):
+@pytest.mark.races
+def test_a_stop_of_one_process_a_kill_and_a_stop_of_all_cost_nothing_but_time(tmp_path, undisturbed):
     where = tmp_path / "run"
     one = Attempt(where, data_workers=1)
     one.wait_for(f"checkpoints/{PREFIX}5/{MARKER}")
@@ -51,10 +44,11 @@ def test_a_stop_of_one_process_a_kill_and_a_stop_of_all_cost_nothing_but_time(tm
 
     last = Attempt(where, data_workers=1)
     assert last.end() == 0, last.words()
-    assert outcome(where) == whole
+    assert outcome(where) == undisturbed
 
 
-def test_what_aborts_an_interpreter_that_has_done_its_work_fails_no_training(tmp_path, whole):
+@pytest.mark.races
+def test_what_aborts_an_interpreter_that_has_done_its_work_fails_no_training(tmp_path, undisturbed):
     """As threads of libraries do now and then, when the model is written or a stop's checkpoint is."""
     where = tmp_path / "run"
     stopped = Attempt(where, aborts_at_exit=True)
@@ -63,9 +57,10 @@ def test_what_aborts_an_interpreter_that_has_done_its_work_fails_no_training(tmp
     assert stopped.end(60) == Preempted.exit_code, stopped.words()
     last = Attempt(where, aborts_at_exit=True)
     assert last.end() == 0, last.words()
-    assert outcome(where) == whole
+    assert outcome(where) == undisturbed
 
 
+@pytest.mark.races
 def test_processes_that_load_data_end_with_a_training_that_is_killed(tmp_path):
     attempt = Attempt(tmp_path / "run", data_workers=1, max_steps=100_000)
     wait_for_a_step(attempt)
@@ -77,6 +72,7 @@ def test_processes_that_load_data_end_with_a_training_that_is_killed(tmp_path):
     assert all(ends(process.pid, 2) for process in (agent, *others))
 
 
+@pytest.mark.races
 def test_a_stop_before_training_began_is_resumable_too(tmp_path):
     attempt = Attempt(tmp_path / "run")
     deadline = time.monotonic() + 60
@@ -139,6 +135,7 @@ def whole_with_ballast(tmp_path_factory):
     return outcome(where)
 
 
+@pytest.mark.races
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("background", [False, True])
@@ -157,6 +154,7 @@ def test_a_process_that_dies_stops_all_and_is_named_with_its_last_words(tmp_path
     assert "RuntimeError: the toy broke" in attempt.words().rpartition("Its last lines:")[2]
 
 
+@pytest.mark.races
 def test_a_killed_process_stops_all_within_a_minute(tmp_path):
     attempt = Attempt(tmp_path / "run", max_steps=1000)
     attempt.wait_for(f"checkpoints/{PREFIX}5/{MARKER}")

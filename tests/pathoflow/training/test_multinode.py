@@ -22,12 +22,10 @@ from pathoflow.training import multinode, node
 from pathoflow.training.checkpoints import MARKER, PREFIX
 from pathoflow.training.job import Job
 from pathoflow.training.launch import launch_workers
-from tests.support.kube import Trainer, api, kubeconfig, namespace, trainer_crds, wait_until
+from tests.support.kube import Trainer, wait_until
 from tests.support.s3_server import free_port
 from tests.support.toy_training.attempt import ROOT, VALUES, Attempt, outcome
 from tests.support.toy_training.config import ToyTrainingConfig
-
-__all__ = ["api", "kubeconfig", "namespace", "trainer_crds"]
 
 CONFIG = ToyTrainingConfig(**VALUES)
 REQUESTED = TrainJobRequest(nodes=2, image="train", namespace="ml")
@@ -126,15 +124,8 @@ def wait_for(path: Path) -> None:
         time.sleep(0.02)
 
 
-@pytest.fixture(scope="module")
-def on_one_node(tmp_path_factory):
-    where = tmp_path_factory.mktemp("one") / "run"
-    attempt = Attempt(where)
-    assert attempt.end() == 0, attempt.words()
-    return outcome(where)
-
-
-def test_a_stop_of_one_node_stops_both_and_two_nodes_learn_what_one_learns(pods, tmp_path, on_one_node):
+@pytest.mark.races
+def test_a_stop_of_one_node_stops_both_and_two_nodes_learn_what_one_learns(pods, tmp_path, undisturbed):
     where = tmp_path / "run"
     where.mkdir()
     thread, errors = in_background(where)
@@ -150,9 +141,11 @@ def test_a_stop_of_one_node_stops_both_and_two_nodes_learn_what_one_learns(pods,
     job = train(where)
     resumed = Job.load(job.scratch / f"attempt-{pods.attempt}.json")
     assert resumed.checkpoint is not None, "the second attempt began anew"
-    assert outcome(where) == on_one_node
+    assert outcome(where) == undisturbed
 
 
+@pytest.mark.slow
+@pytest.mark.races
 def test_a_process_that_is_killed_on_the_second_node_is_told_by_the_first_that_fails(pods, tmp_path):
     where = tmp_path / "run"
     where.mkdir()
@@ -165,7 +158,8 @@ def test_a_process_that_is_killed_on_the_second_node_is_told_by_the_first_that_f
     assert "process 1 of 2, which was killed by SIGKILL" in str(errors[0])
 
 
-def test_a_node_that_is_killed_ends_the_run_and_the_next_attempt_goes_on(pods, tmp_path, on_one_node):
+@pytest.mark.races
+def test_a_node_that_is_killed_ends_the_run_and_the_next_attempt_goes_on(pods, tmp_path, undisturbed):
     where = tmp_path / "run"
     where.mkdir()
     thread, errors = in_background(where)
@@ -177,9 +171,10 @@ def test_a_node_that_is_killed_ends_the_run_and_the_next_attempt_goes_on(pods, t
     assert errors
     assert not psutil.wait_procs(processes, timeout=10)[1], "processes outlived their node"
     train(where)
-    assert outcome(where) == on_one_node
+    assert outcome(where) == undisturbed
 
 
+@pytest.mark.races
 @pytest.mark.slow
 def test_a_process_that_waits_in_vain_for_one_on_another_node_is_told_of(pods, tmp_path):
     with pytest.raises(Preempted) as caught:
@@ -279,9 +274,10 @@ def test_each_attempt_asks_for_the_same(pods, tmp_path, monkeypatch):
     assert first == second
 
 
+@pytest.mark.races
 @pytest.mark.cluster
 def test_a_stage_has_a_trainjob_do_its_work_stops_it_and_goes_on_where_it_stopped(
-    tmp_path, monkeypatch, kubeconfig, api, namespace, trainer_crds, on_one_node
+    tmp_path, monkeypatch, kubeconfig, api, namespace, trainer_crds, undisturbed
 ):
     """All but Kubeflow Trainer and kubelets is real: the stage, its launcher, the API server, the pods' processes."""
     request = REQUESTED.model_copy(update={"namespace": namespace})
@@ -326,4 +322,4 @@ def test_a_stage_has_a_trainjob_do_its_work_stops_it_and_goes_on_where_it_stoppe
         for node_process in pods.nodes:
             node_process.kill()
         first.stage.kill()
-    assert outcome(tmp_path / "run") == on_one_node
+    assert outcome(tmp_path / "run") == undisturbed

@@ -68,6 +68,7 @@ def training(scratch: Path, **values) -> Training:
     return Training("toy_training", "net-544", scratch, COMPLETED_BY, 5, **values)
 
 
+@pytest.mark.races
 def test_a_training_tells_how_it_goes_and_counts_on_after_a_kill(tmp_path, port):
     where, steps = tmp_path / "run", {"max_steps": 120, "save_every_steps": 10, "data_workers": 1}
     began = time.time()

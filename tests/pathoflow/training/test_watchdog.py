@@ -37,6 +37,7 @@ def words_of(attempt: Attempt) -> str:
     return attempt.words().rpartition("Training ")[2]
 
 
+@pytest.mark.races
 def test_a_training_that_stands_still_is_ended_says_who_was_where_and_goes_on_from_its_checkpoint(tmp_path):
     whole = Attempt(tmp_path / "whole", **SHORT | {"hangs_at": 0})
     attempt, processes = hanging(tmp_path / "run", collective_timeout_s=3)
@@ -59,6 +60,7 @@ def test_a_training_that_stands_still_is_ended_says_who_was_where_and_goes_on_fr
     assert outcome(attempt.where) == outcome(whole.where)
 
 
+@pytest.mark.races
 @pytest.mark.parametrize("asked", ["stage", pytest.param("rank", marks=pytest.mark.slow)])
 def test_a_request_to_stop_ends_a_hanging_training_within_its_grace(tmp_path, asked):
     attempt, processes = hanging(tmp_path / "run", hang="all_wait", checkpoint_grace_s=8)
@@ -76,6 +78,7 @@ def test_a_request_to_stop_ends_a_hanging_training_within_its_grace(tmp_path, as
     assert step_of(newest_complete(attempt.checkpoints)) == 10
 
 
+@pytest.mark.races
 @pytest.mark.slow
 def test_processes_that_all_wait_for_each_other_do_not_use_up_a_long_grace(tmp_path):
     attempt, _ = hanging(tmp_path / "run", hang="all_wait", checkpoint_grace_s=600)

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import psutil
+import pytest
 
 SLOW_MODULE = "import pathlib, sys, time\npathlib.Path(sys.argv[1]).touch()\ntime.sleep(60)\n"
 AGENT = """
@@ -18,6 +19,7 @@ subprocess.Popen([sys.executable, "-m", "pathoflow.training.worker_bootstrap", "
 """
 
 
+@pytest.mark.races
 def test_a_worker_dies_with_its_agent_while_it_imports(tmp_path):
     (tmp_path / "slow_module.py").write_text(SLOW_MODULE)
     started = tmp_path / "started"

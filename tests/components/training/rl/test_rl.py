@@ -219,6 +219,7 @@ def test_dev_questions_that_processes_cannot_share_evenly_are_answered_where_wei
     assert all((accuracy * 9) % 1 == pytest.approx(0, abs=1e-9) for accuracy in measured)
 
 
+@pytest.mark.races
 def test_a_run_that_is_stopped_and_resumed_ends_the_same_to_the_byte(finished, tmp_path, mcqs, sft):
     child = start(tmp_path, mcqs, sft)
     while not (tmp_path / "scratch" / "report" / "series.jsonl").exists() or max(s for s, _ in series(tmp_path)) < 2:

@@ -144,6 +144,7 @@ def holder(location):
     process.join()
 
 
+@pytest.mark.races
 def test_a_lock_is_waited_for_and_outlives_no_process(store, holder):
     with pytest.raises(BusyError), store.lock("one", 0.3):
         pass

@@ -294,7 +294,7 @@ def _ask_for_mentions(
     out: StageOutput,
 ) -> dict[int, Mentions]:
     """What a language model finds for the figures of each page; nothing where no endpoint is named."""
-    if not config.references_endpoint:
+    if config.references_endpoint is None:
         return {}
     asked = {
         Job(pages[at], "mentions", key_of(at)): record.figures
@@ -305,7 +305,7 @@ def _ask_for_mentions(
         asked,
         lambda job: sentences.around(int(job.key)),
         store,
-        config,
+        config.references_endpoint,
         lambda done: out.progress(done, len(asked), "pages", reading="unnumbered mentions"),
     )
     found = {}

@@ -32,13 +32,13 @@ from pathoflow.estimate import contrastive, fine_tuning
 from pathoflow.estimate.activations import Numbers
 from pathoflow.estimate.memory import Moment, fullest, generation_moments
 from pathoflow.estimate.shapes import CLIP, Clip, Text, Tower, Vision, VisionLanguage
+from pathoflow.modeling.encoding import IGNORED, Encoder
 from pathoflow.modeling.flops import sample_cost
 from pathoflow.modeling.processor import new_processor
 from pathoflow.modeling.tokenizer import train_tokenizer
 from pathoflow.training.engine import PackTrainer, pack_arguments, plan_steps
 from pathoflow.training.learning import learner
 from pathoflow.training.lengths import Measures
-from pathoflow.training.samples import IGNORED, Encoder
 from pathoflow.training.steps import StepShares
 
 _NUM_STEPS = 2

@@ -18,6 +18,7 @@ from PIL import Image
 
 from components.training.sft.config import SftConfig
 from pathoflow.data.images import encode_png
+from pathoflow.modeling.encoding import Encoder, Sample
 from pathoflow.modeling.flops import sample_cost
 from pathoflow.modeling.processor import new_processor
 from pathoflow.modeling.shape import TinyShape
@@ -26,7 +27,6 @@ from pathoflow.modeling.tokenizer import IMAGE, train_tokenizer
 from pathoflow.training.engine import PackTrainer, pack_arguments, plan_steps
 from pathoflow.training.learning import learner
 from pathoflow.training.lengths import Measures
-from pathoflow.training.samples import Encoder, Sample
 from pathoflow.training.steps import StepShares
 from tests.support.conversations import TINY_SHAPE
 

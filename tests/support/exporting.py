@@ -23,6 +23,7 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from components.training.sft.config import SftConfig
 from pathoflow.modeling.checkpoint import save_model
+from pathoflow.modeling.encoding import Encoder
 from pathoflow.modeling.loading import ModelReference, load
 from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
 from pathoflow.modeling.processor import new_processor
@@ -32,7 +33,6 @@ from pathoflow.modeling.tokenizer import train_tokenizer
 from pathoflow.training.engine import PackTrainer, pack_arguments, plan_steps, save_trained
 from pathoflow.training.learning import learner
 from pathoflow.training.lengths import Measures
-from pathoflow.training.samples import Encoder
 from pathoflow.training.steps import StepShares
 from tests.invariant.trajectory import WORDS, make_samples
 from tests.support.conversations import TINY_SHAPE

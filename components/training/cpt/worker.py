@@ -18,7 +18,9 @@ from components.training.cpt.lookups import Lookup, find_lookups, reordered
 from pathoflow.data.schemas import read_rows
 from pathoflow.data.trainable.rows import turns_fault
 from pathoflow.errors import InputError
+from pathoflow.modeling import encoding
 from pathoflow.modeling.checkpoint import check_fit, copy_model, load_processor, save_model
+from pathoflow.modeling.encoding import Encoder, Sample
 from pathoflow.modeling.flops import sample_cost
 from pathoflow.modeling.loading import ModelReference, configuration, load
 from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
@@ -26,7 +28,6 @@ from pathoflow.modeling.processor import Qwen2_5_VLProcessor, new_processor
 from pathoflow.modeling.source import TINY
 from pathoflow.modeling.tiny import build_tiny_model
 from pathoflow.modeling.tokenizer import IMAGE, train_tokenizer
-from pathoflow.training import samples
 from pathoflow.training.engine import final_loss, fine_tune, pack_arguments, plan_steps, save_trained, weights_dtype
 from pathoflow.training.inspection import SampleTables
 from pathoflow.training.job import Job
@@ -35,7 +36,6 @@ from pathoflow.training.learning import learner
 from pathoflow.training.lengths import measure
 from pathoflow.training.plan import shuffled_passes
 from pathoflow.training.rows import ShardRows
-from pathoflow.training.samples import Encoder, Sample
 from pathoflow.training.steps import StepShares
 from pathoflow.training.unseen import Unseen
 from pathoflow.training.worker import rows_of, run_worker
@@ -168,7 +168,7 @@ def caption_sample(pair: Mapping[str, Any], end: str, *, with_references: bool) 
 
 def lookup_sample(lookup: Lookup, processor: Qwen2_5_VLProcessor, weight: float) -> Sample:
     """A question about options in which only the letter is learned."""
-    question = samples.prompt(lookup.messages, [], processor).text
+    question = encoding.prompt(lookup.messages, [], processor).text
     return Sample(question + lookup.given, [], "continuation", continuation=lookup.letter, weight=weight)
 
 

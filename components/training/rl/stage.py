@@ -14,7 +14,12 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from components.training.rl.config import RlConfig
-from components.training.rl.history import (
+from pathoflow.contract.output import StageOutput
+from pathoflow.data.schemas import read_rows
+from pathoflow.data.trainable.rows import question_fault
+from pathoflow.data.trainable.selection import set_aside
+from pathoflow.errors import InputError
+from pathoflow.training.history import (
     ACCURACY,
     CONSISTENCY,
     HISTORY_FILE,
@@ -23,11 +28,6 @@ from components.training.rl.history import (
     measurements,
     model_of,
 )
-from pathoflow.contract.output import StageOutput
-from pathoflow.data.schemas import read_rows
-from pathoflow.data.trainable.rows import question_fault
-from pathoflow.data.trainable.selection import set_aside
-from pathoflow.errors import InputError
 from pathoflow.training.job import Job
 from pathoflow.training.launch import torchrun
 

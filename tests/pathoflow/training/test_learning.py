@@ -12,13 +12,13 @@ from pydantic import ValidationError
 from components.training.sft.config import SftConfig
 from pathoflow.errors import ConfigError
 from pathoflow.modeling.attention import use_segments
+from pathoflow.modeling.encoding import Encoder, Sample, filler
 from pathoflow.modeling.processor import new_processor
 from pathoflow.modeling.shape import TinyShape
 from pathoflow.modeling.tiny import build_tiny_model
 from pathoflow.modeling.tokenizer import IMAGE, train_tokenizer
 from pathoflow.training.learning import learner, learning_parts, plain
-from pathoflow.training.samples import Encoder, Sample
-from pathoflow.training.steps import filler, packed
+from pathoflow.training.steps import packed
 from tests.support.conversations import TINY_SHAPE
 
 LORA = {"lora_rank": 2, "freeze_merger": True}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathoflow.training.standstill import Board, Report, explain, forget, num_ended, num_waiting, reports
 
-AWAY = "components/training/sft/examination.py:90 (examine)"
+AWAY = "pathoflow/inference/transformers_engine.py:90 (generate)"
 GATHER = "pathoflow/training/callbacks.py:60 (sums), in torch/distributed/distributed_c10d.py:1 (all_reduce)"
 
 

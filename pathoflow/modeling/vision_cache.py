@@ -30,11 +30,13 @@ class VisionFeatureCache:
     def __init__(self, tower: Any, kept_tokens: int = 0) -> None:
         self._tower = tower
         self._forward: Any = None
+        self._replaced: Any = None
         self._kept_tokens = kept_tokens
         self._kept: OrderedDict[bytes, torch.Tensor] = OrderedDict()
 
     def install(self) -> None:
         """Takes the place of the tower's `forward`."""
+        self._replaced = self._tower.__dict__.get("forward")
         self._forward, self._tower.forward = self._tower.forward, self._features
 
     def __enter__(self) -> Self:
@@ -44,7 +46,11 @@ class VisionFeatureCache:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._tower.forward = self._forward
+        if self._replaced is None:
+            # The class has one.
+            del self._tower.forward
+        else:
+            self._tower.forward = self._replaced
 
     def _features(self, pixels: torch.Tensor, grid_thw: torch.Tensor, **options: Any) -> Any:
         sizes = grid_thw.prod(dim=1).tolist()

@@ -26,7 +26,8 @@ def stage(tmp_path, monkeypatch):
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     yield folder, importlib.import_module("lone_stage.config").LoneConfig
-    monkeypatch.delitem(__import__("sys").modules, "lone_stage.config")
+    for name in ("lone_stage", "lone_stage.config"):
+        sys.modules.pop(name, None)
 
 
 def test_the_digest_follows_every_python_file_of_the_stage_and_nothing_else(stage):

@@ -13,6 +13,7 @@ import yaml
 from pathoflow.contract.code import REPOSITORY
 from pathoflow.contract.sealing import Manifest, read_manifest
 from pathoflow.errors import InputError
+from pathoflow.governance.audit.places import Places
 from pathoflow.governance.audit.reproduce import Sameness, _placed, _write_recipe, check_recorded, compare, reproduce
 from tests.pathoflow.governance.audit.tampering import logged_manifest, stored
 from tests.support.lineage.registered import commit_of
@@ -61,9 +62,14 @@ def test_bytes_then_figures_decide(case, tmp_path):
 
 
 def test_a_commit_without_this_code_is_refused_and_the_checkout_goes_again(case, tmp_path):
-    workdir = tmp_path / "again"
+    workdir, other = tmp_path / "again", tmp_path / "other"
+    git = ["git", "-C", str(other), "-c", "user.name=test", "-c", "user.email=test@example.org"]
+    other.mkdir()
+    for command in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "Nothing"]):
+        subprocess.run([*git, *command], check=True)
+    places = Places(case.workdir.tracking_uri, workdir=case.workdir, repository=other)
     with pytest.raises(InputError, match="holds no pathoflow"):
-        reproduce(case.audit(), commit_of(case.repository), case.places(), workdir, tmp_path / "log")
+        reproduce(case.audit(), commit_of(other), places, workdir, tmp_path / "log")
     assert not workdir.with_name("again.code").exists()
 
 

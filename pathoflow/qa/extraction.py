@@ -19,9 +19,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from pathoflow.qa.prompts import LETTERS
@@ -33,6 +32,7 @@ How = Literal["whole", "declared", "named", "letter", "unreadable"]
 _MARKS = " \n*_`'\"()[]{}.,;:!?$\\。、“”‘’「」"
 # A letter or digit of a script that separates its words.
 _WORD = r"[^\W_㐀-鿿豈-﫿]"
+_IN_WORD = re.compile(_WORD)
 _OPENING = r"[\s:*_`\"'“‘(\[$]*"
 _STATEMENT = re.compile(
     r"(?P<final>\bfinal\s+|最终)?"
@@ -187,7 +187,7 @@ def _whole(text: str, options: Sequence[str]) -> str | None:
     bare = re.sub(r"^(?:(?:option|choice) |选项 ?)", "", bare)
     if len(bare) == 1 and bare.upper() in letters:
         return bare.upper()
-    for form in (str.casefold, comparable):
+    for form in (str, str.casefold, comparable):
         same = [
             letter
             for letter, option in zip(letters, options, strict=True)
@@ -202,23 +202,38 @@ def _marked(words: str, options: Sequence[str]) -> _Text:
     """Marks the options' names, the longest at each place. A single Latin letter is no name."""
     letters_of: dict[str, str] = {}
     for letter, option in zip(LETTERS, options, strict=False):
-        name = comparable(option)
+        name = _lowered(_folded(option)).strip(_MARKS)
         if len(name) > 1 or not name.isascii():
             letters_of[name] = letters_of.get(name, "") + letter
     mentions, hidden = [], words
     for name in sorted(letters_of, key=len, reverse=True):
-        pattern = _pattern(name)
-        mentions += [_Mention(*match.span(), letters_of[name]) for match in pattern.finditer(hidden)]
-        hidden = pattern.sub(lambda match: "_" * len(match[0]), hidden)
+        for start, end in _places(name, _lowered(hidden)):
+            mentions.append(_Mention(start, end, letters_of[name]))
+            hidden = hidden[:start] + "_" * (end - start) + hidden[end:]
     return _Text(words, tuple(sorted(mentions)), hidden, LETTERS[: len(options)])
 
 
-@lru_cache(maxsize=4096)
-def _pattern(name: str) -> re.Pattern[str]:
-    """Compiles what finds a name that is no part of another word, in any case, and with an s of the plural."""
-    before = rf"(?<!{_WORD})" if re.match(_WORD, name) else ""
-    after = rf"s?(?!{_WORD})" if re.match(_WORD, name[-1]) else ""
-    return re.compile(before + r"\s+".join(map(re.escape, name.split())) + after, re.IGNORECASE)
+def _places(name: str, text: str) -> Iterator[tuple[int, int]]:
+    """Yields the places at which a name stands in a text, the s of a plural included, as no part of another word."""
+    start = text.find(name)
+    while start >= 0:
+        end = start + len(name)
+        if not _is_apart(text, end) and text[end] == "s":
+            end += 1
+        if _is_apart(text, start) and _is_apart(text, end):
+            yield start, end
+        start = text.find(name, end)
+
+
+def _is_apart(text: str, place: int) -> bool:
+    """Returns whether no word of a script that separates its words goes on across a place."""
+    return not (0 < place < len(text) and all(map(_IN_WORD.match, text[place - 1 : place + 1])))
+
+
+def _lowered(text: str) -> str:
+    """Puts a text in lower case, character by character, on one line."""
+    lowered = text.lower() if len(text.lower()) == len(text) else "".join(char.lower()[:1] for char in text)
+    return lowered.replace("\n", " ")
 
 
 def _named(text: _Text) -> set[str]:

@@ -19,8 +19,8 @@ class Response:
     Attributes:
         thinking: The first `<think>` block; empty if there is none.
         answer: The only `<answer>` block; None if there is none or there are several.
-        final: The text to read the answer from: the first `<answer>` block after the reasoning, without one any
-            such block, without any what follows the reasoning, bare of tags.
+        final: The text to read the answer from: the first `<answer>` block, empty if other tags are in it; without
+            a block what follows the reasoning, bare of tags.
         well_formed: Whether it is one `<think>…</think>` and then one `<answer>…</answer>`, with nothing but white
             space around them.
     """
@@ -40,13 +40,12 @@ def parse(text: str) -> Response:
     Response(thinking='Yellow lobules.', answer=None, final=' So A.', well_formed=False)
     """
     thinking = _THINKING.search(text)
-    rest = text.rpartition("</think>")[2]
-    stated = _ANSWER.search(rest) or _ANSWER.search(text)
-    only = stated if stated and text.count("<answer>") == 1 else None
+    block = _ANSWER.search(text)
+    final = block[1] if block else without_tags(text.rpartition("</think>")[2])
     return Response(
         thinking=thinking[1] if thinking else "",
-        answer=only[1] if only else None,
-        final=stated[1] if stated else _TAG.sub(" ", rest),
+        answer=block[1] if block and text.count("<answer>") == 1 else None,
+        final="" if _TAG.search(final) else final,
         well_formed=bool(_WELL_FORMED.fullmatch(text)) and len(_TAG.findall(text)) == _NUM_TAGS,
     )
 

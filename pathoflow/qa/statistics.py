@@ -1,4 +1,4 @@
-"""How sure a score is, and whether two models that answered the same items differ."""
+"""Computes how sure a score is, and whether two models that answered the same items differ."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Proportion:
 
 @dataclass(frozen=True)
 class PairedComparison:
-    """What two models did on the same items.
+    """Compares what two models did on the same items.
 
     Attributes:
         difference: The second's share of right answers minus the first's.
@@ -45,7 +45,7 @@ class Interval:
 
 
 def proportion(num_successes: int, num_trials: int) -> Proportion:
-    """A share with its 95 % Wilson score interval, which stays within 0..1 and is of use near both ends.
+    """Returns a share with its 95 % Wilson score interval, which stays within 0..1 and is of use near both ends.
 
     Source: Wilson, Probable inference, the law of succession, and statistical inference (1927).
 
@@ -88,10 +88,10 @@ def compare_paired(first: Sequence[bool], second: Sequence[bool]) -> PairedCompa
 def bootstrap_difference(
     first: Sequence[bool], second: Sequence[bool], *, confidence: float, num_resamples: int, seed: int
 ) -> Interval:
-    """The second's share of right answers minus the first's on the same items, with a percentile bootstrap interval.
+    """Returns the second's share of right answers minus the first's, with a percentile bootstrap interval.
 
-    Items are resampled as pairs. An item's difference is -1, 0 or 1, so that drawing the three counts of a resample
-    from the multinomial distribution is the same as drawing its items.
+    Both answered the same items, which are resampled as pairs. An item's difference is -1, 0 or 1, so that drawing the
+    three counts of a resample from the multinomial distribution is the same as drawing its items.
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
 

@@ -27,7 +27,7 @@ def stratified_sample(
 
 
 def allocation(sizes: Mapping[Hashable, int], num: int) -> dict[Hashable, int]:
-    """How many of `num` items each stratum gets, by its size: whole shares first, then the largest remainders.
+    """Computes how many of `num` items each stratum gets, by its size: whole shares first, then the largest remainders.
 
     >>> allocation({"a": 60, "b": 30, "c": 10}, 9)
     {'a': 5, 'b': 3, 'c': 1}

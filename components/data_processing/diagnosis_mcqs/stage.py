@@ -62,7 +62,7 @@ def run(config: DiagnosisMcqsConfig, *, corpus: Path, reasoning_data: Path, out:
 
 
 def _unused(directory: Path, used: Collection[str], lexicon: Lexicon, out: StageOutput) -> dict[str, Diagnosis]:
-    """The diagnoses of a split's unused pairs by pair id; pairs that name none, or several, are counted."""
+    """Finds the diagnoses of a split's unused pairs by pair id; pairs that name none, or several, are counted."""
     rows = read_rows(directory, ["pair_id", "caption"])
     named = {row["pair_id"]: lexicon.find(row["caption"]) for row in rows if row["pair_id"] not in used}
     out.num_in += len(named)
@@ -75,7 +75,7 @@ def _unused(directory: Path, used: Collection[str], lexicon: Lexicon, out: Stage
 def _sampled(
     diagnoses: dict[str, Diagnosis], num: int, split: str, config: DiagnosisMcqsConfig
 ) -> dict[str, Diagnosis]:
-    """A part of the diagnoses, in proportion to subfields (and tissue systems)."""
+    """Draws a part of the diagnoses, in proportion to subfields (and tissue systems)."""
 
     def stratum_of(pair_id: str) -> tuple[str, str]:
         diagnosis = diagnoses[pair_id]

@@ -1,4 +1,4 @@
-"""What a caption says besides its diagnosis."""
+"""Finds what a caption says besides its diagnosis."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TRAILING = re.compile(r"\s*(?:\b(?:with|showing|shows|of|from|consistent with)|
 
 
 def findings_of(caption: str, lexicon: Lexicon) -> list[str]:
-    """The findings that a caption lists, in its order, without the diagnosis that it names.
+    """Returns the findings that a caption lists, in its order, without the diagnosis that it names.
 
     Args:
         caption: A caption.
@@ -26,7 +26,7 @@ def findings_of(caption: str, lexicon: Lexicon) -> list[str]:
 
 
 def _trimmed(piece: str) -> str:
-    """A finding without the words at its ends that tied it to the diagnosis.
+    """Strips a finding of the words at its ends that tied it to the diagnosis.
 
     >>> _trimmed(" with small round glands "), _trimmed("H&E section of ")
     ('small round glands', 'H&E section')

@@ -68,7 +68,7 @@ def format_fault(text: str, letters: str | None) -> str | None:
 
 
 def mixes_languages(text: str, language: str) -> bool:
-    """Whether a text leaves its language: any Han character in English; more Latin words than Han in Chinese.
+    """Returns whether a text leaves its language: any Han character in English; more Latin words than Han in Chinese.
 
     Chinese pathology writes its stains and markers in Latin letters.
 
@@ -79,7 +79,7 @@ def mixes_languages(text: str, language: str) -> bool:
 
 
 def repeats_endlessly(text: str, num_words: int, max_repeats: int) -> bool:
-    """Whether any sequence of `num_words` words (Han characters) occurs more than `max_repeats` times.
+    """Returns whether any sequence of `num_words` words (Han characters) occurs more than `max_repeats` times.
 
     >>> repeats_endlessly("pink and blue " * 9, num_words=6, max_repeats=2)
     True

@@ -69,7 +69,7 @@ def run(config: ReasoningDataConfig, *, corpus: Path, out: StageOutput) -> None:
 def _sample(
     row: dict[str, Any], config: ReasoningDataConfig, teacher: Teacher, rng: random.Random, out: StageOutput
 ) -> dict[str, Any] | None:
-    """The sample of one pair; None after setting the pair aside.
+    """Writes the sample of one pair; None after setting the pair aside.
 
     A pair that says too little for the task drawn gets a description instead.
     """
@@ -101,7 +101,7 @@ def _sample(
 
 
 def _transcript(messages: list[Any]) -> str:
-    """A conversation as lines of text."""
+    """Returns a conversation as lines of text."""
     return "\n".join(
         f"{message['role']}: {part['text']}"
         for message in messages

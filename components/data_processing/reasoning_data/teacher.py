@@ -1,4 +1,4 @@
-"""The template teacher: fixed sentences, filled from what a caption and its in-line references say.
+"""Writes samples by fixed sentences, filled from what a caption and its in-line references say.
 
 It knows nothing that the texts do not say, and it says the same each time. A language model that writes freely
 takes its place in recipes for real data.
@@ -29,7 +29,7 @@ NAME = "template"
 
 @dataclass(frozen=True)
 class Case:
-    """What the teacher is told about one pair."""
+    """One pair as the teacher is told of it."""
 
     caption: str
     inline_refs: list[str]
@@ -104,7 +104,7 @@ _WORDS = {
 
 
 def case_of(caption: str, inline_refs: list[str], language: str, lexicon: Lexicon) -> Case:
-    """What a pair's texts say."""
+    """Collects what a pair's texts say."""
     return Case(caption, inline_refs, language, lexicon.find(caption), findings_of(caption, lexicon))
 
 
@@ -122,11 +122,11 @@ class Teacher:
         }
 
     def can_write(self, case: Case, task: Task) -> bool:
-        """Whether the texts say enough: every task but a description asks for the diagnosis."""
+        """Returns whether the texts say enough: every task but a description asks for the diagnosis."""
         return task == "detailed_description" or (case.diagnosis is not None and bool(case.findings))
 
     def write(self, case: Case, task: Task, rng: random.Random) -> list[Message]:
-        """The conversation, system prompt included where the style has one."""
+        """Writes the conversation, system prompt included where the style has one."""
         turns = self._writers[task](case, _WORDS[case.language, self.config.prompt_style], rng)
         messages = prompt_messages(turns[0].question, self.config.prompt_style)
         for number, turn in enumerate(turns):

@@ -169,9 +169,10 @@ def _save_protocol(protocols: Mapping[str, str], config: VqaBenchmarksConfig, ou
             "generation": {
                 "decoding": "greedy",
                 "max_new_tokens": config.max_new_tokens,
-                "extraction": "the first <answer> block, else the text after the thinking; it is a letter or an "
-                "option's text, else 'answer is X' or a box, else the one option that it names without a negation, "
-                "else the one letter among the last 5 words or after 'option'; anything else is wrong",
+                "extraction": "the first <answer> block (other tags in it make it unreadable), else the text after the "
+                "thinking: it is a letter or an option's text, else 'answer is X' or a box, else the one option that "
+                "it names without a negation, else the one letter among the last 5 words or after 'option'; anything "
+                "else is wrong",
             },
             "letter_likelihood": likelihood,
             "blank_images": f"uniform grey {list(GREY)} at each image's size",

@@ -14,7 +14,7 @@ _PARTS = ("text", "image")
 
 
 def pair_fault(row: Mapping[str, Any], *, with_references: bool) -> Fault | None:
-    """What keeps an image with its caption from being learned; None if nothing does.
+    """Tells what keeps an image with its caption from being learned; None if nothing does.
 
     Args:
         row: A row of the PAIRS schema: `image`, `width`, `height`, `caption` and, with references, `inline_refs`.
@@ -25,7 +25,7 @@ def pair_fault(row: Mapping[str, Any], *, with_references: bool) -> Fault | None
 
 
 def caption_fault(caption: str | None, references: Sequence[str | None] = ()) -> Fault | None:
-    """What keeps a caption with the sentences that refer to its image from being learned.
+    """Tells what keeps a caption with the sentences that refer to its image from being learned.
 
     >>> caption_fault(" ")
     ('no_caption', 'the caption is empty')
@@ -40,7 +40,7 @@ def caption_fault(caption: str | None, references: Sequence[str | None] = ()) ->
 
 
 def conversation_fault(row: Mapping[str, Any], *, whole: bool = False) -> Fault | None:
-    """What keeps a conversation from being learned; None if nothing does.
+    """Tells what keeps a conversation from being learned; None if nothing does.
 
     Args:
         row: A row of the REASONING schema: `messages` and `images`.
@@ -64,7 +64,7 @@ def conversation_fault(row: Mapping[str, Any], *, whole: bool = False) -> Fault 
 
 
 def turns_fault(messages: Sequence[Mapping[str, Any] | None]) -> Fault | None:
-    """What keeps turns from being put into a chat template.
+    """Tells what keeps turns from being put into a chat template.
 
     >>> turns_fault([{"role": "narrator", "content": [{"type": "text", "text": "Once upon a time"}]}])
     ('unknown_role', "turn 1 is spoken by 'narrator', not by one of system, user, assistant")
@@ -87,12 +87,12 @@ def turns_fault(messages: Sequence[Mapping[str, Any] | None]) -> Fault | None:
 
 
 def turn_text(message: Mapping[str, Any]) -> str:
-    """What is said in a turn."""
+    """Returns what is said in a turn."""
     return "".join(part["text"] or "" for part in message["content"] or () if part)
 
 
 def question_fault(row: Mapping[str, Any], *, reordered: bool = False, max_pixels: int = MAX_PIXELS) -> Fault | None:
-    """What keeps a multiple-choice question from being asked; None if nothing does. Its images are decoded.
+    """Tells what keeps a multiple-choice question from being asked; None if nothing does. Its images are decoded.
 
     Args:
         row: A row of the MCQ schema: `prompt`, `images`, `options` and `answer`.
@@ -110,7 +110,7 @@ def question_fault(row: Mapping[str, Any], *, reordered: bool = False, max_pixel
 def wording_fault(
     text: str, options: Sequence[str | None], answer: str | None, *, reordered: bool = False
 ) -> Fault | None:
-    """What keeps a question from being asked whatever it shows.
+    """Tells what keeps a question from being asked whatever it shows.
 
     >>> wording_fault("A lipoma", ["lipoma"], "A")
     ('option_count', 'it has 1 options; 2 to 26 have letters')

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pathoflow.qa.extraction import comparable, extract, named_option
@@ -18,8 +18,9 @@ ADENOMAS = ("adenoma", "tubular adenoma", "villous adenoma", "carcinoma")
 NORMAL = ("normal", "abnormal")
 CHINESE = ("腺瘤", "管状腺瘤", "黑色素瘤", "正常")
 PLAIN = st.text(alphabet=st.characters(exclude_characters="<>"), max_size=60)
-WORDS = st.text(alphabet=st.characters(categories=("L", "N")), min_size=2, max_size=12)
+WORDS = st.text(alphabet="abéßIJα+-瘤腺0", min_size=2, max_size=8)
 NAMES = st.lists(st.lists(WORDS, min_size=1, max_size=3).map(" ".join), min_size=2, max_size=26, unique_by=comparable)
+unhurried = settings(deadline=None)
 
 
 def choice(options=OPTIONS) -> Question:
@@ -188,11 +189,13 @@ def test_the_rule_is_told(response, how):
     assert extract(response, choice()).how == how
 
 
+@unhurried
 @given(st.text(max_size=200), st.lists(st.text(min_size=1, max_size=20), min_size=2, max_size=26))
 def test_an_answer_is_one_of_the_options_or_none(response, options):
     assert read(response, options) in {None, *LETTERS[: len(options)]}
 
 
+@unhurried
 @given(
     st.lists(st.sampled_from([*OPTIONS, "A", "a", "B", "not", ",", ".", "答案是", "the answer is", r"\boxed{", "}"]))
 )
@@ -200,23 +203,27 @@ def test_any_order_of_telling_words_is_read_or_not(pieces):
     assert read(" ".join(pieces)) in {None, *"ABCD"}
 
 
+@unhurried
 @given(st.text(max_size=100))
 def test_yes_no_and_open_texts_never_raise(response):
     assert extract(response, Question("q", "?", (), (), "no")).answer in {None, "yes", "no"}
     assert extract(response, Question("q", "?", (), (), "lipoma")).answer != ""
 
 
+@unhurried
 @given(PLAIN, st.sampled_from("ABCD"), PLAIN)
 def test_the_answer_block_alone_counts(thoughts, letter, rest):
     assert read(response_text(thoughts, letter) + rest) == letter
 
 
+@unhurried
 @given(PLAIN)
 def test_reasoning_alone_is_no_answer(thoughts):
     assert read(f"<think>{thoughts}</think>") is None
     assert parse(f"<think>{thoughts}</think>").thinking == thoughts
 
 
+@unhurried
 @given(
     st.lists(st.text(max_size=20).filter(str.strip), min_size=2, max_size=26, unique_by=comparable), st.data(), PLAIN
 )
@@ -232,6 +239,7 @@ def test_the_right_options_own_text_is_always_read(options, data, thoughts):
     assert read(response_text(thoughts, text), options) == LETTERS[number]
 
 
+@unhurried
 @given(
     NAMES, st.data(), st.sampled_from(["The answer is {}", "answer: {}.", "答案是{}", r"\boxed{{{}}}", "It must be {}"])
 )
@@ -241,6 +249,7 @@ def test_an_option_that_a_sentence_names_is_read(options, data, sentence):
     assert read(sentence.format(options[number]), options) == LETTERS[number]
 
 
+@unhurried
 @given(
     st.permutations(range(4)),
     st.sampled_from(
@@ -256,6 +265,6 @@ def test_another_order_of_options_changes_the_letter_alone(order, response):
 
 @pytest.mark.parametrize("piece", ["lipoma ", "not a lipoma, ", r"\boxed{", "answer is ", "A ", "(", "是", "{{"])
 def test_endless_texts_are_read_in_no_time(piece):
-    start = time.perf_counter()
+    start = time.process_time()
     read(piece * 2000)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2

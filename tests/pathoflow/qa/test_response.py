@@ -30,7 +30,7 @@ def test_a_well_formed_response_has_one_answer_which_is_final(text):
 @pytest.mark.parametrize(
     ("text", "final"),
     [
-        ("<think><answer>A</answer></think><answer>B</answer>", "B"),
+        ("<answer>small black lesion</think><answer>B</answer>", ""),
         ("<think><answer>A</answer></think>", "A"),
         ("<answer>A</answer><answer>B</answer>", "A"),
         ("<think>A</think> so B", " so B"),
@@ -39,5 +39,5 @@ def test_a_well_formed_response_has_one_answer_which_is_final(text):
         ("<think>A</think>", ""),
     ],
 )
-def test_the_final_part_is_the_first_answer_after_the_reasoning(text, final):
+def test_the_final_part_is_the_first_answer_block(text, final):
     assert parse(text).final == final

@@ -61,13 +61,13 @@ class Echo(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.calls = []
-        self.num_padded = 0
+        self.lengths = []
 
     def generate(self, input_ids, attention_mask, generation_config, pixel_values=None, **_):
         assert pixel_values is not None
         assert not self.training
         self.calls.append((len(input_ids), generation_config.max_new_tokens))
-        self.num_padded += int((attention_mask == 0).sum())
+        self.lengths.append(attention_mask.sum(dim=1).tolist())
         return torch.cat([input_ids, input_ids], dim=1)
 
 
@@ -104,13 +104,13 @@ def test_the_answers_of_all_processes_stand_in_the_requests_order(prompts, num, 
     assert all(size == 1 for size, _ in idle)
 
 
-def test_prompts_of_a_length_are_answered_together(prompts):
+def test_the_longest_prompts_are_answered_first_and_with_their_like(prompts):
     model = Echo()
-    # In the order in which they come, each batch would hold the shortest and the longest.
-    TransformersEngine(model, prompts, max_new_tokens=7, batch_size=5).generate(NUMBERED[10:])
-    lengths = [len(prompts.encode(request)["input_ids"]) for request in NUMBERED[10:]]
-    unsorted = sum(max(lengths[at : at + 5]) - length for at in range(0, 30, 5) for length in lengths[at : at + 5])
-    assert model.num_padded < unsorted / 3
+    TransformersEngine(model, prompts, max_new_tokens=7, batch_size=5).generate(NUMBERED)
+    lengths = [len(prompts.encode(request)["input_ids"]) for request in NUMBERED]
+    # The last row of each batch is the placeholder, since no request has an image.
+    assert [length for batch in model.lengths for length in batch[:-1]] == sorted(lengths, reverse=True)
+    assert lengths != sorted(lengths, reverse=True)
 
 
 def test_a_model_answers_without_images_and_without_requests(prompts):

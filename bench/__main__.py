@@ -1,4 +1,4 @@
-"""Runs benchmarks, keeps what each printed in bench/results and writes bench/README.md from there.
+"""Runs benchmarks, keeps their results in bench/results and writes bench/README.md from them.
 
 `python -m bench` runs all of them, `python -m bench startup dedup` two; the figures of the others stay.
 """
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def readme(results: Path) -> str:
-    """The page that shows every benchmark's last result, in the order of `BENCHMARKS`."""
+    """Renders the page of every benchmark's last result, in the order of `BENCHMARKS`."""
     found = [(name, results / f"{name}.json") for name in BENCHMARKS]
     measured = [(name, json.loads(path.read_text())) for name, path in found if path.is_file()]
     rows = [_row(name, result["date"], figure) for name, result in measured for figure in result["figures"]]

@@ -1,4 +1,4 @@
-"""How fast an audit goes over a version's bytes, in how much memory, and how soon a lineage question is answered.
+"""Measures an audit's throughput and memory over a version's bytes, and the latency of lineage queries.
 
 The bytes stand in a real MLflow store (a model) and a real DVC remote (a data set) on this machine's disk, and are
 audited through a registered version, records and all. The peer reads the same files with the same number of threads and
@@ -45,13 +45,13 @@ _MIB = 2**20
 
 
 class DataConfig(StageConfig):
-    """Of a data set."""
+    """Configuration of a data set."""
 
     stage: ClassVar[str] = "corpus"
 
 
 class ModelConfig(StageConfig):
-    """Of a model."""
+    """Configuration of a model."""
 
     stage: ClassVar[str] = "model"
     output: ClassVar[OutputKind] = "model"
@@ -107,7 +107,7 @@ def _throughput(root: Path, num_files: int, rounds: int) -> list[Figure]:
 
 
 def _audit_once(root: Path) -> dict[str, object]:
-    """One audit in a process of its own; the code's commit is not known to any repository, all else passes."""
+    """Runs one audit in a process of its own; no repository knows the code's commit, everything else passes."""
     places = Places.of_workdir(root)
     # What MLflow's client does once in a process, as the peer's start is not counted either.
     places.client.search_experiments()
@@ -125,13 +125,13 @@ def _audit_once(root: Path) -> dict[str, object]:
 
 
 def _peak_bytes() -> int:
-    """Most memory that this process held; its maximum in the kernel's accounts begins with its parent's."""
+    """Returns the most memory that this process held; the kernel's maximum begins with its parent's."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024
 
 
 def _bare(workdir: WorkDir) -> tuple[float, int]:
-    """Seconds to compute the SHA-256 of the stored files, and their bytes."""
+    """Returns the seconds to compute the SHA-256 of the stored files, and their bytes."""
     folders = (workdir.mlflow / "artifacts", workdir.dvc / "remote")
     paths = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
     paths.sort(key=lambda path: -path.stat().st_size)
@@ -148,7 +148,7 @@ def _bare(workdir: WorkDir) -> tuple[float, int]:
 
 
 def _registered(root: Path, num_files: int) -> WorkDir:
-    """A work directory with a version whose model and data have `num_files` large files each."""
+    """Creates a work directory with a version whose model and data have `num_files` large files each."""
     workdir = WorkDir(root)
     workdir.create()
     workdir.mlflow.mkdir()
@@ -228,7 +228,7 @@ def _lineage(folder: Path, num_versions: int, num_pairs: int) -> list[Figure]:
 
 
 def _time(folder: Path, asked: str) -> tuple[float, int]:
-    """The slowest of three answers, the index being loaded anew for each, and how many versions were found."""
+    """Returns the slowest of three answers, the index being loaded anew for each, and the number of versions found."""
     slowest, found = 0.0, 0
     for _ in range(3):
         started = time.perf_counter()
@@ -242,7 +242,7 @@ def _source_id(number: int) -> str:
 
 
 def _build_index(folder: Path, num_versions: int, num_pairs: int) -> None:
-    """An index of versions whose corpora and reasoning data are all different, from the same pairs.
+    """Builds an index of versions whose corpora and reasoning data are all different, from the same pairs.
 
     A corpus says which book a pair is from, reasoning data on a tenth of the pairs do not, as in the pipeline.
     """

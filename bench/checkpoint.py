@@ -1,4 +1,4 @@
-"""What checkpoints cost a training at the recipe's cadence, and how long a worker takes to its first step.
+"""Measures the cost of checkpoints at the recipe's cadence, and a worker's time to its first step.
 
 The smoke recipe's cpt, in as many processes as it asks for, on made-up patches. Both parts of the share are measured in
 one run: the time for which saving holds training up, and the time of the steps between two checkpoints of the recipe.
@@ -26,7 +26,7 @@ from components.training.cpt.config import CptConfig
 from components.training.cpt.stage import run
 from pathoflow.contract.output import StageOutput
 from pathoflow.contract.recipe import find_recipe, load_stage
-from pathoflow.data.images import encode_jpeg, image_columns
+from pathoflow.data.image_io import encode_jpeg, image_columns
 from pathoflow.data.schemas import CORPUS, REASONING, ShardWriter
 from pathoflow.qa.prompts import mcq_text, prompt_messages, response_text, text_message
 
@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def measure(recipe: CptConfig, data: Path, name: str, num_saves: int, background: bool) -> tuple[float, float, float]:
-    """Seconds to the first step, of a checkpoint, and of a step."""
+    """Measures the seconds to the first step, of a checkpoint, and of a step."""
     config = recipe.model_copy(
         update={
             "num_lookups": 0,
@@ -98,7 +98,7 @@ def measure(recipe: CptConfig, data: Path, name: str, num_saves: int, background
 
 
 class _FirstStep(threading.Thread):
-    """Notes when the first step is reported."""
+    """Records when the first step is reported."""
 
     def __init__(self, progress: Path) -> None:
         super().__init__(daemon=True)

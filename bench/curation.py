@@ -1,4 +1,4 @@
-"""What `textbook_pairs` costs beside its models, what it saves by not reading every page, and its memory.
+"""Measures the overhead of `textbook_pairs` beside its models, its saving by reading fewer pages, and its memory.
 
 A book of scans is read with the bundled models and two worker processes. The peer of the first figure is the time
 spent inside of onnxruntime in the same run, as if both processes had done nothing else and had finished together.
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def _time(folder: Path, sizes: _Sizes) -> list[Figure]:
-    """Overhead and saving on a book whose figures stand together, and on one whose figures are spread evenly."""
+    """Measures overhead and saving on a book whose figures stand together, and on one with evenly spread figures."""
     num_figures = sizes.num_pages // 5
     first = (sizes.num_pages - num_figures) // 2
     together = _book(folder / "together.pdf", sizes.num_pages, range(first, first + num_figures), _LINES)
@@ -97,7 +97,7 @@ def _wall_ratio(run: dict[str, Any]) -> float:
 
 
 def _memory(folder: Path, sizes: _Sizes) -> Figure:
-    """Peak memory of a long book against that of a short one, one page in ten with a figure.
+    """Compares the peak memory of a long book with that of a short one, one page in ten with a figure.
 
     So both workers read figures at the same time in either book: with one figure in fifty pages, whether they ever do
     is chance, and decides the result.
@@ -110,7 +110,7 @@ def _memory(folder: Path, sizes: _Sizes) -> Figure:
 
 
 def _run(book: Path, neighbour_pages: int) -> dict[str, Any]:
-    """One run of the stage in a process of its own."""
+    """Runs the stage once in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         arguments = [str(book), str(neighbour_pages), str(_NUM_WORKERS), folder]
         command = [sys.executable, "-m", "bench.curation_run", *arguments]

@@ -1,4 +1,4 @@
-"""How well `textbook_pairs` reads generated books: pairs, in-line references and rejected distractors.
+"""Scores `textbook_pairs` on generated books: pairs, in-line references and rejected distractors.
 
 A pair is found if its box overlaps the true one with an IoU of at least 0.75 and its caption is at least 0.9 similar
 (letters and figures only). The books come from seeds that were not looked at while the stage was written.
@@ -50,7 +50,7 @@ _REASONS = {
 
 @dataclass
 class Score:
-    """Counts of what was asked for and found."""
+    """Counts of true, found and given pairs and references."""
 
     true: int = 0
     found: int = 0
@@ -83,7 +83,7 @@ class Score:
 
 @dataclass
 class Report:
-    """All scores of a run."""
+    """Scores of a run."""
 
     by_degradation: dict[str, Score] = field(default_factory=lambda: defaultdict(Score))
     by_variation: dict[tuple[str, str], Score] = field(default_factory=lambda: defaultdict(Score))
@@ -147,7 +147,7 @@ def score(pages: Iterable[TruePage], output: Path) -> Report:
 
 
 def figures(report: Report) -> list[Figure]:
-    """The bars of the benchmark."""
+    """Returns the figures of the benchmark."""
     clean = report.by_degradation["clean"]
     degraded = _total(score for name, score in report.by_degradation.items() if name != "clean")
     every = _total(report.by_degradation.values())
@@ -240,7 +240,7 @@ def _score_page(page: TruePage, rows: list[dict[str, Any]], report: Report) -> N
 
 
 def _assign(pairs: tuple[TruePair, ...], rows: list[dict[str, Any]]) -> dict[int, int]:
-    """The row that finds each true pair, one for one."""
+    """Assigns each true pair the row that finds it, one for one."""
     if not pairs or not rows:
         return {}
     value = np.zeros((len(pairs), len(rows)))
@@ -275,7 +275,7 @@ def _iou(a: Box, b: Box) -> float:
 
 
 def similarity(a: str, b: str) -> float:
-    """How alike two texts are, 0..1, by their letters and figures.
+    """Returns the similarity of two texts, 0..1, by their letters and digits.
 
     >>> similarity("Lipoma. (HE ×200)", "lipoma (HE, x200)") > 0.9, similarity("Lipoma", "Naevus") > 0.5
     (True, False)
@@ -288,12 +288,12 @@ def _plain(text: str) -> str:
 
 
 def similar(a: str, b: str) -> bool:
-    """Whether two sentences are the same but for errors of reading."""
+    """Returns whether two sentences are the same but for errors of reading."""
     return similarity(a, b) >= MIN_SIMILARITY
 
 
 def _any_similar(sentence: str, allowed: Iterable[str]) -> bool:
-    """Whether a sentence is one of those allowed, or the part of one that stands on the pages read."""
+    """Returns whether a sentence is one of those allowed, or a part of one on the pages read."""
     return any(
         similar(sentence, other) or similarity(sentence, other[-len(sentence) :]) >= MIN_SIMILARITY for other in allowed
     )

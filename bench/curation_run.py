@@ -1,4 +1,4 @@
-"""One run of `textbook_pairs` over one book with a clock inside its models; prints what it took as JSON.
+"""Runs `textbook_pairs` once over one book with a clock inside its models; prints its times as JSON.
 
 Started by `bench.curation` as a process of its own.
 """

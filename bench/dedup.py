@@ -1,4 +1,4 @@
-"""The corpus stage at scale: time, memory, recall and precision of deduplication and decontamination, shard writing.
+"""Measures the corpus stage at scale: time, memory, quality of deduplication and decontamination, shard writing.
 
 Rows are synthetic: random hashes and captions of 10 to 60 words drawn by Zipf's law, each with a tiny image file. Among
 them are planted
@@ -40,11 +40,11 @@ from components.data_processing.corpus.decisions import decide
 from components.data_processing.corpus.evaluation_sets import read_evaluation_set
 from components.data_processing.corpus.neighbours import near_captions, near_images
 from components.data_processing.corpus.shingles import CaptionSets
-from components.data_processing.corpus.shuffling import rearranged
+from components.data_processing.corpus.shuffling import take_in_chunks
 from components.data_processing.corpus.stage import run
 from components.data_processing.corpus.survey import take_survey
 from pathoflow.contract.output import StageOutput
-from pathoflow.data.images import encode_png
+from pathoflow.data.image_io import encode_png
 from pathoflow.data.schemas import CORPUS, PAIRS, ShardWriter
 from pathoflow.system.files import sha256_of_file, sync_file, sync_tree
 
@@ -104,7 +104,7 @@ def _measured(folder: Path, num_rows: int) -> dict[str, dict[str, float]]:
 
 
 def _work(how: str, folder: Path) -> None:
-    """One measured process; `either` decides anew by the strictest rule on what `stage` surveyed."""
+    """Runs in a measured process; `either` decides anew by the strictest rule on what `stage` surveyed."""
     out = StageOutput(folder / f"output_{how}", folder / "scratch")
     keys: dict[str, Any] = {"duplicate_rule": "image_or_caption"} if how == "either" else {}
     config = CorpusConfig(
@@ -131,7 +131,7 @@ def _work(how: str, folder: Path) -> None:
 
 
 def _plant(folder: Path, num_rows: int) -> None:
-    """Writes pairs, an evaluation set, and what was planted where."""
+    """Writes pairs, an evaluation set, and the planted repeats."""
     rng = np.random.default_rng(num_rows)
     looks = _evaluation_set(folder / "evaluation", rng)
     kinds = rng.choice(len(_KINDS), size=num_rows, p=_SHARES)
@@ -217,7 +217,7 @@ def _flipped(value: Any, most: int, rng: np.random.Generator) -> np.uint64:
 
 
 def _edited(text: np.ndarray[Any, Any], num_words: int, rng: np.random.Generator) -> np.ndarray[Any, Any]:
-    """The text with words changed for as long as it still reads the same."""
+    """Returns the text with words changed for as long as it still counts as the same."""
     best = text.copy()
     for _ in range(int(rng.integers(0, 4))):
         trial = best.copy()
@@ -229,7 +229,7 @@ def _edited(text: np.ndarray[Any, Any], num_words: int, rng: np.random.Generator
 
 
 def _truth(folder: Path) -> dict[str, float]:
-    """Recall of what was planted, and the share of drops that are right."""
+    """Returns the recall of planted repeats, and the share of drops that are right."""
     planted = pq.read_table(folder / "planted.parquet").to_pylist()
     by_name = {row["pair_id"]: row for row in planted}
     looks = np.load(folder / "looks.npy")
@@ -252,7 +252,7 @@ def _truth(folder: Path) -> dict[str, float]:
 
 
 def _splits(output: Path) -> dict[str, str]:
-    """The split of every pair, whether it was kept or dropped."""
+    """Returns the split of every pair, whether it was kept or dropped."""
     tables = [pq.read_table(path, columns=["pair_id", "split"]) for path in output.rglob("*.parquet")]
     return dict(zip(*(pa.concat_tables(tables)[name].to_pylist() for name in ("pair_id", "split")), strict=True))
 
@@ -292,7 +292,7 @@ def _writing(folder: Path, mib: int) -> list[Figure]:
         with pa.memory_map(str(bucket)) as file, ipc.open_stream(file) as reader:
             table = reader.read_all()
         with ShardWriter(shards, CORPUS, shard_bytes=256 * 2**20) as writer:
-            for pairs, num_bytes in rearranged(table, order):
+            for pairs, num_bytes in take_in_chunks(table, order):
                 writer.write_table(pairs, num_bytes)
         sync_tree(shards)
 
@@ -350,7 +350,7 @@ def _alternate(
     rounds: int,
     before_each: Callable[[], None] = lambda: None,
 ) -> tuple[float, float]:
-    """Median seconds of two things done in turn, each the first one as often as the second."""
+    """Returns the median seconds of two functions called in turn, each first equally often."""
     seconds: tuple[list[float], list[float]] = ([], [])
     pairs = list(zip((one, other), seconds, strict=True))
     for number in range(rounds):
@@ -363,7 +363,7 @@ def _alternate(
 
 
 def _peers() -> list[Figure]:
-    """Near captions against datasketch's MinHashLSH, near images against comparing each with each."""
+    """Compares near captions with datasketch's MinHashLSH, and near images with all-pairs comparison."""
     import datasketch
 
     rng = np.random.default_rng(1)
@@ -402,7 +402,7 @@ def _peers() -> list[Figure]:
 
 
 def _ignore(_: object) -> None:
-    """Takes a result that only had to be computed."""
+    """Discards a result that only had to be computed."""
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Estimated memory against measured peaks: `pathoflow estimate`'s model of memory on trainings small enough for CPUs.
+"""Compares `pathoflow estimate`'s memory with measured peaks of trainings small enough for CPUs.
 
 Each configuration runs the stage's own worker in fresh processes, see `bench.estimate_run`; the fullest process counts.
 The estimate is that of a GPU without what CUDA takes, for a process on CPUs: what attention copies there counts, and
@@ -27,11 +27,11 @@ from components.training.pathoclip.config import PathoclipConfig
 from components.training.rl.config import RlConfig
 from components.training.sft.config import SftConfig
 from pathoflow.contract.output import StageOutput
-from pathoflow.estimate import contrastive, fine_tuning, reinforcement
-from pathoflow.estimate.memory import Moment, fullest
+from pathoflow.estimate import clip_memory, fine_tuning_memory, rl_memory
+from pathoflow.estimate.gpu_memory import Phase, peak_phase
 from pathoflow.estimate.shapes import tiny_clip, vision_language
-from pathoflow.modeling.checkpoint import load_processor
-from pathoflow.modeling.shape import TinyShape
+from pathoflow.modeling.pretrained import load_processor
+from pathoflow.modeling.tiny_shape import TinyShape
 from pathoflow.training.job import Job
 
 GOAL_PERCENT = 20
@@ -88,12 +88,12 @@ _RL = {
 
 @dataclass(frozen=True)
 class Case:
-    """One configuration.
+    """Configuration to measure.
 
     Attributes:
-        name: What is special about it.
+        name: Its special feature.
         stage: Its stage.
-        values: What of the stage's configuration differs from the benchmark's.
+        values: Values of the stage's configuration that differ from the benchmark's.
     """
 
     name: str
@@ -140,13 +140,13 @@ def _write(folder: Path) -> None:
 
 def _compare(case: Case, folder: Path) -> Figure:
     measured = _measure(case, folder)
-    moment = fullest(_estimate(case, folder))
-    parts = ", ".join(f"{part} {value / 1e6:.0f}" for part, value in moment.parts.items() if value >= 5e5)
+    phase = peak_phase(_estimate(case, folder))
+    parts = ", ".join(f"{part} {value / 1e6:.0f}" for part, value in phase.parts.items() if value >= 5e5)
     print(
-        f"{case.name}: {moment.total / 1e6:.0f} MB estimated at the {moment.name} ({parts}), {measured / 1e6:.0f} MB",
+        f"{case.name}: {phase.total / 1e6:.0f} MB estimated at the {phase.name} ({parts}), {measured / 1e6:.0f} MB",
         flush=True,
     )
-    off = 100 * abs(moment.total / measured - 1)
+    off = 100 * abs(phase.total / measured - 1)
     return Figure(f"memory estimate, {case.name}", off, "% off", "measured peak above what a process has", GOAL_PERCENT)
 
 
@@ -164,7 +164,7 @@ def _config(case: Case, base: Path) -> CptConfig | SftConfig | RlConfig | Pathoc
 
 
 def _measure(case: Case, folder: Path) -> int:
-    """Bytes by which the memory of the fullest process rose."""
+    """Returns the bytes by which the memory of the fullest process rose."""
     place = folder / case.name.replace(" ", "_").replace(",", "")
     jobs = [_job(case, folder, folder / base, place / base) for base in ("first", "base")]
     processes = case.values.get("num_processes", 1)
@@ -192,22 +192,22 @@ def _job(case: Case, folder: Path, base: Path, place: Path) -> Path:
     return Job.create(config, {name: inputs[name] for name in config.inputs if name in inputs}, out).file
 
 
-def _estimate(case: Case, folder: Path) -> list[Moment]:
+def _estimate(case: Case, folder: Path) -> list[Phase]:
     config: Any = _config(case, folder / "base")
     if isinstance(config, PathoclipConfig):
-        return contrastive.moments(tiny_clip(config.tiny), config.batch_size, config.tiny.max_length_tokens)
+        return clip_memory.phases(tiny_clip(config.tiny), config.batch_size, config.tiny.max_length_tokens)
     shape = vision_language(folder / "base" / "model")
     image_tokens = SIDE * SIDE // 28**2
     if isinstance(config, RlConfig):
-        rollouts = reinforcement.Rollouts(_prompt_tokens(folder, config), image_tokens, config.max_completion_tokens)
-        return reinforcement.moments(config, shape, rollouts, on_gpu=False)
+        rollouts = rl_memory.Rollouts(_prompt_tokens(folder, config), image_tokens, config.max_completion_tokens)
+        return rl_memory.phases(config, shape, rollouts, on_gpu=False)
     place = folder / case.name.replace(" ", "_").replace(",", "")
     with np.load(place / "base" / "scratch" / "lengths.npz") as lengths:
         mean = float(lengths["tokens"].mean())
     samples = config.batch_size_per_process
     targets = mean - image_tokens if case.stage == "cpt" else _response_tokens(folder)
-    pack = fine_tuning.LargestPack(samples * mean, samples * image_tokens, samples * targets, repeated=False)
-    return fine_tuning.moments(config, shape, pack, on_gpu=False)
+    pack = fine_tuning_memory.LargestPack(samples * mean, samples * image_tokens, samples * targets, repeated=False)
+    return fine_tuning_memory.phases(config, shape, pack, on_gpu=False)
 
 
 def _prompt_tokens(folder: Path, config: RlConfig) -> int:
@@ -223,7 +223,7 @@ def _prompt_tokens(folder: Path, config: RlConfig) -> int:
 
 
 def _response_tokens(folder: Path) -> float:
-    """Tokens of the mean response that sft learns."""
+    """Returns the tokens of the mean response that sft learns."""
     from pathoflow.data.schemas import read_rows
 
     tokenizer = load_processor(folder / "base" / "model").tokenizer

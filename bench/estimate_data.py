@@ -1,4 +1,4 @@
-"""Made-up data and base models for `bench.estimate`: sizes at which tensors outweigh what a process needs anyway."""
+"""Generates data and base models for `bench.estimate`, large enough that tensors outweigh the process."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pathoflow.data.images import encode_jpeg, image_columns
+from pathoflow.data.image_io import encode_jpeg, image_columns
 from pathoflow.data.schemas import CORPUS, MCQ, REASONING, ShardWriter
-from pathoflow.modeling.checkpoint import save_model
+from pathoflow.modeling.pretrained import save_model
 from pathoflow.modeling.processor import new_processor
-from pathoflow.modeling.shape import TinyShape
-from pathoflow.modeling.tiny import build_tiny_model
+from pathoflow.modeling.tiny_model import build_tiny_model
+from pathoflow.modeling.tiny_shape import TinyShape
 from pathoflow.modeling.tokenizer import train_tokenizer
 from pathoflow.qa.prompts import mcq_text, prompt_messages, response_text, text_message
 
@@ -23,14 +23,14 @@ NAMES = ["lipoma", "melanoma", "naevus", "haemangioma"]
 
 
 def words(number: int) -> list[str]:
-    """Distinct made-up words, so that a vocabulary of some thousand tokens can be learned."""
+    """Returns distinct made-up words, so that a vocabulary of some thousand tokens can be learned."""
     rng = np.random.default_rng(7)
     letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
     return ["".join(rng.choice(letters, rng.integers(4, 9))) for _ in range(number)]
 
 
 def build_base(folder: Path, shape: TinyShape) -> None:
-    """A random Qwen2.5-VL with its processor, as the output of a stage: in `model` below the folder."""
+    """Builds a random Qwen2.5-VL with its processor, as the output of a stage: in `model` below the folder."""
     rng = np.random.default_rng(0)
     known = words(4000)
     texts = [" ".join(rng.choice(known, 40)) for _ in range(600)]
@@ -40,7 +40,7 @@ def build_base(folder: Path, shape: TinyShape) -> None:
 
 
 def write_pairs(folder: Path, number: int, split: str = "train") -> None:
-    """Pairs whose images have `SIDE` pixels a side, and captions of `WORDS_EACH` words."""
+    """Writes pairs whose images have `SIDE` pixels a side, and captions of `WORDS_EACH` words."""
     with ShardWriter(folder / split, CORPUS, prefix=split) as writer:
         for index, (data, image, text) in enumerate(_drawn(number)):
             row: dict[str, Any] = {
@@ -55,7 +55,7 @@ def write_pairs(folder: Path, number: int, split: str = "train") -> None:
 
 
 def write_conversations(folder: Path, number: int) -> None:
-    """Questions about images with reasoned answers."""
+    """Writes questions about images with reasoned answers."""
     with ShardWriter(folder / "train", REASONING) as writer:
         for index, (data, _, text) in enumerate(_drawn(number)):
             messages = [*prompt_messages(mcq_text(NAMES, "short"), "short", num_images=1)]
@@ -68,7 +68,7 @@ def write_conversations(folder: Path, number: int) -> None:
 
 
 def write_questions(folder: Path, number: int) -> None:
-    """Multiple-choice questions to train on and to choose by."""
+    """Writes multiple-choice questions to train on and to choose by."""
     for part, count in (("train", number), ("dev", 2)):
         with ShardWriter(folder / part, MCQ) as writer:
             for index, (data, _, _) in enumerate(_drawn(count)):

@@ -1,4 +1,4 @@
-"""One process of a training whose peak of memory is measured: `python -m bench.estimate_run STAGE FIRST JOB FIGURES`.
+"""Measures the peak memory of one training process: `python -m bench.estimate_run STAGE FIRST JOB FIGURES`.
 
 It runs the stage's own worker (or, for pathoclip, the stage) twice: on a job with a very small model, after which all
 is imported and set up that such a training needs, and on the job that counts. It writes by how many bytes its resident
@@ -54,14 +54,14 @@ def _pathoclip(file: Path) -> None:
 
 
 def start_counting() -> int:
-    """Resident bytes now; what the kernel keeps as the peak begins here."""
+    """Returns the resident bytes now, and resets the kernel's peak."""
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")
     return resident("VmRSS")
 
 
 def resident(name: str) -> int:
-    """Bytes of this process's memory: `VmRSS` now, `VmHWM` at most."""
+    """Returns the bytes of this process's memory: `VmRSS` now, `VmHWM` at most."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024

@@ -16,14 +16,14 @@ import torch
 from PIL import Image
 
 from bench.report import Figure, conclude
-from pathoflow.data.images import encode_png
+from pathoflow.data.image_io import encode_png
 from pathoflow.inference.protocol import Request
 from pathoflow.inference.transformers_engine import RequestEncoder, TransformersEngine
-from pathoflow.modeling.decoding import greedy
 from pathoflow.modeling.encoding import Encoder
+from pathoflow.modeling.generation_config import greedy_decoding
 from pathoflow.modeling.processor import new_processor
-from pathoflow.modeling.shape import TinyShape
-from pathoflow.modeling.tiny import build_tiny_model
+from pathoflow.modeling.tiny_model import build_tiny_model
+from pathoflow.modeling.tiny_shape import TinyShape
 from pathoflow.modeling.tokenizer import train_tokenizer
 from pathoflow.qa.prompts import prompt_messages
 
@@ -67,7 +67,7 @@ def _requests(num_images: int) -> list[Request]:
 
 @torch.no_grad()  # type: ignore[untyped-decorator]
 def _as_they_come(model: Any, prompts: RequestEncoder, requests: Sequence[Request]) -> None:
-    how = greedy(prompts.encoder.processor.tokenizer, _NEW_TOKENS)
+    how = greedy_decoding(prompts.encoder.processor.tokenizer, _NEW_TOKENS)
     for start in range(0, len(requests), _BATCH_SIZE):
         encoded = [prompts.encode(request) for request in requests[start : start + _BATCH_SIZE]]
         batch = prompts.encoder.batch(encoded, left=True)

@@ -1,4 +1,4 @@
-"""The launcher of TrainJobs on a real API server: how soon it notices an end, its memory, how often it asks.
+"""Measures the launcher of TrainJobs on a real API server: its latency, its memory and its requests.
 
 It runs as the process that it is, behind a proxy that counts requests. The bench plays Kubeflow Trainer: it makes the
 pods, says that they run, and at last that the TrainJob has succeeded. `PATHOFLOW_TEST_KUBECONFIG` names the cluster.
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def _started(pad: Launchpad, trainer: Trainer) -> Launched:
-    """A launcher whose TrainJob runs on all its nodes."""
+    """Starts a launcher whose TrainJob runs on all its nodes."""
     launched = pad.start()
     trainer.run_pods(trainer.make_pods(launched.name))
     launched.wait_for("has 2 of 2 pods running")
@@ -61,7 +61,7 @@ def _started(pad: Launchpad, trainer: Trainer) -> Launched:
 
 
 def _notice(pad: Launchpad, trainer: Trainer) -> float:
-    """Seconds from a TrainJob's success to the end of the launcher's process."""
+    """Returns the seconds from a TrainJob's success to the end of the launcher's process."""
     launched = _started(pad, trainer)
     changed_at = trainer.complete(launched.name)
     code = launched.end()
@@ -71,7 +71,7 @@ def _notice(pad: Launchpad, trainer: Trainer) -> float:
 
 
 def _wait(pad: Launchpad, trainer: Trainer, proxy: ApiProxy, for_s: float) -> tuple[int, int, float]:
-    """Peak memory of a launcher, its requests until its pods run, and its requests per second while it waits."""
+    """Returns a launcher's peak memory, its requests until its pods run, and its requests per second while it waits."""
     before = proxy.count()
     launched = _started(pad, trainer)
     memory = PeakMemory(launched.process.pid, interval_s=0.1)

@@ -1,4 +1,4 @@
-"""Loading weights with every tensor accounted for: time against transformers' own loader, and memory under ZeRO-3.
+"""Measures loading with every tensor accounted for: time against transformers' own loader, and memory under ZeRO-3.
 
 Both loaders read the same sharded checkpoint into float32, in turns and each in a process of its own, with the files in
 the system's cache. Memory is what two processes that share a model by ZeRO-3 grow by at most while it loads, without
@@ -25,7 +25,7 @@ from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as stock
 from bench.report import Figure, conclude
 
 NUM_LAYERS, FEW_LAYERS = 14, 7
-"""Of models of 2 GB and of 1.2 GB in bfloat16, in which the largest tensor is 7 and 11 % of the whole."""
+"""Layers of models of 2 GB and of 1.2 GB in bfloat16, whose largest tensor is 7 and 11 % of the whole."""
 
 TIMED = """
 import sys, time
@@ -34,7 +34,7 @@ from pathlib import Path
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as stock
 from transformers.utils import logging
 from pathoflow.modeling.loading import ModelReference, load
-from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
+from pathoflow.modeling.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 
 logging.set_verbosity_error()
 logging.disable_progress_bar()
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def write_model(folder: Path, num_layers: int) -> int:
-    """Writes a Qwen2.5-VL with random weights in bfloat16, in shards; its bytes."""
+    """Writes a Qwen2.5-VL with random weights in bfloat16, in shards; returns its bytes."""
     config = Qwen2_5_VLConfig(
         text_config={
             "vocab_size": 32_000,
@@ -108,13 +108,13 @@ def write_model(folder: Path, num_layers: int) -> int:
 
 
 def timed(loader: str, folder: Path) -> float:
-    """Seconds that one load takes."""
+    """Returns the seconds that one load takes."""
     command = [sys.executable, "-c", TIMED, loader, str(folder)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
 
 
 def memory_ratio(model: Path, folder: Path) -> float:
-    """How often the model is held by two processes that share it, at most, see `bench.shared_loading`."""
+    """Returns the peak memory of two processes that share a model, in model sizes, see `bench.shared_loading`."""
     results = folder / "memory"
     results.mkdir()
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]

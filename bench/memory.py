@@ -1,4 +1,4 @@
-"""The memory of a process and all that it starts."""
+"""Measures the memory of a process and all that it starts."""
 
 from __future__ import annotations
 

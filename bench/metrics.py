@@ -1,4 +1,4 @@
-"""What it costs a training to tell Prometheus how it goes, as a share of its time.
+"""Measures the cost of a training's Prometheus metrics, as a share of its time.
 
 A step notes its progress and, at worst, a point of each curve; a reading, every 15 s as in the manifests, holds
 Python's lock while its text is made. Readings go over HTTP. The step is that of the smoke recipe's cpt.
@@ -18,7 +18,7 @@ from bench.report import Figure, conclude
 from components.training.cpt.config import CptConfig
 from pathoflow.contract.output import Reporter
 from pathoflow.contract.recipe import find_recipe, load_stage
-from pathoflow.training.metrics import COMPLETED_BY, FIGURES, PORT, Training, exposed
+from pathoflow.training.prometheus import COMPLETED_BY, FIGURES, PORT, Training, serve_metrics
 
 PORT_HERE = 19464
 READ_EVERY_S = 15.0
@@ -44,11 +44,11 @@ def main() -> None:
 
 
 def _cost(scratch: Path, num_steps: int, num_readings: int) -> tuple[float, float]:
-    """Seconds that a step notes, and that a reading takes from the asking to the last byte."""
+    """Returns the seconds that a step's record takes, and those of a scrape from the request to the last byte."""
     os.environ[PORT] = str(PORT_HERE)
     values = dict.fromkeys(FIGURES, 0.5)
-    with exposed(Training("cpt", "bench", scratch, COMPLETED_BY, 400)):
-        (metrics,) = Reporter.watchers
+    with serve_metrics(Training("cpt", "bench", scratch, COMPLETED_BY, 400)):
+        (metrics,) = Reporter.listeners
         began = time.perf_counter()
         for step in range(num_steps):
             metrics.on_progress(step, num_steps, "steps")

@@ -1,4 +1,4 @@
-"""Loss and gradients of packs against plain transformers: the same samples, one at a time, in the stock model.
+"""Compares loss and gradients of packs with plain transformers: the same samples, one at a time, in the stock model.
 
 The engine's side is what a training step computes: samples of unlike lengths with images of unlike sizes, one after
 another in packs, attention within each, logits of learned positions alone. The other side is transformers' own model
@@ -20,13 +20,13 @@ from PIL import Image
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as stock
 
 from bench.report import Figure, conclude
-from pathoflow.data.images import encode_png
+from pathoflow.data.image_io import encode_png
 from pathoflow.modeling import encoding
-from pathoflow.modeling.attention import use_segments
+from pathoflow.modeling.attention import use_segment_attention
 from pathoflow.modeling.encoding import Encoded, Encoder, filler
 from pathoflow.modeling.processor import new_processor
-from pathoflow.modeling.shape import TinyShape
-from pathoflow.modeling.tiny import build_tiny_model
+from pathoflow.modeling.tiny_model import build_tiny_model
+from pathoflow.modeling.tiny_shape import TinyShape
 from pathoflow.modeling.tokenizer import train_tokenizer
 from pathoflow.qa.prompts import prompt_messages, text_message
 from pathoflow.training.steps import packed
@@ -46,7 +46,7 @@ def main() -> None:
     ours = build_tiny_model(SHAPE, tokenizer, seed=0)
     theirs = stock.Qwen2_5_VLForConditionalGeneration(ours.config)
     theirs.load_state_dict(ours.state_dict())
-    use_segments(ours)
+    use_segment_attention(ours)
     loss = loss_of_packs(ours, encoder, encoded)
     expected = loss_one_by_one(theirs, encoder, encoded)
     lengths = [len(sample["input_ids"]) for sample in encoded]
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def encoded_samples(number: int) -> tuple[Encoder, list[Encoded]]:
-    """Conversations about images of unlike sizes with answers of unlike lengths."""
+    """Encodes conversations about images of unlike sizes with answers of unlike lengths."""
     rng = np.random.default_rng(0)
     texts = [" ".join(rng.choice(WORDS, int(length))) for length in rng.integers(3, 80, number)]
     processor = new_processor(train_tokenizer(texts, SHAPE.vocabulary_size), max_pixels=140 * 140)
@@ -77,7 +77,7 @@ def encoded_samples(number: int) -> tuple[Encoder, list[Encoded]]:
 
 
 def loss_of_packs(model: Any, encoder: Encoder, encoded: list[Encoded]) -> float:
-    """The mean loss of all learned tokens by packs; leaves its gradients in `model`."""
+    """Returns the mean loss of all learned tokens by packs; leaves its gradients in `model`."""
     packs = [
         packed(encoded[start : start + SAMPLES_PER_PACK], filler(encoder))
         for start in range(0, len(encoded), SAMPLES_PER_PACK)
@@ -92,7 +92,7 @@ def loss_of_packs(model: Any, encoder: Encoder, encoded: list[Encoded]) -> float
 
 
 def loss_one_by_one(model: Any, encoder: Encoder, encoded: list[Encoded]) -> float:
-    """The same by the stock model's own loss; leaves its gradients in `model`."""
+    """Returns the same by the stock model's own loss; leaves its gradients in `model`."""
     batches = [encoder.batch([sample]) for sample in encoded]
     learned = [int((batch["labels"][:, 1:] != encoding.IGNORED).sum()) for batch in batches]
     total = 0.0
@@ -105,7 +105,7 @@ def loss_one_by_one(model: Any, encoder: Encoder, encoded: list[Encoded]) -> flo
 
 
 def worst_gradient(model: Any, reference: Any) -> float:
-    """The largest difference of two tensors' gradients, by norm, relative to the reference's."""
+    """Returns the largest difference of two tensors' gradients, by norm, relative to the reference's."""
     theirs = dict(reference.named_parameters())
     return max(
         float((weight.grad - theirs[name].grad).norm() / theirs[name].grad.norm().clamp(min=1e-12))

@@ -1,4 +1,4 @@
-"""What every benchmark prints: a table for people and, last, one line of JSON for machines."""
+"""Prints a benchmark's results: a table for people and, last, one line of JSON for machines."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from rich.table import Table
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured figure.
+    """Measured figure.
 
     Attributes:
-        name: What was measured.
+        name: Name of the measurement.
         value: The figure.
         unit: Its unit.
         against: The peer or the bar that it stands against.
         goal: The bar in the figure's own unit; lower is better unless `higher_is_better`.
-        higher_is_better: Which side of the goal is the good one.
+        higher_is_better: Whether a higher figure is better.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What RL saves by attending to all windows of the vision tower in one call, against stock transformers' call for each.
+"""Measures RL's speed-up from attending to all vision windows in one call, against stock transformers' call for each.
 
 Forward and backward passes over the completions of a step, and their rollout, with the attention of `rl` and with
 PyTorch's usual one; images that repeat are seen once in both.
@@ -15,10 +15,10 @@ import torch
 from PIL import Image
 
 from bench.report import Figure, conclude
-from pathoflow.modeling.attention import use_segments
+from pathoflow.modeling.attention import use_segment_attention
 from pathoflow.modeling.processor import new_processor
-from pathoflow.modeling.shape import TinyShape
-from pathoflow.modeling.tiny import build_tiny_model
+from pathoflow.modeling.tiny_model import build_tiny_model
+from pathoflow.modeling.tiny_shape import TinyShape
 from pathoflow.modeling.tokenizer import IMAGE, train_tokenizer
 from pathoflow.modeling.vision_cache import VisionFeatureCache
 
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def _ratios(shape: TinyShape, side_px: int, num_images: int, num_generations: int, repetitions: int) -> list[float]:
-    """How many times as fast learning and rollouts become."""
+    """Returns the speed-ups of learning and of rollouts."""
     processor = new_processor(train_tokenizer([_TEXT] * 4, shape.vocabulary_size), max_pixels=side_px**2)
     processor.tokenizer.padding_side = "left"
     rng = np.random.default_rng(0)
@@ -54,7 +54,7 @@ def _ratios(shape: TinyShape, side_px: int, num_images: int, num_generations: in
     models = [build_tiny_model(shape, processor.tokenizer, seed=0).eval() for _ in range(2)]
     for model in models:
         VisionFeatureCache(model.model.visual).install()
-    use_segments(models[1])
+    use_segment_attention(models[1])
     times: list[list[list[float]]] = [[[], []], [[], []]]
     for _ in range(repetitions + 1):
         # Side by side, so that a machine that slows down slows both.

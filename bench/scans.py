@@ -1,4 +1,4 @@
-"""Scanned books for benchmarks: pages of text, every so often one with a figure, as JPEG pages of one PDF."""
+"""Generates scanned books for benchmarks: pages of text, some with a figure, as JPEG pages of one PDF."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _WORDS = tuple(
 
 
 def page_jpeg(seed: int, *, figure: bool, num_lines: int) -> bytes:
-    """One page: body text of about `num_lines` lines, and in the middle of it a captioned figure of two panels."""
+    """Draws one page: body text of about `num_lines` lines, and in the middle a captioned figure of two panels."""
     rng = random.Random(seed)
     page = Image.new("RGB", _SIZE, _PAPER)
     draw = ImageDraw.Draw(page)
@@ -42,7 +42,7 @@ def page_jpeg(seed: int, *, figure: bool, num_lines: int) -> bytes:
 
 
 def write_scans(path: Path, jpegs: Iterable[bytes]) -> None:
-    """A PDF with one image per page, written page by page: a book of any length costs the memory of one page."""
+    """Writes a PDF with one image per page, page by page: a book of any length costs the memory of one page."""
     offsets: list[int] = []
     kids: list[int] = []
     with path.open("wb") as file:

@@ -17,18 +17,18 @@ from accelerate import PartialState
 from transformers import TrainingArguments
 
 from components.training.sft.config import SftConfig
-from pathoflow.modeling.checkpoint import save_model
 from pathoflow.modeling.loading import ModelReference, load
-from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
+from pathoflow.modeling.pretrained import save_model
 from pathoflow.modeling.processor import new_processor
-from pathoflow.modeling.shape import TinyShape
-from pathoflow.modeling.tiny import build_tiny_model
+from pathoflow.modeling.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
+from pathoflow.modeling.tiny_model import build_tiny_model
+from pathoflow.modeling.tiny_shape import TinyShape
 from pathoflow.modeling.tokenizer import train_tokenizer
 from pathoflow.training.engine import trainer_arguments, weights_dtype
 
 
 class PeakOfOwnMemory(threading.Thread):
-    """Samples this process's anonymous memory: pages of files that are mapped can be had back at any time."""
+    """Samples this process's anonymous memory: pages of mapped files can be dropped at any time."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)

@@ -1,4 +1,4 @@
-"""The whole smoke run: its time and memory, what its stages cost beside their work, and what a second run costs."""
+"""Measures the whole smoke run: time, memory, the stages' overhead, and the cost of a second run."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def _measure(arguments: list[str]) -> tuple[float, float]:
-    """Wall time in seconds and the largest sum of proportional memory of the process tree in GiB."""
+    """Returns wall time in seconds and the largest sum of proportional memory of the process tree in GiB."""
     started = time.perf_counter()
     process = subprocess.Popen([str(Path(sys.executable).with_name("pathoflow")), *arguments])
     peak = PeakMemory(process.pid)

@@ -1,4 +1,4 @@
-"""How long the command line takes to answer: `--help` and `compile`, and that neither imports torch."""
+"""Measures the command line's start: `--help` and `compile`; neither may import torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tokens a second of the training engine against plain TRL: same model, samples and precision, on one CPU core.
+"""Measures the training engine's tokens a second against plain TRL: same model, samples, precision, one CPU core.
 
 TRL's SFTTrainer refuses to pack or to leave out padding where there are images, so it gets what is left to its user:
 the same number of samples a step, padded to the longest of them, without metrics or checkpoints that it can do without.
@@ -28,19 +28,19 @@ from transformers import PrinterCallback
 
 from bench.report import Figure, conclude
 from components.training.sft.config import SftConfig
-from pathoflow.data.images import encode_png
+from pathoflow.data.image_io import encode_png
 from pathoflow.modeling import encoding
 from pathoflow.modeling.encoding import Encoder, Sample
 from pathoflow.modeling.flops import sample_cost
 from pathoflow.modeling.processor import Qwen2_5_VLProcessor, new_processor
-from pathoflow.modeling.shape import TinyShape
-from pathoflow.modeling.tiny import build_tiny_model
+from pathoflow.modeling.tiny_model import build_tiny_model
+from pathoflow.modeling.tiny_shape import TinyShape
 from pathoflow.modeling.tokenizer import train_tokenizer
 from pathoflow.qa.prompts import prompt_messages, text_message
 from pathoflow.training.engine import PackTrainer, pack_arguments, plan_steps
-from pathoflow.training.learning import learner
-from pathoflow.training.lengths import Measures
+from pathoflow.training.lengths import SampleLengths
 from pathoflow.training.steps import StepShares
+from pathoflow.training.trainable_weights import prepare_model
 
 WORDS = ["lesion", "shows", "atypical", "glands", "with", "enlarged", "nuclei", "and", "mitoses", "in", "stroma"]
 MEDIAN_WORDS, SIGMA, MAX_WORDS = 60, 1.0, 600
@@ -86,7 +86,7 @@ def main() -> None:
 
 
 def make_rows(number: int) -> list[dict[str, Any]]:
-    """Questions about small images with answers of log-normal length."""
+    """Builds questions about small images with answers of log-normal length."""
     rng = np.random.default_rng(0)
     lengths = np.clip(rng.lognormal(np.log(MEDIAN_WORDS), SIGMA, number), 4, MAX_WORDS).astype(int)
     return [
@@ -104,7 +104,7 @@ def _sample(row: dict[str, Any], processor: Qwen2_5_VLProcessor) -> Sample:
 
 
 def _engine(all_samples: list[Sample], lengths: list[int], processor: Qwen2_5_VLProcessor, folder: Path) -> float:
-    """Seconds that the engine takes for an epoch."""
+    """Returns the seconds that the engine takes for an epoch."""
     config = SftConfig(
         freeze_vision_tower=False,
         batch_size_per_process=BATCH,
@@ -116,14 +116,14 @@ def _engine(all_samples: list[Sample], lengths: list[int], processor: Qwen2_5_VL
     )
     model = build_tiny_model(SHAPE, processor.tokenizer, seed=0)
     costs = [sample_cost(model.config, length, [16]) for length in lengths]
-    plan = plan_steps(config, np.arange(len(lengths)), Measures(np.array(lengths), np.array(costs)), 1)
+    plan = plan_steps(config, np.arange(len(lengths)), SampleLengths(np.array(lengths), np.array(costs)), 1)
     shares = StepShares(plan, all_samples.__getitem__, Encoder(processor))
     arguments = pack_arguments(config, folder / "engine", plan)
-    return _timed(PackTrainer(shares, model=learner(model, config), args=arguments))
+    return _timed(PackTrainer(shares, model=prepare_model(model, config), args=arguments))
 
 
 def _trl(rows: list[dict[str, Any]], processor: Qwen2_5_VLProcessor, folder: Path) -> float:
-    """Seconds that TRL takes for an epoch."""
+    """Returns the seconds that TRL takes for an epoch."""
     model = build_tiny_model(SHAPE, processor.tokenizer, seed=0)
     batch = {"per_device_train_batch_size": BATCH, "use_cpu": True, "bf16": False, "activation_checkpointing": False}
     return _timed(trl_trainer(rows, processor, model, folder / "trl", **batch))
@@ -132,7 +132,7 @@ def _trl(rows: list[dict[str, Any]], processor: Qwen2_5_VLProcessor, folder: Pat
 def trl_trainer(
     rows: list[dict[str, Any]], processor: Qwen2_5_VLProcessor, model: Any, directory: Path, **arguments: Any
 ) -> trl.SFTTrainer:
-    """TRL's trainer on rows of an encoded image and a text, learning the texts alone."""
+    """Builds TRL's trainer on rows of an encoded image and a text, learning the texts alone."""
     dataset = datasets.Dataset.from_list(
         [
             {

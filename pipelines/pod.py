@@ -32,7 +32,7 @@ from pathoflow.cluster.settings import (
     USER_ID,
     Cluster,
 )
-from pathoflow.cluster.trainjob import NODES, REQUEST, RUN_ID, TrainJobRequest
+from pathoflow.cluster.trainjob_spec import NODES, REQUEST, RUN_ID, TrainJobRequest
 from pathoflow.contract.config import StageConfig
 from pathoflow.contract.recipe import Compute, Recipe
 

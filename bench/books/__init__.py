@@ -1,1 +1,1 @@
-"""Generated textbooks with known panel–caption pairs and in-line references, for measuring what a curation finds."""
+"""Generates textbooks with known pairs and in-line references, for measuring curation."""

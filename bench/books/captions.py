@@ -1,4 +1,4 @@
-"""Captions as books print them: their grammar of labels, and what each panel's caption truly says."""
+"""Generates captions as books print them, with each panel's true caption."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _BEFORE: dict[str, dict[Language, tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class CaptionPlan:
-    """A caption and its truth.
+    """Caption with its truth.
 
     Attributes:
         head: The figure's number as printed before the text; empty for a caption without number.
         body: The text after it.
-        truths: What is true of the panels: each item names the panels (by their place) that share one pair, and
+        truths: The true pairs: each item names the panels (by their place) that share one pair, and
             its caption.
-        grammar: How its parts are marked, for the tables of the benchmark.
+        grammar: Kind of its part marks, for the tables of the benchmark.
     """
 
     head: str
@@ -42,7 +42,7 @@ class CaptionPlan:
 
 
 def label_names(alphabet: str, num_panels: int) -> tuple[str, ...]:
-    """The labels of a figure's panels: letters, figures or circled figures."""
+    """Returns the labels of a figure's panels: letters, digits or circled digits."""
     if alphabet == "①":
         return tuple(CIRCLED[:num_panels])
     first = ord(alphabet)
@@ -50,7 +50,7 @@ def label_names(alphabet: str, num_panels: int) -> tuple[str, ...]:
 
 
 def undivided(rng: np.random.Generator, language: Language, head: str, num_panels: int) -> CaptionPlan:
-    """A caption without parts; of several panels it makes one pair."""
+    """Builds a caption without parts; several panels under it make one pair."""
     text = words.title(rng, language)
     if rng.random() < 0.6:
         text = _joined(language, text, words.part(rng, language))
@@ -60,7 +60,7 @@ def undivided(rng: np.random.Generator, language: Language, head: str, num_panel
 
 
 def placed(rng: np.random.Generator, language: Language, head: str, direction: str) -> CaptionPlan:
-    """A caption that tells two panels apart by their place: left and right, or above and below (`direction`)."""
+    """Builds a caption that tells two panels apart by their place: left and right, or above and below (`direction`)."""
     title = words.title(rng, language)
     parts = [words.part(rng, language) for _ in range(2)]
     first, second = pick(rng, _PLACES[direction][language])
@@ -81,11 +81,11 @@ def placed(rng: np.random.Generator, language: Language, head: str, direction: s
 def labelled(
     rng: np.random.Generator, language: Language, head: str, alphabet: str, order: tuple[int, ...]
 ) -> CaptionPlan:
-    """A caption that names every panel by its label.
+    """Builds a caption that names every panel by its label.
 
     Args:
         rng: Chooses the words and the grammar.
-        language: Of the caption.
+        language: Language of the caption.
         head: The number as printed.
         alphabet: First of the labels: `A`, `a`, `1` or `①`.
         order: The place of the panel that bears the first label, the second, and so on.
@@ -117,7 +117,7 @@ def labelled(
 
 
 def mismatched(rng: np.random.Generator, language: Language, head: str, num_panels: int) -> CaptionPlan:
-    """A caption that names fewer panels than the figure has: the figure is one pair."""
+    """Builds a caption that names fewer panels than the figure has: the figure is one pair."""
     plan = labelled(rng, language, head, "A", tuple(range(num_panels - 1)))
     words_of_all = _joined(language, *dict.fromkeys(text for _, text in plan.truths))
     title = _common_start([text for _, text in plan.truths])

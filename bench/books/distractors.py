@@ -1,4 +1,4 @@
-"""What stands on pages and is no figure of a specimen: codes, logos, ornaments, tables, charts, drawings."""
+"""Draws what is no figure of a specimen: codes, logos, ornaments, tables, charts, drawings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _COLOURS = ((196, 60, 50), (50, 90, 170), (60, 150, 90), (220, 160, 50), (130, 9
 
 
 def distractor(rng: np.random.Generator, kind: str, width: int, language: Language) -> Image.Image:
-    """A picture of one of `KINDS` at most `width` wide."""
+    """Draws a picture of one of `KINDS` at most `width` wide."""
     match kind:
         case "qr code":
             image = qr_code(str(rng.integers(10**9)), min(width, int(rng.integers(120, 220))))
@@ -44,7 +44,7 @@ def distractor(rng: np.random.Generator, kind: str, width: int, language: Langua
 
 
 def qr_code(text: str, size_px: int) -> Image.Image:
-    """A QR code that decodes to `text`."""
+    """Draws a QR code that decodes to `text`."""
     modules = cv2.QRCodeEncoder.create().encode(text)
     return Image.fromarray(modules).convert("RGB").resize((size_px, size_px), Image.Resampling.NEAREST)
 

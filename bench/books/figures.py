@@ -1,4 +1,4 @@
-"""Figures of one or several panels: their grid, what parts the panels, and the labels printed on them."""
+"""Draws figures of one or several panels: their grid, separators and printed labels."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ _GRIDS: dict[int, tuple[tuple[int, ...], ...]] = {
 
 @dataclass(frozen=True)
 class FigurePlan:
-    """A figure to be drawn.
+    """Figure to be drawn.
 
     Attributes:
         number: Its number as mentions spell it; empty for a figure without one.
-        rows: How many panels stand in each row.
+        rows: Number of panels in each row.
         caption: Its caption with its truth.
         labels: The label printed on each panel in reading order, empty for none.
         separator: A word of `SEPARATORS`.
         mark: A word of `MARKS`, how labels are printed.
         corner: Where labels stand: a word of `CORNERS`, or `below` for under the panel.
         place: Where the caption stands: below, above, beside or next page.
-        kind: What the panels show.
+        kind: Kind of the panels' content.
         aspect: Height of a panel of a full row divided by its width.
-        seed: Of the pixels.
+        seed: Seed of the pixels.
     """
 
     number: str
@@ -61,7 +61,7 @@ class FigurePlan:
 
     @property
     def variations(self) -> dict[str, str]:
-        """What is special about the figure, for the tables of the benchmark."""
+        """Returns the figure's special features, for the tables of the benchmark."""
         labelled = any(self.labels)
         return {
             "panels": str(sum(self.rows)),
@@ -77,12 +77,12 @@ class FigurePlan:
 
 
 def choose_rows(rng: np.random.Generator, num_panels: int) -> tuple[int, ...]:
-    """How many panels stand in each row of a figure."""
+    """Chooses the number of panels in each row of a figure."""
     return pick(rng, _GRIDS[num_panels])
 
 
 def draw_figure(plan: FigurePlan, width_px: int) -> tuple[Image.Image, list[Box]]:
-    """The figure at a width, with the box of every panel in reading order."""
+    """Draws the figure at a width; returns it with the box of every panel in reading order."""
     rng = np.random.default_rng(plan.seed)
     gap = SEPARATORS[plan.separator] if sum(plan.rows) > 1 else 0
     label_px = int(rng.integers(26, 44))
@@ -140,5 +140,5 @@ def _print_label(
 
 
 def choose_kind(rng: np.random.Generator) -> str:
-    """What a figure's panels show."""
+    """Chooses the kind of a figure's panels."""
     return pick(rng, KINDS)

@@ -1,4 +1,4 @@
-"""The fonts of the generated books, from packages that ship them."""
+"""Loads the fonts of the generated books, from packages that ship them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FILES = {
 
 @lru_cache(maxsize=64)
 def load_font(name: str, size_px: int) -> ImageFont.FreeTypeFont:
-    """A font by its short name (`serif`, `sans bold`, `times`, `zh`, …) at a size."""
+    """Loads a font by its short name (`serif`, `sans bold`, `times`, `zh`, …) at a size."""
     if name.startswith("zh"):
         # find_spec, because importing zhplot changes matplotlib's settings.
         package = find_spec("zhplot")

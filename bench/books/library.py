@@ -1,4 +1,4 @@
-"""Plans books, sets and scans them, and keeps what is true of every page."""
+"""Plans, sets and scans books, and keeps the truth of every page."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ _HEADS = {
 
 @dataclass(frozen=True)
 class TruePair:
-    """A pair that a page holds.
+    """Pair on a page.
 
     Attributes:
         box: Where it is, as shares of the page's width and height.
-        caption: What its caption says.
+        caption: Its caption's text.
         references: The sentences that refer to it on its page and the neighbours.
         open_references: Sentences of which only a part stands there: neither asked for nor wrong.
-        variations: What is special about its figure.
+        variations: Special features of its figure.
     """
 
     box: Box
@@ -55,7 +55,7 @@ class TruePair:
 
 @dataclass(frozen=True)
 class TruePage:
-    """A page of a book: its file, how it was degraded, its pairs, and the kind and place of its distractors."""
+    """Page of a book: its file, its degradation, its pairs, and the kind and place of its distractors."""
 
     file: Path
     degradation: str
@@ -120,16 +120,16 @@ def _style(rng: np.random.Generator) -> Style:
 
 
 def _with_circled_figures(style: Style) -> Style:
-    """The style in fonts that have ①, ②, …; DejaVu Serif prints empty boxes for them."""
+    """Returns the style in fonts that have ①, ②, …; DejaVu Serif prints empty boxes for them."""
     body, caption = ("times" if font == "serif" else font for font in (style.body_font, style.caption_font))
     return replace(style, body_font=body, caption_font=caption)
 
 
 class _Book:
-    """A book while it is planned and set.
+    """Book while it is planned and set.
 
     Attributes:
-        kinds: What each page is: figures, text, distractors, plate (its caption follows), or after a plate.
+        kinds: Kind of each page: figures, text, distractors, plate (its caption follows), or after a plate.
         sentences: Every sentence of the body, with the pages on which it came to stand.
     """
 
@@ -182,7 +182,7 @@ class _Book:
         return sheets
 
     def _blocks(self, kind: str) -> tuple[list[Block], list[Block]]:
-        """The blocks over all columns and those in the columns, without the body text."""
+        """Returns the blocks over all columns and those in the columns, without the body text."""
         rng = self.rng
         if kind == "plate":
             plan = self._figure(wide=True, place="next page")
@@ -244,7 +244,7 @@ class _Book:
         )
 
     def _caption(self, style: str, head: str, rows: tuple[int, ...]) -> tuple[CaptionPlan, tuple[str, ...]]:
-        """A caption for a figure of these rows, and the label printed on each panel (empty for none)."""
+        """Builds a caption for a figure of these rows, and the label printed on each panel (empty for none)."""
         rng, language = self.rng, self.style.language
         num_panels = sum(rows)
         names: tuple[str, ...] = ("",) * num_panels
@@ -316,7 +316,7 @@ class _Book:
                     blocks.insert(at, Heading(words.heading(rng, language)))
 
     def _reference(self, plan: FigurePlan) -> Sentence:
-        """A sentence that refers to a figure, or to some of its panels."""
+        """Builds a sentence that refers to a figure, or to some of its panels."""
         rng, language = self.rng, self.style.language
         word = "图" if language == "zh" else pick(rng, ("Fig. ", "Figure ", "Fig. "))
         mention, panels = f"{word}{plan.number}", tuple[int, ...]()
@@ -372,7 +372,7 @@ def _true_pairs(sheet: Sheet, sentences: Sequence[Sentence], degrees: float) -> 
 
 
 def _on_scan(box: Box, degrees: float, style: Style) -> Box:
-    """A box of the page as it was set, as shares of the scan's width and height."""
+    """Converts a box of the page as it was set to shares of the scan's width and height."""
     x0, y0, x1, y1 = turned_box(box, degrees, style.width, style.height)
     return x0 / style.width, y0 / style.height, x1 / style.width, y1 / style.height
 
@@ -380,7 +380,7 @@ def _on_scan(box: Box, degrees: float, style: Style) -> Box:
 def _references(
     plan: FigurePlan, places: Sequence[int], page: int, sentences: Sequence[Sentence]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The sentences that refer to the panels from the page and its neighbours: all of them set there, and in part."""
+    """Returns the sentences on the page and its neighbours that refer to the panels: complete and partial ones."""
     sure, unsure = [], []
     for sentence in sentences:
         if sentence.mention is None or sentence.mention[0] != plan.number or not plan.number:

@@ -1,4 +1,4 @@
-"""What becomes of a page on its way through a scanner: skew, noise, shadows, compression."""
+"""Degrades pages as a scanner does: skew, noise, shadows, compression."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LARGEST_SKEW_DEGREES = 3.0
 
 
 def degrade(page: Image.Image, rng: np.random.Generator, kind: str, paper: tuple[int, int, int]) -> tuple[bytes, float]:
-    """The page as the encoded file that a scanner would leave, and the degrees by which it was turned.
+    """Returns the encoded file that a scanner would leave of the page, and the degrees by which it was turned.
 
     Args:
         page: The page as it was set.
@@ -43,7 +43,7 @@ def degrade(page: Image.Image, rng: np.random.Generator, kind: str, paper: tuple
 
 
 def turned_box(box: Box, degrees: float, width: int, height: int) -> Box:
-    """The upright box around a box that was turned with its page.
+    """Returns the upright box around a box that was turned with its page.
 
     >>> turned_box((1.0, 2.0, 3.0, 4.0), 0.0, 10, 10)
     (1.0, 2.0, 3.0, 4.0)
@@ -56,7 +56,7 @@ def turned_box(box: Box, degrees: float, width: int, height: int) -> Box:
 
 
 def _light(rng: np.random.Generator, width: int, height: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """How much light falls on each pixel: darker at the spine and towards one corner."""
+    """Returns the light on each pixel: darker at the spine and towards one corner."""
     across = np.linspace(0, 1, width, dtype=np.float32)
     across = across if rng.random() < 0.5 else across[::-1]
     spine = 1 - rng.uniform(0.2, 0.45) * np.exp(-across / rng.uniform(0.03, 0.08))

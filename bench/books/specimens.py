@@ -1,4 +1,4 @@
-"""Pictures that could be figures of a pathology book, drawn from noise: no photograph stands behind them."""
+"""Draws pictures that could be figures of a pathology book from noise: no photograph is used."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _NUCLEI = ((88, 48, 120), (70, 60, 130), (110, 62, 40), (60, 70, 140))
 
 
 def specimen(rng: np.random.Generator, size: Size, kind: str) -> Pixels:
-    """A picture `[H, W, 3]` of one of `KINDS`, width and height as given."""
+    """Draws a picture `[H, W, 3]` of one of `KINDS`, width and height as given."""
     return _DRAWN[kind](rng, size)
 
 
 def _noise(rng: np.random.Generator, size: Size, cell: int) -> NDArray[np.float32]:
-    """Smooth noise in -1..1 whose features are about `cell` pixels wide."""
+    """Returns smooth noise in -1..1 whose features are about `cell` pixels wide."""
     width, height = size
     coarse = rng.uniform(-1, 1, (height // cell + 3, width // cell + 3)).astype(np.float32)
     return np.asarray(cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC), dtype=np.float32)

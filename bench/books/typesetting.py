@@ -20,7 +20,7 @@ _TOKEN = re.compile(r"[(\[（“]*(?:[!-'*-Z\\^-~–×α-ω]+[!-~–]*|\S)[)\]�
 
 @dataclass(frozen=True)
 class Style:
-    """How a book looks; lengths in pixels of its pages."""
+    """Style of a book; lengths in pixels of its pages."""
 
     language: Language
     width: int
@@ -49,7 +49,7 @@ class Style:
 
 @dataclass
 class Sentence:
-    """A sentence of the body; `mention` names the figure and the panel places that it refers to (none for all)."""
+    """Sentence of the body; `mention` names the figure and the panel places that it refers to (none for all)."""
 
     text: str
     mention: tuple[str, tuple[int, ...]] | None = None
@@ -78,7 +78,7 @@ class Heading:
 
 @dataclass
 class Figure:
-    """A figure in the flow (`wide` spans all columns); two plans stand side by side."""
+    """Figure in the flow (`wide` spans all columns); two plans stand side by side."""
 
     plans: tuple[FigurePlan, ...]
     wide: bool = False
@@ -86,14 +86,14 @@ class Figure:
 
 @dataclass
 class LoneCaption:
-    """A caption at the top of a page, whose figure stands on the page before."""
+    """Caption at the top of a page, whose figure stands on the page before."""
 
     caption: CaptionPlan
 
 
 @dataclass
 class Distractor:
-    """Something that is no figure, with a text below it; `numbered` text reads like a figure's caption."""
+    """Picture that is no figure, with a text below it; `numbered` text reads like a figure's caption."""
 
     kind: str
     text: str
@@ -105,7 +105,7 @@ Block = Paragraph | Heading | Figure | LoneCaption | Distractor
 
 @dataclass
 class Frame:
-    """A column that is being filled from `y` to `bottom`."""
+    """Column that is being filled from `y` to `bottom`."""
 
     left: int
     right: int
@@ -119,7 +119,7 @@ class Frame:
 
 
 class Sheet:
-    """One page while it is set.
+    """Page while it is set.
 
     Attributes:
         panels: Every panel set, with its figure's plan and its place among the figure's panels.
@@ -138,7 +138,7 @@ class Sheet:
         self._running_head()
 
     def frames(self) -> list[Frame]:
-        """The columns of what is left of the page."""
+        """Returns the columns of what is left of the page."""
         style, area = self.style, self.area
         width = (area.width - style.column_gap * (style.num_columns - 1)) // style.num_columns
         lefts = [area.left + number * (width + style.column_gap) for number in range(style.num_columns)]
@@ -204,7 +204,7 @@ class Sheet:
             self._distractor(block, frame)
 
     def _height(self, block: Block, width: int) -> float:
-        """The height of a block at a width, measured by setting it on a sheet that is thrown away."""
+        """Returns the height of a block at a width, measured by setting it on a sheet that is thrown away."""
         blank = object.__new__(Sheet)
         blank.style, blank.number, blank.panels = self.style, self.number, []
         blank.distractors = []
@@ -346,7 +346,7 @@ class Sheet:
 
 
 def _broken(text: str, font: ImageFont.FreeTypeFont, width: float, first_width: float) -> list[list[str]]:
-    """Text as lines of tokens that fit a width, the first line another one."""
+    """Breaks text into lines of tokens that fit a width, the first line another one."""
     lines: list[list[str]] = [[]]
     used, room = 0.0, first_width
     for token in _TOKEN.findall(text):

@@ -1,4 +1,4 @@
-"""Words of the generated books: titles, parts of captions, and sentences of the body, in English and Chinese."""
+"""Generates the books' words: titles, parts of captions, and sentences, in English and Chinese."""
 
 from __future__ import annotations
 
@@ -107,18 +107,18 @@ _HEADINGS = {
 
 
 def pick(rng: np.random.Generator, options: Sequence[T]) -> T:
-    """One of the options, each as likely."""
+    """Picks one of the options, each as likely."""
     return options[int(rng.integers(len(options)))]
 
 
 def title(rng: np.random.Generator, language: Language) -> str:
-    """What a figure shows: a disease and mostly its site."""
+    """Picks a figure's title: a disease and mostly its site."""
     disease, site = pick(rng, _DISEASES[language]), pick(rng, _SITES[language])
     return f"{disease} {site}".strip() if language == "en" else site + disease
 
 
 def part(rng: np.random.Generator, language: Language) -> str:
-    """What a panel shows."""
+    """Picks a panel's description."""
     words = (pick(rng, _QUALITIES[language]), pick(rng, _STRUCTURES[language]), pick(rng, _FEATURES[language]))
     return (
         " ".join(words) if language == "en" else words[0] + words[1] + ("" if words[2][0] in "（(" else "，") + words[2]
@@ -126,17 +126,17 @@ def part(rng: np.random.Generator, language: Language) -> str:
 
 
 def heading(rng: np.random.Generator, language: Language) -> str:
-    """A heading in the body."""
+    """Picks a heading of the body."""
     return pick(rng, _HEADINGS[language])
 
 
 def sentence(rng: np.random.Generator, language: Language) -> str:
-    """A sentence of the body that refers to no figure."""
+    """Picks a sentence of the body that refers to no figure."""
     return _filled(rng, language, pick(rng, _SENTENCES[language]), "")
 
 
 def reference(rng: np.random.Generator, language: Language, mention: str) -> str:
-    """A sentence that refers to a figure by `mention`."""
+    """Picks a sentence that refers to a figure by `mention`."""
     return _filled(rng, language, pick(rng, _REFERENCES[language]), mention)
 
 

@@ -1,4 +1,4 @@
-"""`pathoflow estimate`'s memory against what CUDA's allocator counts, on one GPU.
+"""Compares `pathoflow estimate`'s memory with what CUDA's allocator counts, on one GPU.
 
 `python -m bench.gpu.estimate --shape 3b --out estimate.json`. The models have the shapes of Qwen2.5-VL and CLIP and
 random weights, so nothing is downloaded. Needed is what `bench.gpu.train_throughput` needs, and peft for the adapters.
@@ -28,18 +28,18 @@ from bench.gpu.train_throughput import SHAPES, build_model, build_rows, sample_o
 from bench.report import Figure, conclude
 from components.training.pathoclip.contrastive import contrastive_loss
 from components.training.sft.config import SftConfig
-from pathoflow.estimate import contrastive, fine_tuning
-from pathoflow.estimate.activations import Numbers
-from pathoflow.estimate.memory import Moment, fullest, generation_moments
+from pathoflow.estimate import clip_memory, fine_tuning_memory
+from pathoflow.estimate.activations import Precision
+from pathoflow.estimate.gpu_memory import Phase, generation_phases, peak_phase
 from pathoflow.estimate.shapes import CLIP, Clip, Text, Tower, Vision, VisionLanguage
 from pathoflow.modeling.encoding import IGNORED, Encoder
 from pathoflow.modeling.flops import sample_cost
 from pathoflow.modeling.processor import new_processor
 from pathoflow.modeling.tokenizer import train_tokenizer
 from pathoflow.training.engine import PackTrainer, pack_arguments, plan_steps
-from pathoflow.training.learning import learner
-from pathoflow.training.lengths import Measures
+from pathoflow.training.lengths import SampleLengths
 from pathoflow.training.steps import StepShares
+from pathoflow.training.trainable_weights import prepare_model
 
 _NUM_STEPS = 2
 _TINY_CLIP = Clip(Tower(128, 512, 4, 4, 65), Tower(64, 256, 2, 4, 77), 1000, 64, 112, 14)
@@ -62,7 +62,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("There is no GPU here. Try --device cpu --shape tiny.")
-    cases: dict[str, Callable[[], list[Moment]]] = {
+    cases: dict[str, Callable[[], list[Phase]]] = {
         name: partial(_fine_tuning, options, values) for name, values in _TRAININGS.items()
     }
     cases |= {"generation": partial(_generation, options), "pathoclip": partial(_pathoclip, options)}
@@ -81,30 +81,30 @@ def _device(options: argparse.Namespace) -> str:
     return torch.cuda.get_device_name() if options.device == "cuda" else "cpu"
 
 
-def _compared(name: str, options: argparse.Namespace, run: Callable[[], list[Moment]]) -> dict[str, Any]:
-    """Runs one case and sets its estimate beside its peak."""
+def _compared(name: str, options: argparse.Namespace, run: Callable[[], list[Phase]]) -> dict[str, Any]:
+    """Runs one case and compares its estimate with its peak."""
     gc.collect()
     on_gpu = options.device == "cuda"
     before = 0 if on_gpu else start_counting()
     if on_gpu:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-    moment = fullest(run())
+    phase = peak_phase(run())
     measured = torch.cuda.max_memory_allocated() if on_gpu else resident("VmHWM") - before
     beside = None
     if on_gpu:
         free, total = torch.cuda.mem_get_info()
         beside = total - free - torch.cuda.memory_reserved()
-    print(f"{name}: estimated {moment.total / 2**30:.2f} GiB ({moment.name}), measured {measured / 2**30:.2f} GiB")
+    print(f"{name}: estimated {phase.total / 2**30:.2f} GiB ({phase.name}), measured {measured / 2**30:.2f} GiB")
     return {
         "name": name,
-        "estimated_bytes": moment.total,
-        "parts": dict(moment.parts),
-        "moment": moment.name,
+        "estimated_bytes": phase.total,
+        "parts": dict(phase.parts),
+        "moment": phase.name,
         "measured_bytes": measured,
         "reserved_bytes": torch.cuda.max_memory_reserved() if on_gpu else None,
         "beside_bytes": beside,
-        "off_percent": 100 * abs(moment.total / max(measured, 1) - 1),
+        "off_percent": 100 * abs(phase.total / max(measured, 1) - 1),
     }
 
 
@@ -123,21 +123,21 @@ def _processor(options: argparse.Namespace, rows: list[dict[str, Any]]) -> Any:
     return new_processor(tokenizer, max_pixels=SHAPES[options.shape].max_pixels)
 
 
-def _fine_tuning(options: argparse.Namespace, values: dict[str, Any]) -> list[Moment]:
-    """Two steps of the engine, in float32 weights with autocast as a single process trains them."""
+def _fine_tuning(options: argparse.Namespace, values: dict[str, Any]) -> list[Phase]:
+    """Runs two steps of the engine, in float32 weights with autocast as a single process trains them."""
     on_gpu = options.device == "cuda"
     rows = build_rows(options.samples_per_step * _NUM_STEPS, SHAPES[options.shape])
     processor = _processor(options, rows)
     settings = {"batch_size_per_process": options.samples_per_step, "max_length_tokens": 4096, "bf16": on_gpu}
     config = SftConfig(**(settings | values))
     model = build_model(SHAPES[options.shape], processor.tokenizer, options.device, torch.float32)
-    model = learner(model, config)
+    model = prepare_model(model, config)
     encoder = Encoder(processor)
     samples = [sample_of(row, processor) for row in rows]
     measured = encoder.measure(samples)
     lengths = np.array([length for length, _ in measured])
     costs = np.array([sample_cost(model.config, length, patches) for length, patches in measured])
-    plan = plan_steps(config, np.arange(len(rows)), Measures(lengths, costs), 1)
+    plan = plan_steps(config, np.arange(len(rows)), SampleLengths(lengths, costs), 1)
     shares = StepShares(plan, samples.__getitem__, encoder)
     with tempfile.TemporaryDirectory() as folder:
         trainer = PackTrainer(shares, model=model, args=pack_arguments(config, Path(folder), plan))
@@ -146,18 +146,18 @@ def _fine_tuning(options: argparse.Namespace, values: dict[str, Any]) -> list[Mo
     packs = [pack for step in range(plan.num_steps) for pack in plan.packs(step)[0]]
     largest = max(packs, key=lambda pack: int(lengths[pack].sum()))
     encoded = [encoder.encode(samples[number]) for number in largest]
-    pack = fine_tuning.LargestPack(
+    pack = fine_tuning_memory.LargestPack(
         tokens=float(lengths[largest].sum()),
         image_tokens=sum(float(sample["image_grid_thw"].prod(dim=1).sum()) / 4 for sample in encoded),
         targets=sum(float((sample["labels"] != IGNORED).sum()) for sample in encoded),
         repeated=len(packs) > plan.num_steps,
     )
     shape = _shape(options, model.config.text_config.vocab_size)
-    return fine_tuning.moments(config, shape, pack, on_gpu=on_gpu)
+    return fine_tuning_memory.phases(config, shape, pack, on_gpu=on_gpu)
 
 
-def _generation(options: argparse.Namespace) -> list[Moment]:
-    """Answers of full length, as vqa_benchmarks and rl have them generated."""
+def _generation(options: argparse.Namespace) -> list[Phase]:
+    """Generates answers of full length, as vqa_benchmarks and rl do."""
     on_gpu = options.device == "cuda"
     rows = build_rows(options.sequences, SHAPES[options.shape])
     processor = _processor(options, rows)
@@ -171,20 +171,20 @@ def _generation(options: argparse.Namespace) -> list[Moment]:
         model.generate(**inputs, do_sample=False, min_new_tokens=options.new_tokens, max_new_tokens=options.new_tokens)
     image_tokens = int(inputs["image_grid_thw"].prod(dim=1).float().mean()) // 4
     shape = _shape(options, model.config.text_config.vocab_size)
-    numbers = Numbers(dtype.itemsize, dtype.itemsize)
-    answers = fine_tuning.answering(
+    precision = Precision(dtype.itemsize, dtype.itemsize)
+    answers = fine_tuning_memory.generation_cost(
         shape,
         sequences=options.sequences,
         prompt=inputs["input_ids"].shape[1],
         image_tokens=image_tokens,
         new_tokens=options.new_tokens,
-        numbers=numbers,
+        precision=precision,
     )
-    return generation_moments({"weights": float(dtype.itemsize * shape.parameters)}, 0.0, answers)
+    return generation_phases({"weights": float(dtype.itemsize * shape.parameters)}, 0.0, answers)
 
 
-def _pathoclip(options: argparse.Namespace) -> list[Moment]:
-    """Two steps of ViT-L/14 in float32, whose loss is the stage's own."""
+def _pathoclip(options: argparse.Namespace) -> list[Phase]:
+    """Runs two steps of ViT-L/14 in float32, whose loss is the stage's own."""
     shape = CLIP["openai/clip-vit-large-patch14"] if options.shape != "tiny" else _TINY_CLIP
     model = CLIPModel(_clip_configuration(shape)).to(options.device)
     optimizer = torch.optim.AdamW(model.parameters())
@@ -198,7 +198,7 @@ def _pathoclip(options: argparse.Namespace) -> list[Moment]:
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-    return contrastive.moments(shape, options.pairs, shape.text.num_tokens)
+    return clip_memory.phases(shape, options.pairs, shape.text.num_tokens)
 
 
 def _clip_configuration(shape: Clip) -> CLIPConfig:

@@ -1,4 +1,4 @@
-"""Model FLOPs utilisation, tokens a second and data wait of the training engine on one GPU.
+"""Measures model FLOPs utilisation, tokens a second and data wait of the training engine on one GPU.
 
 `python -m bench.gpu.train_throughput --shape 3b --out results.json`. The models have the shapes of Qwen2.5-VL and
 random weights, so nothing is downloaded. Needed are torch, transformers, accelerate, pydantic, Pillow, numpy, psutil
@@ -33,27 +33,27 @@ from transformers import Qwen2_5_VLConfig, TrainerCallback
 
 from bench.report import Figure, conclude
 from components.training.sft.config import SftConfig
-from pathoflow.data.images import encode_jpeg
+from pathoflow.data.image_io import encode_jpeg
 from pathoflow.modeling import encoding
 from pathoflow.modeling.encoding import Encoder, Sample
 from pathoflow.modeling.flops import Flops, forward_flops, sample_cost, training_flops
-from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
 from pathoflow.modeling.processor import Qwen2_5_VLProcessor, new_processor
+from pathoflow.modeling.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 from pathoflow.modeling.tokenizer import IMAGE_PAD, VIDEO_PAD, VISION_END, VISION_START, train_tokenizer
 from pathoflow.qa.prompts import prompt_messages, text_message
 from pathoflow.training.engine import PackTrainer, pack_arguments, plan_steps
-from pathoflow.training.learning import learner, learning_parts
-from pathoflow.training.lengths import Measures
-from pathoflow.training.monitoring import peak_flops
+from pathoflow.training.lengths import SampleLengths
 from pathoflow.training.plan import Plan
+from pathoflow.training.reporting import peak_flops
 from pathoflow.training.steps import StepShares
+from pathoflow.training.trainable_weights import prepare_model, trainable_parts
 
 WORDS = ["lesion", "shows", "atypical", "glands", "with", "enlarged", "nuclei", "and", "mitoses", "in", "stroma"]
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The dimensions in which Qwen2.5-VL's sizes differ."""
+    """Dimensions in which Qwen2.5-VL's sizes differ."""
 
     hidden: int
     intermediate: int
@@ -106,7 +106,7 @@ def main() -> None:
 
 
 def build_rows(number: int, shape: Shape) -> list[dict[str, Any]]:
-    """Texts of log-normal length about images of different sizes, most of them larger than is looked at."""
+    """Builds texts of log-normal length about images of different sizes, most of them larger than the model's limit."""
     rng = np.random.default_rng(0)
     words = np.clip(rng.lognormal(np.log(shape.median_words), 0.8, number), 8, 10 * shape.median_words).astype(int)
     side = int(shape.max_pixels**0.5)
@@ -127,7 +127,7 @@ def build_rows(number: int, shape: Shape) -> list[dict[str, Any]]:
 def build_model(
     shape: Shape, tokenizer: Any, device: str, dtype: torch.dtype | None = None
 ) -> Qwen2_5_VLForConditionalGeneration:
-    """A random model of a shape; by default its weights are bfloat16 on GPUs."""
+    """Builds a random model of a shape; by default its weights are bfloat16 on GPUs."""
     full_attention = range(shape.vision_depth // 4 - 1, shape.vision_depth, max(1, shape.vision_depth // 4))
     rotary = shape.hidden // shape.heads // 2
     config = Qwen2_5_VLConfig(
@@ -219,11 +219,11 @@ def _engine(
         log_every_steps=1,
         save_every_steps=10_000,
     )
-    model = learner(build_model(shape, processor.tokenizer, options.device), config)
+    model = prepare_model(build_model(shape, processor.tokenizer, options.device), config)
     encoder = Encoder(processor)
     all_samples = [sample_of(row, processor) for row in rows]
     measured = encoder.measure(all_samples)
-    measures = Measures(
+    measures = SampleLengths(
         np.array([length for length, _ in measured]),
         np.array([sample_cost(model.config, length, patches) for length, patches in measured]),
     )
@@ -262,7 +262,7 @@ def _flops_of_a_step(model: Any, plan: Plan, encoder: Encoder, all_samples: list
     grids = [grid for sample in encoded for grid in sample["image_grid_thw"].tolist()]
     num_targets = sum(int((sample["labels"][1:] != encoding.IGNORED).sum()) for sample in encoded)
     lengths = [len(sample["input_ids"]) for sample in encoded]
-    return training_flops(forward_flops(model.config, lengths, grids, num_targets), **learning_parts(model))
+    return training_flops(forward_flops(model.config, lengths, grids, num_targets), **trainable_parts(model))
 
 
 def _trl(
@@ -272,7 +272,7 @@ def _trl(
     processor: Qwen2_5_VLProcessor,
     folder: Path,
 ) -> float:
-    """Tokens a second of TRL's SFTTrainer on the same samples, padded, with the same number of samples a step."""
+    """Measures tokens a second of TRL's SFTTrainer on the same samples, padded, with as many samples a step."""
     from bench.train_throughput import trl_trainer
 
     model = build_model(shape, processor.tokenizer, options.device)
@@ -307,7 +307,7 @@ def _trl(
 
 
 class _StepEnds(TrainerCallback):  # type: ignore[misc]
-    """Notes when each step ends."""
+    """Records when each step ends."""
 
     def __init__(self) -> None:
         self.ends: list[float] = []

@@ -17,6 +17,7 @@ from pathoflow.contract.code import REPOSITORY
 from pathoflow.errors import ConfigError
 from pathoflow.governance.audit import AuditReport, Link, Places, Verdict, audit
 from pathoflow.governance.registry.access import Registry
+from pathoflow.governance.registry.trust import check_trust
 from pathoflow.system.files import write_atomically
 
 _WIDE = 400
@@ -29,7 +30,7 @@ _LOOKS = {
 
 @dataclass(frozen=True)
 class AuditOptions:
-    """What the user asked for.
+    """Options of `pathoflow audit`.
 
     Attributes:
         asked: The version.
@@ -120,8 +121,8 @@ def _audit_visibly(options: AuditOptions, places: Places) -> AuditReport:
                 progress.advance(task, num_bytes)
 
         watched = advance if console.is_terminal else None
-        registry = partial(_open_registry, options.workdir)
-        return audit(options.asked, places, with_md5=options.with_md5, registry=registry, progress=watched)
+        check = partial(check_trust, partial(_open_registry, options.workdir))
+        return audit(options.asked, places, with_md5=options.with_md5, check_trust=check, progress=watched)
 
 
 def _open_registry(workdir: Path | None) -> Registry:

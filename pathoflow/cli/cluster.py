@@ -114,13 +114,13 @@ def doctor(
     from pathoflow.cluster.settings import load_cluster
     from pathoflow.contract.recipe import load_recipe
     from pathoflow.errors import ConfigError
-    from pathoflow.estimate.misfits import misfits
+    from pathoflow.estimate.fit_warnings import fit_warnings
 
     if set_ and not recipe:
         raise ConfigError("--set changes a recipe: name it with --recipe.")
     loaded = load_recipe(recipe, catalogue(), set_ or ()) if recipe else None
     findings = examine(load_cluster(cluster), loaded, context)
-    findings += misfits(loaded, DEFAULT_GPU) if loaded else []
+    findings += fit_warnings(loaded, DEFAULT_GPU) if loaded else []
     raise typer.Exit(show(findings, as_json=json))
 
 

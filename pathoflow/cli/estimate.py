@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from pathoflow.contract.recipe import Recipe
-    from pathoflow.estimate.fitting import Suggestion
-    from pathoflow.estimate.needs import StageEstimate
+    from pathoflow.estimate.stage_estimate import StageEstimate
     from pathoflow.estimate.stages import Assumptions
+    from pathoflow.estimate.suggestions import Suggestion
 
 DEFAULT_GPU = "h100-80"
 DOES_NOT_FIT = 1
@@ -63,16 +63,16 @@ def estimate(
     from components import catalogue
     from pathoflow.cluster.settings import load_cluster
     from pathoflow.contract.recipe import load_recipe
-    from pathoflow.estimate.data import data_of
+    from pathoflow.estimate.data_sizes import data_sizes
     from pathoflow.estimate.devices import GPUS
-    from pathoflow.estimate.fitting import suggestions
     from pathoflow.estimate.stages import Assumptions
     from pathoflow.estimate.stages import estimate as estimate_recipe
+    from pathoflow.estimate.suggestions import suggestions
 
     if gpu not in GPUS:
         raise typer.BadParameter(f"{gpu} is not known; known are {', '.join(GPUS)}.", param_hint="--gpu")
     loaded = load_recipe(recipe, catalogue(), set_ or ())
-    data = data_of(loaded.stages, workdir, pairs=pairs, samples=samples, questions=questions)
+    data = data_sizes(loaded.stages, workdir, pairs=pairs, samples=samples, questions=questions)
     assumptions = Assumptions(GPUS[gpu], data, mfu)
     stages = estimate_recipe(loaded, assumptions)
     if cluster:
@@ -87,17 +87,17 @@ def estimate(
 
 
 def size_of(quantity: str) -> float:
-    """Bytes of a Kubernetes quantity."""
-    from pathoflow.estimate.needs import bytes_of
+    """Converts a Kubernetes quantity to bytes."""
+    from pathoflow.estimate.stage_estimate import bytes_of
 
     return bytes_of(quantity)
 
 
 def warn_of_misfits(recipe: Recipe) -> None:
-    """Tells on stderr which stages do not fit GPUs of the default kind; it never stops anything."""
-    from pathoflow.estimate.misfits import misfits
+    """Warns on stderr of stages that do not fit GPUs of the default kind; it never stops anything."""
+    from pathoflow.estimate.fit_warnings import fit_warnings
 
-    for misfit in misfits(recipe, DEFAULT_GPU):
+    for misfit in fit_warnings(recipe, DEFAULT_GPU):
         typer.echo(f"Warning: {misfit.what}: {misfit.detail}. {misfit.remedy}", err=True)
 
 
@@ -107,14 +107,14 @@ def add_to(app: typer.Typer) -> None:
 
 
 def _as_json(stage: StageEstimate, found: Sequence[Suggestion]) -> dict[str, Any]:
-    moments = {moment.name: dict(moment.parts) | {"total": moment.total} for moment in stage.moments}
+    phases = {phase.name: dict(phase.parts) | {"total": phase.total} for phase in stage.phases}
     return {
         **{field.name: getattr(stage, field.name) for field in dataclasses.fields(stage)},
-        "moments": moments,
+        "moments": phases,
         "host": dict(stage.host),
         "disk": dict(stage.disk),
-        "fullest_moment": stage.fullest.name,
-        "gpu_total": stage.fullest.total,
+        "fullest_moment": stage.peak.name,
+        "gpu_total": stage.peak.total,
         "host_total": stage.host_total,
         "gpu_hours": stage.gpu_hours,
         "faults": stage.faults(),
@@ -139,8 +139,8 @@ def _show(
     console.print(_table(stages))
     console.print("Rests on:")
     for stage in stages:
-        console.print(f"  [dim]{stage.stage}[/]  {stage.told}", soft_wrap=False)
-    console.print(f"  [dim]data[/]  {assumptions.data.told()}")
+        console.print(f"  [dim]{stage.stage}[/]  {stage.basis}", soft_wrap=False)
+    console.print(f"  [dim]data[/]  {assumptions.data.summary()}")
     console.print(f"  [dim]time[/]  {assumptions.mfu:.0%} of the GPU's peak (--mfu), sampling by plain transformers")
     for stage in stages:
         if stage.stage not in found:
@@ -156,11 +156,11 @@ def _show(
 
 
 def _table(stages: Sequence[StageEstimate]) -> Table:
-    """Stages as columns, what they need as rows, in sections."""
+    """Builds a table with stages as columns and their needs as rows, in sections."""
     from rich import box
     from rich.table import Table
 
-    from pathoflow.estimate.memory import PARTS
+    from pathoflow.estimate.gpu_memory import PARTS
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)
@@ -175,12 +175,12 @@ def _table(stages: Sequence[StageEstimate]) -> Table:
     row("that learn", lambda stage: _count(stage.learning) if stage.learning else _UNKNOWN)
     row("GPUs", lambda stage: str(stage.gpus or _UNKNOWN), end=True)
     for part in PARTS:
-        if any(stage.fullest.parts.get(part) for stage in stages):
+        if any(stage.peak.parts.get(part) for stage in stages):
             row(_PART_NAMES.get(part, part), partial(_part, part))
-    row("fullest at", lambda stage: _MOMENTS.get(stage.fullest.name, stage.fullest.name), style="dim")
+    row("fullest at", lambda stage: _PHASES.get(stage.peak.name, stage.peak.name), style="dim")
     row(
         "a GPU, of it" if any(stage.gpus for stage in stages) else "a process",
-        lambda stage: _against(stage.fullest.total, stage.gpu_limit),
+        lambda stage: _against(stage.peak.total, stage.gpu_limit),
         style="bold",
         end=True,
     )
@@ -194,10 +194,10 @@ def _table(stages: Sequence[StageEstimate]) -> Table:
 
 
 def _part(part: str, stage: StageEstimate) -> str:
-    return _gib(stage.fullest.parts.get(part, 0.0))
+    return _gib(stage.peak.parts.get(part, 0.0))
 
 
-_MOMENTS = {
+_PHASES = {
     "forward pass": "forward",
     "backward pass": "backward",
     "optimiser's step": "step",
@@ -219,7 +219,7 @@ def _hours(stage: StageEstimate) -> str:
 
 
 def _against(need: float, limit: float | None) -> str:
-    """What is needed of what is there; red where it is more."""
+    """Formats a need beside its limit; red where it is more."""
     if limit is None:
         return _gib(need)
     text = f"{_gib(need)} / {limit / 2**30:.0f}"
@@ -227,7 +227,7 @@ def _against(need: float, limit: float | None) -> str:
 
 
 def _gib(size: float) -> str:
-    """A size to read.
+    """Formats a size in GiB.
 
     >>> _gib(0), _gib(2**20), _gib(3 * 2**30), _gib(300 * 2**30)
     ('–', '0.001', '3.0', '300')
@@ -240,7 +240,7 @@ def _gib(size: float) -> str:
 
 
 def _count(number: int) -> str:
-    """A number of parameters to read.
+    """Formats a number of parameters.
 
     >>> _count(3_754_622_976), _count(427_616_513), _count(300_000)
     ('3.75 B', '428 M', '0.3 M')

@@ -1,4 +1,4 @@
-"""How the findings of `pathoflow doctor` are shown."""
+"""Shows the findings of `pathoflow doctor`."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def _as_json(answer: Forward, index: LineageIndex) -> dict[str, Any]:
 
 
 def _ancestry(index: LineageIndex, asked: str) -> dict[str, Any]:
-    """The outputs that something was made from, as a tree of stage, identity and inputs.
+    """Returns the outputs that something was made from, as a tree of stage, identity and inputs.
 
     Raises:
         InputError: Nothing of this name is known.

@@ -1,4 +1,4 @@
-"""Options that name a file and may stand without one."""
+"""Lets options that name a file stand without one."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any
 from typer.core import TyperCommand
 
 FILES = {"--json": "-", "--html": "dossier.html", "--bom": "bom.json", "--attest": "statement.json"}
-"""What an option means that no file follows."""
+"""Default file of each option that no file follows."""
 
 
 class OptionalFiles(TyperCommand):
-    """A command whose options of `FILES` need no value, which typer itself has no way to say."""
+    """Command whose options of `FILES` need no value, which typer itself has no way to say."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Puts in the file's name where it was left out."""
+        """Inserts the file's name where it was left out."""
         return super().parse_args(ctx, with_files(args))
 
 
 def with_files(words: Sequence[str]) -> list[str]:
-    """The words of a command line with the names that were left out.
+    """Returns the words of a command line with the names that were left out.
 
     >>> with_files(["m@champion", "--html", "--bom", "b.json", "--json"])
     ['m@champion', '--html', 'dossier.html', '--bom', 'b.json', '--json', '-']

@@ -1,4 +1,4 @@
-"""What the registry's commands print."""
+"""Output of the registry's commands."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from rich.table import Table
 
 from pathoflow.errors import RegistryError, SignatureError
 from pathoflow.governance.audit import Verdict
+from pathoflow.governance.audit.versions import model_stage
 from pathoflow.governance.registry import approvals
 from pathoflow.governance.registry.access import Registry, answering
-from pathoflow.governance.registry.aliases import StageState
+from pathoflow.governance.registry.aliases import EnvironmentState
 from pathoflow.governance.registry.entries import Entry, LogReport
 from pathoflow.governance.registry.gates import Judgement
 from pathoflow.governance.registry.intents import check_drift, name_filter, unfinished
-from pathoflow.governance.registry.names import STAGES, Stage, registered, split
+from pathoflow.governance.registry.names import ENVIRONMENTS, Environment, registered, split
 from pathoflow.governance.registry.policy import load_gates
 from pathoflow.governance.registry.promotion import Outcome, Refusal, judge, mend_log, promote, repair_all
 
@@ -32,7 +33,9 @@ _WIDE = 200
 _MOVES = ("register", "promote", "rollback", "repair")
 
 
-def promote_version(registry: Registry, asked: str, stage: Stage, recipe: str, *, dry_run: bool, as_json: bool) -> int:
+def promote_version(
+    registry: Registry, asked: str, environment: Environment, recipe: str, *, dry_run: bool, as_json: bool
+) -> int:
     """Promotes, or asks the gates only, and prints their verdicts; returns 0, or 9 for a refusal.
 
     Raises:
@@ -41,11 +44,11 @@ def promote_version(registry: Registry, asked: str, stage: Stage, recipe: str, *
     gates = load_gates(recipe)
     if dry_run:
         registry.require_key()
-        judgement = judge(registry, asked, stage, gates)
+        judgement = judge(registry, asked, environment, gates)
         _print_judgement(judgement, as_json=as_json, moved=None)
         return 0 if judgement.verdict is Verdict.PASS else Refusal.exit_code
     try:
-        outcome = promote(registry, asked, stage, gates)
+        outcome = promote(registry, asked, environment, gates)
     except Refusal as refusal:
         _tell(refusal.repaired)
         _print_judgement(refusal.judgement, as_json=as_json, moved=None)
@@ -61,7 +64,7 @@ def promote_version(registry: Registry, asked: str, stage: Stage, recipe: str, *
 
 
 def print_outcome(outcome: Outcome) -> None:
-    """Prints where a stage stands after a command."""
+    """Prints where an environment stands after a command."""
     _tell(outcome.repaired)
     champion = outcome.state.champion
     served = f"[bold]{escape(outcome.name)}/{champion}[/] is served" if champion else "nothing is served"
@@ -69,12 +72,12 @@ def print_outcome(outcome: Outcome) -> None:
     _console().print(f"{escape(outcome.name)}: {served}{back}.", highlight=False)
 
 
-def approve_version(registry: Registry, asked: str, stage: Stage, days: float, comment: str) -> None:
+def approve_version(registry: Registry, asked: str, environment: Environment, days: float, comment: str) -> None:
     """Approves and prints what was signed."""
-    given = approvals.approve(registry, asked, stage, days, comment)
+    given = approvals.approve(registry, asked, environment, days, comment)
     _console().print(
-        f"Approval [bold]{given.id}[/] by {escape(given.approver)}: {escape(given.model)} may enter {given.stage} with "
-        f"weights {given.weights[:16]}… until {given.expires_at}.",
+        f"Approval [bold]{given.id}[/] by {escape(given.approver)}: {escape(given.model)} may enter "
+        f"{given.environment} with weights {given.weights[:16]}… until {given.expires_at}.",
         highlight=False,
     )
 
@@ -86,7 +89,7 @@ def revoke_approval(registry: Registry, approval_id: str, reason: str) -> None:
 
 
 def show_registry(registry: Registry, model: str, *, repair: bool, as_json: bool) -> int:
-    """Prints the stages of every model, or of one; returns 0, or 10 if aliases are not where the log says."""
+    """Prints the environments of every model, or of one; returns 0, or 10 if aliases are not where the log says."""
     model, _ = split(model)
     if repair:
         registry.require_key()
@@ -161,14 +164,14 @@ def _print_judgement(judgement: Judgement, *, as_json: bool, moved: Outcome | No
     if as_json:
         said = {
             "version": judgement.version.label,
-            "to": judgement.stage,
+            "to": judgement.environment,
             "verdict": judgement.verdict.value,
             "gates": [gate.plain() for gate in judgement.gates],
             "promoted": f"{moved.name}/{moved.state.champion}" if moved else None,
         }
         print(json.dumps(said, indent=2, ensure_ascii=False))
         return
-    title = f"{judgement.version.label} to {judgement.stage}"
+    title = f"{judgement.version.label} to {judgement.environment}"
     table = Table("gate", "verdict", "", title=escape(title), title_justify="left")
     for gate in judgement.gates:
         table.add_row(escape(gate.name), _LOOKS[gate.verdict], escape(gate.detail))
@@ -179,9 +182,9 @@ def _print_judgement(judgement: Judgement, *, as_json: bool, moved: Outcome | No
 
 def _rows(registry: Registry, model: str, states: Mapping[str, Any], entries: Sequence[Entry]) -> list[dict[str, Any]]:
     rows = []
-    for stage in STAGES:
-        name = registered(model, stage)
-        state = StageState.read(states.get(name))
+    for environment in ENVIRONMENTS:
+        name = registered(model, environment)
+        state = EnvironmentState.read(states.get(name))
         with answering(registry.tracking_uri):
             found = registry.client.search_model_versions(name_filter(name), max_results=1000)
         for version in sorted(found, key=lambda version: int(version.version)):
@@ -192,8 +195,9 @@ def _rows(registry: Registry, model: str, states: Mapping[str, Any], entries: Se
             rows.append(
                 {
                     "model": model,
-                    "stage": stage,
+                    "environment": environment,
                     "version": number,
+                    "stage": model_stage(version.tags),
                     "alias": "champion" if number == state.champion else "previous" if number == state.previous else "",
                     "identity": version.tags.get("pathoflow.identity"),
                     "metrics": metrics,
@@ -213,10 +217,10 @@ def _print_rows(rows: Sequence[Mapping[str, Any]], entries: Sequence[Entry], mod
         return
     table = Table("model", "version", "", "accuracy", "identity", "by", "when (UTC)", "entry")
     for row in rows:
-        accuracy = row["metrics"].get("accuracy_rl", "")
+        accuracy = row["metrics"].get(f"accuracy_{row['stage']}", "")
         style = "bold green" if row["alias"] == "champion" else ""
         table.add_row(
-            escape(registered(row["model"], row["stage"])),
+            escape(registered(row["model"], row["environment"])),
             str(row["version"]),
             row["alias"],
             escape(str(accuracy)),
@@ -244,7 +248,9 @@ def _problems(registry: Registry, models: Sequence[str], states: Mapping[str, An
             )
             continue
         problems += [
-            problem for stage in STAGES if (problem := check_drift(registry, registered(model, stage), states))
+            problem
+            for environment in ENVIRONMENTS
+            if (problem := check_drift(registry, registered(model, environment), states))
         ]
     return problems
 

@@ -18,7 +18,7 @@ keys = typer.Typer(help="Keys to sign with, and the folder of those that are tru
 
 
 class Target(StrEnum):
-    """Stages that a version is promoted to."""
+    """Environments that a version is promoted to."""
 
     staging = "staging"
     prod = "prod"
@@ -39,7 +39,7 @@ class KeyRole(StrEnum):
 
 
 VersionArgument = Annotated[str, typer.Argument(help="MODEL/VERSION or MODEL@ALIAS.", metavar="MODEL/VERSION")]
-ModelArgument = Annotated[str, typer.Argument(help="The model's name, without the stage.", metavar="MODEL")]
+ModelArgument = Annotated[str, typer.Argument(help="The model's name, without the environment.", metavar="MODEL")]
 WorkdirOption = Annotated[
     Path | None,
     typer.Option(help="The registry of a local run. Default: the one that the environment names.", metavar="DIR"),
@@ -48,14 +48,14 @@ KeyOption = Annotated[
     Path | None,
     typer.Option(help="The private key that signs. Default: PATHOFLOW_SIGNING_KEY.", metavar="FILE"),
 ]
-StageOption = Annotated[Target, typer.Option("--stage", help="The stage whose champion moves.")]
+EnvironmentOption = Annotated[Target, typer.Option("--environment", help="The environment whose champion moves.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ReasonOption = Annotated[str, typer.Option(help="Why, for the log.")]
 
 
 def promote(
     version: VersionArgument,
-    to: Annotated[Target, typer.Option("--to", help="The stage that it enters, from the one before.")],
+    to: Annotated[Target, typer.Option("--to", help="The environment that it enters, from the one before.")],
     gates: Annotated[
         str | None,
         typer.Option(
@@ -79,7 +79,7 @@ def promote(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Make a version the champion of the next stage, if every gate passes.
+    """Make a version the champion of the next environment, if every gate passes.
 
     Examples:
     - `pathoflow promote patho-r1/3 --to staging --gates paper_7b --dry-run`
@@ -94,8 +94,10 @@ def promote(
 
 
 def approve(
-    version: Annotated[str, typer.Argument(help="MODEL/VERSION in the stage before.", metavar="MODEL/VERSION")] = "",
-    to: Annotated[Target, typer.Option("--to", help="The stage that the weights may enter.")] = Target.prod,
+    version: Annotated[
+        str, typer.Argument(help="MODEL/VERSION in the environment before.", metavar="MODEL/VERSION")
+    ] = "",
+    to: Annotated[Target, typer.Option("--to", help="The environment that the weights may enter.")] = Target.prod,
     key: KeyOption = None,
     days: Annotated[float, typer.Option(min=0.001, max=366, help="How long the approval counts.")] = 30,
     comment: Annotated[str, typer.Option(help="What was looked at.")] = "",
@@ -121,7 +123,7 @@ def approve(
 
 def rollback(
     model: ModelArgument,
-    stage: StageOption = Target.prod,
+    environment: EnvironmentOption = Target.prod,
     reason: ReasonOption = "",
     workdir: WorkdirOption = None,
     key: KeyOption = None,
@@ -130,21 +132,21 @@ def rollback(
     from pathoflow.cli.registry import print_outcome
     from pathoflow.governance.registry.promotion import roll_back
 
-    print_outcome(roll_back(_registry(workdir, key), model, stage.value, reason))
+    print_outcome(roll_back(_registry(workdir, key), model, environment.value, reason))
 
 
 def demote(
     model: ModelArgument,
-    stage: StageOption = Target.prod,
+    environment: EnvironmentOption = Target.prod,
     reason: ReasonOption = "",
     workdir: WorkdirOption = None,
     key: KeyOption = None,
 ) -> None:
-    """Take a stage's champion away: nothing is served there until a promotion or a rollback."""
+    """Take an environment's champion away: nothing is served there until a promotion or a rollback."""
     from pathoflow.cli.registry import print_outcome
     from pathoflow.governance.registry.promotion import demote as take_away
 
-    print_outcome(take_away(_registry(workdir, key), model, stage.value, reason))
+    print_outcome(take_away(_registry(workdir, key), model, environment.value, reason))
 
 
 def registry(
@@ -156,7 +158,7 @@ def registry(
     key: KeyOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show the stages, versions and figures of each model, and who moved what when."""
+    """Show the environments, versions and figures of each model, and who moved what when."""
     from pathoflow.cli.registry import show_registry
 
     raise typer.Exit(show_registry(_registry(workdir, key), model, repair=repair, as_json=json))

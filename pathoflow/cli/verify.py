@@ -50,7 +50,7 @@ def verify_outputs(workdir: Path) -> int:
 
 
 def _row(manifest: Manifest, sound: dict[str, Manifest]) -> tuple[str, str, str]:
-    """Files, bytes and verdict of a whole output, with those of its inputs that are newer than it."""
+    """Returns files, bytes and verdict of a whole output, with those of its inputs that are newer than it."""
     size = sum(file.bytes for file in manifest.files)
     newer = [name for name, identity in manifest.inputs.items() if name in sound and sound[name].identity != identity]
     verdict = "[green]PASS[/]" + (f" (made from an older {', '.join(newer)})" if newer else "")

@@ -1,1 +1,1 @@
-"""Everything that knows Kubernetes: a cluster's settings, its API, TrainJobs and the checks before a run."""
+"""Talks to Kubernetes: a cluster's settings, its API, TrainJobs and the checks before a run."""

@@ -1,4 +1,4 @@
-"""The way to a Kubernetes API server, and what its refusals mean for a user."""
+"""Connects to a Kubernetes API server, and explains its errors to the user."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
 def connect(context: str | None = None, retries: int | None = None) -> client.ApiClient:
-    """A client for the cluster this pod runs in, or else for a kubeconfig's.
+    """Connects to the cluster this pod runs in, or else to a kubeconfig's.
 
     Args:
         context: A context of the kubeconfig; None takes its current one.
-        retries: How often the client itself asks again where a connection breaks; None leaves it to the client.
+        retries: Retries of the client itself after a broken connection; None leaves it to the client.
 
     Raises:
         ClusterError: There is neither, or no such context.
@@ -41,17 +41,17 @@ def connect(context: str | None = None, retries: int | None = None) -> client.Ap
 
 
 def namespace_of_pod() -> str | None:
-    """The namespace of the pod that this process runs in; None outside a cluster."""
+    """Returns the namespace of the pod that this process runs in; None outside a cluster."""
     path = _SERVICE_ACCOUNT / "namespace"
     return path.read_text().strip() if path.is_file() else None
 
 
 def explain(error: Exception, what: str) -> ClusterError:
-    """The error for a user: which object, the API server's reason, and a remedy.
+    """Turns a client's error into one for the user: the object, the API server's reason, and a remedy.
 
     Args:
-        error: What the client raised: an `ApiException`, or an error of the connection.
-        what: What was tried, such as `create TrainJob ml/cpt-1a2b`.
+        error: Error of the client: an `ApiException`, or one of the connection.
+        what: Action that failed, such as `create TrainJob ml/cpt-1a2b`.
     """
     if not isinstance(error, client.ApiException):
         # Not how often which address was tried.

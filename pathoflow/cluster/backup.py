@@ -7,15 +7,11 @@ import hashlib
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from io import BytesIO
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from minio.error import MinioException
-from urllib3.exceptions import HTTPError
-
 from pathoflow.errors import InputError, PathoflowError, RegistryError
-from pathoflow.stores.objects.s3 import connect
+from pathoflow.stores.objects.bucket import Bucket
 
 CHECKSUMS = "SHA256SUMS"
 """Written last: a backup without it is not complete. `sha256sum --check` reads it."""
@@ -46,27 +42,26 @@ def back_up(folder: Path, place: str, now: datetime) -> str:
         raise InputError(f"{place} names no bucket: write s3://bucket/prefix.")
     prefix = f"{target.path.strip('/')}/{now:%Y-%m-%dT%H%M%SZ}".lstrip("/")
     try:
-        _upload(dumps, target.netloc, prefix)
-    except (MinioException, HTTPError, OSError, ValueError) as error:
+        _upload(dumps, Bucket.from_environment(target.netloc), prefix)
+    except RegistryError as error:
         raise RegistryError(
-            f"The object store did not take the backup {place}: {error}. Does the bucket exist, and may the key write "
+            f"The object store did not take the backup {place}: {error} Does the bucket exist, and may the key write "
             "to it?"
         ) from error
     return f"s3://{target.netloc}/{prefix}"
 
 
-def _upload(dumps: Sequence[Path], bucket: str, prefix: str) -> None:
-    client, endpoint = connect()
+def _upload(dumps: Sequence[Path], bucket: Bucket, prefix: str) -> None:
     lines = []
     for dump in dumps:
         with dump.open("rb") as file:
             lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {dump.name}\n")
-        client.fput_object(bucket, f"{prefix}/{dump.name}", str(dump))
-        kept, sent = client.stat_object(bucket, f"{prefix}/{dump.name}").size, dump.stat().st_size
+        key = f"{prefix}/{dump.name}"
+        bucket.upload(key, dump)
+        kept, sent = bucket.info(key).num_bytes, dump.stat().st_size
         if kept != sent:
-            raise RegistryError(f"{endpoint} keeps {kept} bytes of {dump.name}, and {sent} were sent: back up again.")
-    checksums = "".join(lines).encode()
-    client.put_object(bucket, f"{prefix}/{CHECKSUMS}", BytesIO(checksums), len(checksums))
+            raise RegistryError(f"{bucket.url} keeps {kept} bytes of {key}, and {sent} were sent: back up again.")
+    bucket.write(f"{prefix}/{CHECKSUMS}", "".join(lines).encode())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

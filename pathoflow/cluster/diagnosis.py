@@ -1,4 +1,4 @@
-"""What a TrainJob's conditions, pods and events say: how far it is, what holds it up, and why it failed."""
+"""Reads a TrainJob's conditions, pods and events: its progress, its obstacles, and why it failed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from pathoflow.cluster.trainjob import QUEUE_LABEL, TrainJobRequest
+from pathoflow.cluster.trainjob_spec import QUEUE_LABEL, TrainJobRequest
 from pathoflow.errors import ClusterError, PathoflowError, Preempted, StageError, error_of
 
 Object = dict[str, Any]
@@ -30,13 +30,13 @@ _NODE_S = 30.0
 
 @dataclass(frozen=True)
 class Obstacle:
-    """What keeps a TrainJob from running.
+    """Reason why a TrainJob does not run.
 
     Attributes:
-        key: The same while the same thing holds it up.
-        patience_s: From then on it is an error.
+        key: Identifies the cause: equal keys are the same obstacle.
+        patience_s: Seconds after which it is an error.
         text: For the user: the object, the reason and the remedy.
-        error: What it is then.
+        error: The error's type.
     """
 
     key: str
@@ -46,24 +46,24 @@ class Obstacle:
 
 
 def title(trainjob: Object) -> str:
-    """How a TrainJob is called in messages."""
+    """Returns a TrainJob's name in messages."""
     metadata = trainjob["metadata"]
     return f"TrainJob {metadata['namespace']}/{metadata['name']}"
 
 
 def condition(trainjob: Object, kind: str) -> Object | None:
-    """The condition of a kind, if it is true."""
+    """Returns the condition of a type, if it is true."""
     conditions = trainjob.get("status", {}).get("conditions", ())
     return next((found for found in conditions if found["type"] == kind and found["status"] == "True"), None)
 
 
 def is_suspended(trainjob: Object) -> bool:
-    """Whether a TrainJob is not allowed to have pods yet, or any more."""
+    """Returns whether a TrainJob may not have pods yet, or any more."""
     return bool(trainjob["spec"].get("suspend"))
 
 
 def progress(trainjob: Object, pods: Sequence[Object]) -> str:
-    """How far a TrainJob is, in a few words."""
+    """Describes a TrainJob's progress in a few words."""
     if is_suspended(trainjob):
         if queue := trainjob["metadata"].get("labels", {}).get(QUEUE_LABEL):
             return f"waits for admission by Kueue's queue {queue} (`kubectl get workloads` shows its turn)"
@@ -80,13 +80,13 @@ def progress(trainjob: Object, pods: Sequence[Object]) -> str:
 def obstacle(
     trainjob: Object, pods: Sequence[Object], warnings: Sequence[Object], request: TrainJobRequest
 ) -> Obstacle | None:
-    """What holds a TrainJob up, if waiting will not help.
+    """Returns what holds a TrainJob up, if waiting will not help.
 
     Args:
         trainjob: The TrainJob.
         pods: Its pods.
         warnings: Events that warn about it.
-        request: What was asked for.
+        request: The resources requested.
     """
     if is_suspended(trainjob):
         return None
@@ -176,14 +176,14 @@ def failure(
     told: Object | None,
     last_lines: Callable[[str], str],
 ) -> PathoflowError:
-    """Why a TrainJob failed, as the error for the user; `Preempted` where another attempt will go on.
+    """Returns the user's error of a failed TrainJob; `Preempted` where another attempt will go on.
 
     Args:
         trainjob: A TrainJob that has failed.
         pods: Those of its pods that are left.
         lost: Nodes of the pods that were gone before the TrainJob failed, by the pods' names.
         gone: Nodes of all pods that ran and are gone: when one fails, those of the others are taken away.
-        told: What the node that failed first left on the shared volume.
+        told: Report of the first failed node on the shared volume.
         last_lines: The last lines of a pod's log.
     """
     where = title(trainjob)
@@ -236,7 +236,7 @@ def _gone(where: str, lost: Mapping[str, str]) -> PathoflowError | None:
 
 
 def past_deadline(trainjob: Object) -> PathoflowError:
-    """What to do about a TrainJob that took too long."""
+    """Returns the error of a TrainJob that took too long, with its remedy."""
     limit_s = trainjob["spec"].get("activeDeadlineSeconds")
     return StageError(
         f"{title(trainjob)} took longer than its deadline of {limit_s} s and was ended. Raise the recipe's "
@@ -267,13 +267,13 @@ def _as_told(beginning: str, told: Object) -> PathoflowError:
 
 
 def _told_of(pod: Object, told: Object | None) -> bool:
-    """Whether what was left on the shared volume is about this pod."""
+    """Returns whether the report on the shared volume is about this pod."""
     # A Job's pod has a host name of its own, and the pod's name goes on with five letters.
     return told is not None and f"{_name(pod)}-".startswith(f"{told['pod']}-")
 
 
 def started_at(trainjob: Object) -> float | None:
-    """When the time of a TrainJob's deadline began, in seconds since the epoch; None while it is suspended."""
+    """Returns when a TrainJob's deadline began to count, in seconds since the epoch; None while it is suspended."""
     if is_suspended(trainjob):
         return None
     resumed = [
@@ -285,18 +285,18 @@ def started_at(trainjob: Object) -> float | None:
 
 
 def running_on(pods: Sequence[Object]) -> dict[str, str]:
-    """The nodes of the pods that run, by the pods' names."""
+    """Returns the nodes of running pods, by the pods' names."""
     running = (pod for pod in pods if _phase(pod) == "Running" and not _is_unreachable(pod))
     return {_name(pod): pod["spec"].get("nodeName", "?") for pod in running}
 
 
 def has_ended(pod: Object) -> bool:
-    """Whether a pod, or its container, has come to an end."""
+    """Returns whether a pod, or its container, has ended."""
     return _phase(pod) in ("Succeeded", "Failed") or any(_endings(pod))
 
 
 def _is_unreachable(pod: Object) -> bool:
-    """Whether the cluster no longer hears of a pod that runs. Nothing else makes a pod without probes unready."""
+    """Returns whether the cluster lost a running pod. Nothing else makes a pod without probes unready."""
     conditions = pod.get("status", {}).get("conditions", ())
     unready = any((found["type"], found["status"]) == ("Ready", "False") for found in conditions)
     runs = any("running" in container.get("state", {}) for container in _containers(pod))
@@ -316,7 +316,7 @@ def _disruption(pod: Object) -> str | None:
 
 
 def _seen_at(event: Object) -> float:
-    """When an event was last seen, in seconds since the epoch."""
+    """Returns when an event was last seen, in seconds since the epoch."""
     series = event.get("series") or {}
     told = (event.get("lastTimestamp"), series.get("lastObservedTime"), event.get("eventTime"))
     return _seconds(next(filter(None, told), event["metadata"]["creationTimestamp"]))
@@ -334,7 +334,7 @@ def _endings(pod: Object) -> Iterator[Object]:
 
 
 def _exit_code(pod: Object) -> int:
-    """The exit code of a pod that failed; 0 for any other."""
+    """Returns the exit code of a failed pod; 0 for any other."""
     if _phase(pod) not in ("Failed", "Running"):
         return 0
     return next((int(ended["exitCode"]) for ended in _endings(pod) if ended.get("exitCode")), 0)

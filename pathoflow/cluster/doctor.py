@@ -21,7 +21,7 @@ from pathoflow.cluster.settings import (
     TRUSTED_KEYS,
     Cluster,
 )
-from pathoflow.cluster.trainjob import GROUP, VERSION
+from pathoflow.cluster.trainjob_spec import GROUP, VERSION
 from pathoflow.contract.recipe import Recipe
 from pathoflow.errors import ClusterError
 

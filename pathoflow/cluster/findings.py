@@ -1,4 +1,4 @@
-"""What was found when a cluster was looked at."""
+"""Defines findings of the checks of a cluster."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ Level = Literal["ok", "warning", "failed", "unknown"]
 
 
 class Finding(NamedTuple):
-    """One thing that was looked at.
+    """Result of one check.
 
     Attributes:
-        what: What it is.
+        what: The thing that was checked.
         level: `failed` keeps a run from working, `unknown` could not be looked at from here.
-        detail: What was found.
-        remedy: What to do; empty if nothing is.
+        detail: The result in words.
+        remedy: Advice; empty if nothing is to be done.
     """
 
     what: str

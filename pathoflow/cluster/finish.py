@@ -6,10 +6,10 @@ import os
 import sys
 from pathlib import Path
 
-from pathoflow.cluster.aftermath import conclude
 from pathoflow.cluster.api import connect
+from pathoflow.cluster.cleanup import clean_up
 from pathoflow.cluster.settings import CHECKPOINTS_PATH
-from pathoflow.cluster.trainjob import RUN_ID
+from pathoflow.cluster.trainjob_spec import RUN_ID
 from pathoflow.errors import PathoflowError
 
 
@@ -17,7 +17,7 @@ def finish_run(recipe: str, namespace: str, state: str, told: str, report: str) 
     """Cleans up after the run that the environment names; ends the process with the error's code if that fails."""
     checkpoints = Path(os.environ.get("PATHOFLOW_CHECKPOINTS", CHECKPOINTS_PATH))
     try:
-        conclude(connect(), namespace, recipe, os.environ[RUN_ID], state, checkpoints, Path(report), told)
+        clean_up(connect(), namespace, recipe, os.environ[RUN_ID], state, checkpoints, Path(report), told)
     except PathoflowError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

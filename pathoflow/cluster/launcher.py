@@ -1,4 +1,4 @@
-"""Starts a TrainJob, or takes up the one that is there, and stays with it to its end.
+"""Starts a TrainJob, or takes up an existing one, and watches it to its end.
 
 `python -m pathoflow.cluster.launcher <pid of the stage> <launch file>` is a small process beside the stage's, which
 holds all that a stage imports. It exits with the code of the error whose words it leaves in the outcome file.
@@ -22,16 +22,16 @@ import yaml
 from kubernetes.client import ApiException
 
 from pathoflow.cluster.api import connect, explain
+from pathoflow.cluster.api_retries import ApiRetries
 from pathoflow.cluster.diagnosis import condition
-from pathoflow.cluster.following import Following
-from pathoflow.cluster.launch import Launch
-from pathoflow.cluster.patience import Patience
+from pathoflow.cluster.launch_request import LaunchRequest
 from pathoflow.cluster.redaction import without_secrets
-from pathoflow.cluster.trainjob import GROUP, IDENTITY_ANNOTATION, JOBSET_LABEL, VERSION, manifest
-from pathoflow.cluster.trainjobs import Object, TrainJobs
+from pathoflow.cluster.trainjob_client import Object, TrainJobClient
+from pathoflow.cluster.trainjob_spec import GROUP, IDENTITY_ANNOTATION, JOBSET_LABEL, VERSION, manifest
+from pathoflow.cluster.trainjob_watcher import TrainJobWatcher
 from pathoflow.errors import ClusterError, PathoflowError, Preempted
 from pathoflow.system.files import write_atomically
-from pathoflow.system.processes import ask_to_stop, die_with_parent, stop_if_asked
+from pathoflow.system.processes import die_with_parent, interrupt, raise_if_interrupted
 
 TRAINJOB_FILE = "trainjob.yaml"
 _EXISTS, _NOT_FOUND = 409, 404
@@ -41,44 +41,46 @@ _EARLIER_S, _POLL_S = 90.0, 2.0
 
 
 class Launcher:
-    """Sees to one TrainJob.
+    """Launches one TrainJob.
 
     Args:
-        launch: What to start.
-        trainjobs: Where.
-        say: Tells the user one line.
+        launch: The launch to run.
+        trainjobs: Client of the namespace.
+        say: Prints one line for the user.
     """
 
-    def __init__(self, launch: Launch, trainjobs: TrainJobs, say: Callable[[str], None]) -> None:
+    def __init__(self, launch: LaunchRequest, trainjobs: TrainJobClient, say: Callable[[str], None]) -> None:
         self._launch = launch
         self._trainjobs = trainjobs
         self._say = say
-        self._patience = Patience(say)
+        self._retries = ApiRetries(say)
         self._manifest: Object = {}
 
     def run(self) -> None:
-        """Returns once the TrainJob has succeeded, see `Following.to_the_end` for the errors."""
-        owner = self._patience.call(self._owner, "read this pod")
+        """Returns once the TrainJob has succeeded, see `TrainJobWatcher.wait` for the errors."""
+        owner = self._retries.call(self._owner, "read this pod")
         self._manifest = manifest(self._launch.request, self._launch.work, owner, uuid.uuid4().hex[:12])
         trainjob = self._create_or_take_up()
         self._keep(trainjob)
-        Following(
+        TrainJobWatcher(
             self._trainjobs,
             trainjob,
             self._launch.request,
             Path(self._launch.work.job_file).parent,
             self._launch.report,
-            self._patience,
+            self._retries,
             self._say,
-        ).to_the_end()
+        ).wait()
 
     def stop(self) -> str:
-        """Deletes the TrainJob, whose pods then write a checkpoint; what became of it, in words."""
+        """Deletes the TrainJob, whose pods then write a checkpoint; returns what became of it, in words."""
         if not self._manifest:
             return "Stopped on request before there was a TrainJob."
         try:
             # The patience for this run may have been used up by a server that is away.
-            Patience(self._say).call(lambda: self._trainjobs.delete(self._name), f"delete {self._title}", for_s=_STOP_S)
+            ApiRetries(self._say).call(
+                lambda: self._trainjobs.delete(self._name), f"delete {self._title}", for_s=_STOP_S
+            )
         except ClusterError as error:
             return f"Stopped on request, but {self._title} goes on. {error} Run the stage again to take it up."
         return (
@@ -98,11 +100,11 @@ class Launcher:
         deadline = time.monotonic() + self._launch.work.grace_s + _EARLIER_S
         told = False
         while True:
-            stop_if_asked()
+            raise_if_interrupted()
             if made := self._created():
                 self._say(f"Created {self._title} on {self._launch.request.nodes} nodes.")
                 return made
-            found, _ = self._patience.call(lambda: self._trainjobs.find(self._name), f"read {self._title}")
+            found, _ = self._retries.call(lambda: self._trainjobs.find(self._name), f"read {self._title}")
             if found and "deletionTimestamp" not in found["metadata"]:
                 return self._taken_up(found)
             if time.monotonic() > deadline:
@@ -118,9 +120,9 @@ class Launcher:
             time.sleep(_POLL_S)
 
     def _created(self) -> Object | None:
-        """The TrainJob as the API server made it; None if there is one already."""
+        """Creates the TrainJob and returns it as the API server has it; None if there is one already."""
         try:
-            made = self._patience.call(
+            made = self._retries.call(
                 lambda: self._trainjobs.create(self._manifest), f"create {self._title}", expected=(_EXISTS, _NOT_FOUND)
             )
         except ApiException as error:
@@ -129,7 +131,7 @@ class Launcher:
             raise self._unknown_kind(error) from error
         if "runtimePatches" not in made["spec"]:
             # An API server drops what it does not know, without a word.
-            self._patience.call(lambda: self._trainjobs.delete(self._name), f"delete {self._title}")
+            self._retries.call(lambda: self._trainjobs.delete(self._name), f"delete {self._title}")
             raise ClusterError(
                 f"{self._title} lost its runtimePatches: the cluster's Kubeflow Trainer is older than 2.2. Upgrade it; "
                 "see `pathoflow doctor`."
@@ -138,7 +140,7 @@ class Launcher:
 
     def _unknown_kind(self, error: ApiException) -> ClusterError:
         explained = explain(error, f"create {self._title}")
-        versions = self._patience.call(self._trainjobs.served_versions, f"list the versions of {GROUP}")
+        versions = self._retries.call(self._trainjobs.served_versions, f"list the versions of {GROUP}")
         if versions and VERSION not in versions:
             return ClusterError(
                 f"{explained} It serves {GROUP} in {', '.join(versions)}, and this pathoflow speaks {VERSION}: install "
@@ -158,7 +160,7 @@ class Launcher:
         return found
 
     def _owner(self) -> Object | None:
-        """A reference to the workflow that this pod belongs to, with which the TrainJob is to go."""
+        """Returns an owner reference to this pod's workflow, with which the TrainJob is deleted."""
         pod = os.environ.get("KFP_POD_NAME")
         if not pod:
             return None
@@ -172,7 +174,7 @@ class Launcher:
         return None
 
     def _keep(self, trainjob: Object) -> None:
-        """Leaves the TrainJob as a file, for the record."""
+        """Writes the TrainJob to a file, for the record."""
         folder = self._launch.report / "attachments"
         folder.mkdir(parents=True, exist_ok=True)
         kept = {key: trainjob[key] for key in ("apiVersion", "kind", "metadata", "spec")}
@@ -181,7 +183,7 @@ class Launcher:
 
 
 class _ignored(suppress):  # noqa: N801
-    """Lets refusals with these status codes pass."""
+    """Suppresses API errors with these status codes."""
 
     def __init__(self, *codes: int) -> None:
         super().__init__(ApiException)
@@ -197,16 +199,16 @@ def _say(line: str) -> None:
 
 def _ask_to_stop(number: int, frame: FrameType | None) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    ask_to_stop(number, frame)
+    interrupt(number, frame)
 
 
-def main(launch: Launch) -> int:
-    """Sees a launch through; the exit code."""
+def main(launch: LaunchRequest) -> int:
+    """Runs a launch and returns its exit code."""
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     launch.outcome.unlink(missing_ok=True)
     launcher: Launcher | None = None
     try:
-        launcher = Launcher(launch, TrainJobs(connect(retries=0), launch.request.namespace), _say)
+        launcher = Launcher(launch, TrainJobClient(connect(retries=0), launch.request.namespace), _say)
         launcher.run()
     except KeyboardInterrupt:
         words = launcher.stop() if launcher else "Stopped on request before there was a TrainJob."
@@ -226,6 +228,6 @@ if __name__ == "__main__":
     exit_code = Preempted.exit_code
     with suppress(KeyboardInterrupt):
         die_with_parent(int(sys.argv[1]))
-        exit_code = main(Launch.load(Path(sys.argv[2])))
+        exit_code = main(LaunchRequest.load(Path(sys.argv[2])))
     # To take the interpreter apart takes a second, for which the stage would wait.
     os._exit(exit_code)

@@ -1,4 +1,4 @@
-"""Keeps secrets out of what is quoted from other processes' logs."""
+"""Redacts secrets from quoted logs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SHORTEST = 6
 
 
 def without_secrets(text: str, environment: Mapping[str, str] | None = None) -> str:
-    """The text with whatever is, or looks like, a secret replaced.
+    """Replaces whatever is, or looks like, a secret.
 
     Args:
         text: Lines of a log.

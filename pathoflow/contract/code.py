@@ -1,4 +1,4 @@
-"""Which code is running: the repository's commit and the digest of what a stage is made of."""
+"""Identifies the running code: the repository's commit and the digest of a stage's files."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pathoflow.contract.imports import imported_files
 from pathoflow.contract.sealing import Code
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-"""Where `components/`, `pipelines/` and `recipes/` lie; relative paths in configurations start here."""
+"""Root of `components/`, `pipelines/` and `recipes/`; relative paths in configurations start here."""
 
 _FACES = frozenset({"component.py", "__main__.py"})
-"""Of a stage's files those that only say how it is called: what they import computes nothing."""
+"""Files of a stage that only call it: what they import computes nothing."""
 
 
 def stage_package(config: type[StageConfig]) -> str:
-    """The package of a stage, from its configuration's module.
+    """Returns a stage's package, from its configuration's module.
 
     >>> class C(StageConfig): stage = "x"
     >>> C.__module__ = "components.training.sft.config"

@@ -1,4 +1,4 @@
-"""Which files of the repository a piece of code imports, read from the source and never by running it.
+"""Finds the files of the repository that a piece of code imports, from the source and never by running it.
 
 So it holds for a commit of years ago, whose files an audit reads from git, as it does for the files that run.
 """
@@ -52,7 +52,7 @@ def imported_files(start: Iterable[str], find: Callable[[str], bytes | None]) ->
 
 @lru_cache(maxsize=4096)
 def _imported_names(path: str, source: bytes) -> frozenset[str]:
-    """The dotted names in a file's imports; of `from a import b` both `a` and `a.b`, for `b` may be a module."""
+    """Returns the dotted names in a file's imports; of `from a import b` both `a` and `a.b`, as `b` may be a module."""
     package = path.split("/")[:-1]
     names: set[str] = set()
     for node in _executed(ast.parse(source)):
@@ -68,7 +68,7 @@ def _imported_names(path: str, source: bytes) -> frozenset[str]:
 
 
 def _executed(node: ast.AST) -> Iterator[ast.AST]:
-    """All nodes of a tree but what stands below `if TYPE_CHECKING`."""
+    """Yields all nodes of a tree but those below `if TYPE_CHECKING`."""
     yield node
     skipped = node.body if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test) else []
     for child in ast.iter_child_nodes(node):

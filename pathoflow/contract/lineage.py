@@ -1,4 +1,4 @@
-"""Which outputs a model stands on: their references, collected from MLflow's runs when a version is registered.
+"""Collects the references of all outputs that a model stands on, from MLflow's runs, when a version is registered.
 
 A version has to be checked by someone who has nothing but the registry. Its manifest names the identities of its
 inputs; the references say where those lie.
@@ -30,7 +30,7 @@ def ancestors(client: MlflowClient, manifests: Iterable[Manifest]) -> tuple[list
     """Walks from sealed outputs to all that they stand on, through the runs that made it.
 
     Args:
-        client: Of the tracking server on which the stages ran.
+        client: Client of the tracking server on which the stages ran.
         manifests: Where the walk begins.
 
     Returns:
@@ -57,7 +57,7 @@ def ancestors(client: MlflowClient, manifests: Iterable[Manifest]) -> tuple[list
 
 
 def find_run(client: MlflowClient, identity: str) -> Run | None:
-    """The latest finished run that published the output with this identity."""
+    """Returns the latest finished run that published the output with this identity."""
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     query = f"tags.`{IDENTITY_TAG}` = '{identity}' and attributes.status = 'FINISHED'"
     for run in client.search_runs(experiments, query):
@@ -67,7 +67,7 @@ def find_run(client: MlflowClient, identity: str) -> Run | None:
 
 
 def logged_manifest(client: MlflowClient, run: Run) -> Manifest | None:
-    """The manifest that a run logged, if it is there and as it was written."""
+    """Returns the manifest that a run logged; None if it is missing or was changed."""
     with tempfile.TemporaryDirectory() as folder:
         try:
             client.download_artifacts(run.info.run_id, MANIFEST_FILE, folder)
@@ -77,12 +77,12 @@ def logged_manifest(client: MlflowClient, run: Run) -> Manifest | None:
 
 
 def write_references(references: Iterable[Reference]) -> str:
-    """The content of the lineage tag."""
+    """Serialises references for the lineage tag."""
     return _REFERENCES.dump_json(tuple(references), exclude_none=True).decode()
 
 
 def read_references(text: str) -> tuple[Reference, ...]:
-    """The references in a lineage tag.
+    """Parses the references in a lineage tag.
 
     Raises:
         SealError: The tag is not as it was written.

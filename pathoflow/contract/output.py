@@ -1,4 +1,4 @@
-"""What a stage's `run` writes to: its staging directory, its counts, its progress and its metrics."""
+"""Receives a stage's results: its staging directory, its counts, its progress and its metrics."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 QUARANTINE_FILE = "quarantine.jsonl"
 
 
-class Watcher(Protocol):
-    """Is told of all that the reporters of this process write."""
+class ProgressListener(Protocol):
+    """Receives all that the reporters of this process write."""
 
     def on_progress(self, done: int, total: int, unit: str) -> None:
-        """`done` of `total` units are finished."""
+        """Notes that `done` of `total` units are finished."""
 
     def on_series(self, step: int, values: Mapping[str, float]) -> None:
-        """Each named series has a new point."""
+        """Notes that each named series has a new point."""
 
 
 class Reporter:
-    """Progress and metric series of one stage, kept in plain files.
+    """Reports progress and metric series of one stage, kept in plain files.
 
     Worker processes of a stage (torchrun ranks, say) open the same reporter by its directory; the process that
     supervises the stage forwards the series to MLflow and the command line shows the progress.
@@ -41,10 +41,10 @@ class Reporter:
         directory: Where `progress.json` and `series.jsonl` of this stage live.
 
     Attributes:
-        watchers: Who is told, too.
+        listeners: Listeners to all reporters of this process.
     """
 
-    watchers: ClassVar[list[Watcher]] = []
+    listeners: ClassVar[list[ProgressListener]] = []
     _interval_s = 0.2
 
     def __init__(self, directory: Path) -> None:
@@ -53,7 +53,7 @@ class Reporter:
         self._last_progress_s = 0.0
 
     def progress(self, done: int, total: int, unit: str, **shown: float | str) -> None:
-        """Says that `done` of `total` units are finished, with figures worth showing beside the bar.
+        """Reports that `done` of `total` units are finished, with figures to show beside the bar.
 
         Cheap enough for inner loops: at most five writes a second reach the disk, and the last one always does.
 
@@ -62,8 +62,8 @@ class Reporter:
         """
         if STOP_REQUESTED.is_set():
             raise KeyboardInterrupt
-        for watcher in self.watchers:
-            watcher.on_progress(done, total, unit)
+        for listener in self.listeners:
+            listener.on_progress(done, total, unit)
         now = time.monotonic()
         if now - self._last_progress_s < self._interval_s and done < total:
             return
@@ -79,11 +79,11 @@ class Reporter:
         line = json.dumps({"step": step, "at_ms": int(time.time() * 1000), "values": values})
         with (self.directory / "series.jsonl").open("a") as file:
             file.write(line + "\n")
-        for watcher in self.watchers:
-            watcher.on_series(step, values)
+        for listener in self.listeners:
+            listener.on_series(step, values)
 
     def cut_back(self, step: int) -> None:
-        """Forgets the points behind `step`: training goes on from there and reports them again."""
+        """Drops the points behind `step`: training goes on from there and reports them again."""
         path = self.directory / "series.jsonl"
         if not path.is_file():
             return
@@ -94,7 +94,7 @@ class Reporter:
 
 
 class StageOutput(Reporter):
-    """The output of one run of a stage while it is being made.
+    """Collects the output of one run of a stage.
 
     Args:
         path: The staging directory. What lies here when `run` returns is sealed and becomes the output.
@@ -117,9 +117,9 @@ class StageOutput(Reporter):
         """Sets one bad record aside: it is counted under `reason` and listed in `quarantine.jsonl`.
 
         Args:
-            item: What was set aside, as its user would name it (file and page, row, sample id).
+            item: The bad record, as its user would name it (file and page, row, sample id).
             reason: A short, stable, snake_case word to count by.
-            detail: What exactly was wrong and what to do.
+            detail: The exact fault and its remedy.
         """
         self.quarantined[reason] += 1
         line = json.dumps({"item": item, "reason": reason, "detail": detail}, ensure_ascii=False)

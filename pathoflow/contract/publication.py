@@ -1,4 +1,4 @@
-"""What the MLflow run of a stage shows of the output that it sealed."""
+"""Publishes a sealed output in its stage's MLflow run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def log_output(
     run: StageRun, manifest: Manifest, output: Path, *, log_model: bool, reference: str | None = None
 ) -> None:
-    """Ends a stage's run with what it made: figures, identity, manifest and plots, and all files of a model.
+    """Logs an output and ends its stage's run: figures, identity, manifest and plots, and all files of a model.
 
     Args:
         run: The stage's run.

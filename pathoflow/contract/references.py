@@ -1,4 +1,4 @@
-"""References: what travels between stages instead of data.
+"""Refers to sealed outputs: references travel between stages instead of data.
 
 A reference is a small JSON document that names a sealed output by its identity and says where its bytes are: in a
 DVC remote (data) or in MLflow's artifact store (models).
@@ -18,7 +18,7 @@ from pathoflow.errors import SealError
 
 
 class Reference(BaseModel):
-    """Where the sealed output of a stage lies.
+    """Location of a stage's sealed output.
 
     `dvc_md5` and `dvc_remote` are set for data that was versioned, `model_uri` for models that were logged; `run_id` is
     the MLflow run that published it.
@@ -36,13 +36,13 @@ class Reference(BaseModel):
 
 
 def fetch(reference: Reference, workdir: WorkDir, tracking_uri: str) -> Path:
-    """The directory with the referenced output: the one in the work directory if it is that one, else a download.
+    """Returns the directory of the referenced output: the work directory's if it is that one, else a download.
 
     A download is checked whole. The bytes of a directory that was there are checked by whoever uses them; here only
     its identity is compared.
 
     Args:
-        reference: What is wanted.
+        reference: The output to fetch.
         workdir: Keeps the download.
         tracking_uri: The MLflow that models are downloaded from.
 

@@ -1,4 +1,4 @@
-"""Sealed directories: every stage's output, complete and unchanged or not an output at all.
+"""Seals directories: every stage's output is complete and unchanged, or not an output at all.
 
 A sealed directory holds `manifest.json`, written last, which lists every other file with its SHA-256 and says how
 the content came to be. The SHA-256 of the manifest in canonical JSON is the artifact's identity; the file begins with
@@ -29,7 +29,7 @@ class _Record(BaseModel):
 
 
 class SealedFile(_Record):
-    """One file of a sealed directory, or one file or folder (see `describe_folder`) from outside that a stage read."""
+    """File of a sealed directory, or a file or folder (see `describe_folder`) from outside that a stage read."""
 
     path: str
     bytes: int
@@ -37,7 +37,7 @@ class SealedFile(_Record):
 
 
 class Code(_Record):
-    """Which code made an output: the repository's commit, and the digest of the stage's own files."""
+    """Code that made an output: the repository's commit, and the digest of the stage's own files."""
 
     commit: str | None
     dirty: bool | None
@@ -53,7 +53,7 @@ class Counts(_Record):
 
 
 class Manifest(_Record):
-    """What a sealed directory holds and how it came to be. No wall time is in it: equal work has an equal identity."""
+    """Content and origin of a sealed directory. No wall time is in it: equal work has an equal identity."""
 
     # The identity in the file is no field; that nothing else is there either is what `read_manifest` makes sure of.
     model_config = ConfigDict(extra="ignore")
@@ -79,13 +79,13 @@ class Manifest(_Record):
 
     @property
     def text(self) -> str:
-        """The content of `manifest.json`."""
+        """Returns the content of `manifest.json`."""
         document = {"identity": self.identity, **self.model_dump(mode="json")}
         return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
     @property
     def key(self) -> str:
-        """The key of the work that this output finished."""
+        """Key of the work that this output finished."""
         return work_key(self.stage, self.config_digest, self.code.digest, self.inputs, self.external_files)
 
 
@@ -96,7 +96,7 @@ def work_key(
     inputs: dict[str, str],
     external_files: tuple[SealedFile, ...],
 ) -> str:
-    """What decides a stage's output: equal keys mean that the work need not be done again.
+    """Returns the key of a stage's work: equal keys mean that the work need not be done again.
 
     The code counts by the stage's own files, not by the repository's commit, so that an edit elsewhere re-runs
     nothing here; the names of external files count, their folders do not.
@@ -125,13 +125,13 @@ def describe_files(paths: list[Path], root: Path | None = None) -> tuple[SealedF
 
 
 def describe_external(config: StageConfig) -> tuple[SealedFile, ...]:
-    """What a configuration reads from outside the pipeline: its files, then its folders."""
+    """Hashes what a configuration reads from outside the pipeline: its files, then its folders."""
     folders = tuple(describe_folder(folder) for folder in config.external_folders())
     return describe_files(config.external_files()) + folders
 
 
 def describe_folder(folder: ExternalFolder) -> SealedFile:
-    """One entry for a whole folder: its name with a slash, the sum of its files' sizes, and a hash of their listing.
+    """Describes a whole folder: its name with a slash, the sum of its files' sizes, and a hash of their listing.
 
     The listing holds every file's name, size and SHA-256, the latter of its two ends alone where `end_bytes` says so.
     """
@@ -151,7 +151,7 @@ def describe_folder(folder: ExternalFolder) -> SealedFile:
 
 
 def content_files(directory: Path) -> list[Path]:
-    """Everything below a directory but folders and its manifest, sorted by path."""
+    """Lists everything below a directory but folders and its manifest, sorted by path."""
     return sorted(
         path
         for path in directory.rglob("*")
@@ -164,7 +164,7 @@ def seal(directory: Path, *, config: StageConfig, stage: str | None = None, **fa
 
     Args:
         directory: The finished content.
-        stage: What the output is called where it is a part of the stage's.
+        stage: Name of the output, which for a shard's part differs from the stage's.
         config: The stage's configuration.
         facts: The remaining fields of `Manifest`.
 
@@ -189,7 +189,7 @@ def seal(directory: Path, *, config: StageConfig, stage: str | None = None, **fa
 
 
 def read_manifest(directory: Path) -> Manifest:
-    """The manifest of a sealed directory, without a look at the files.
+    """Reads the manifest of a sealed directory, without verifying the files.
 
     Raises:
         SealError: There is no manifest, or it is not as it was written.
@@ -206,7 +206,7 @@ def read_manifest(directory: Path) -> Manifest:
 
 
 def parse_manifest(content: bytes) -> Manifest:
-    """The manifest with this content of a `manifest.json`.
+    """Parses the content of a `manifest.json`.
 
     Raises:
         SealError: The content is not as it was written.

@@ -1,4 +1,4 @@
-"""Shards: a stage's expensive work, divided over tasks whose parts the stage's ordinary run then finds done.
+"""Divides a stage's expensive work over tasks, whose parts the stage's ordinary run then finds done.
 
 A shard's part is sealed and published like every output, under the name `<stage>.shard-<i>-of-<n>`. The run that
 merges the parts seals what it would have sealed without them, so that n is nowhere in its manifest: how often the
@@ -20,14 +20,14 @@ _NAME = re.compile(r"(?P<stage>\w+)\.shard-\d+-of-\d+")
 
 @dataclass(frozen=True)
 class Shard:
-    """One of `count` shares of a stage's work, counted from 1."""
+    """One of `count` shards of a stage's work, counted from 1."""
 
     index: int
     count: int
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        """A shard as it is written on the command line and in the pipeline.
+        """Parses a shard as it is written on the command line and in the pipeline.
 
         Raises:
             ConfigError: It is not `i/n` with 1 ≤ i ≤ n.
@@ -45,11 +45,11 @@ class Shard:
         return f"{self.index}/{self.count}"
 
     def name(self, stage: str) -> str:
-        """Under what the shard's part is sealed, published, tracked and shown."""
+        """Returns the name under which the shard's part is sealed, published, tracked and shown."""
         return f"{stage}.shard-{self.index}-of-{self.count}"
 
     def owns(self, number: int) -> bool:
-        """Whether the unit of work with this number, from 0, is this shard's: every count-th one.
+        """Returns whether the unit of work with this number, from 0, is this shard's: every count-th one.
 
         >>> [number for number in range(7) if Shard(2, 3).owns(number)]
         [1, 4]
@@ -58,7 +58,7 @@ class Shard:
 
 
 def shard_names(stage: str, count: int) -> list[str]:
-    """The names of all parts of a stage; none where it is not divided.
+    """Returns the names of all parts of a stage; none where it is not divided.
 
     >>> shard_names("public_pairs", 2), shard_names("public_pairs", 1)
     (['public_pairs.shard-1-of-2', 'public_pairs.shard-2-of-2'], [])
@@ -67,7 +67,7 @@ def shard_names(stage: str, count: int) -> list[str]:
 
 
 def stage_of(name: str) -> str:
-    """The stage that a part or a whole output belongs to.
+    """Returns the stage that a part or a whole output belongs to.
 
     >>> stage_of("public_pairs.shard-1-of-2"), stage_of("public_pairs")
     ('public_pairs', 'public_pairs')
@@ -78,14 +78,14 @@ def stage_of(name: str) -> str:
 
 @dataclass(frozen=True)
 class Work:
-    """What decides a stage's output, whoever does it: equal works make equal outputs.
+    """Everything that decides a stage's output: equal works make equal outputs.
 
     Attributes:
         stage: The stage.
-        config_digest: Of its configuration.
-        code_digest: Of its code.
+        config_digest: Digest of its configuration.
+        code_digest: Digest of its code.
         inputs: Identities of its inputs.
-        external_files: What it reads from outside.
+        external_files: Files from outside that it reads.
     """
 
     stage: str
@@ -95,23 +95,23 @@ class Work:
     external_files: tuple[SealedFile, ...]
 
     def key(self, name: str) -> str:
-        """The key of the whole work, by the stage's name, or of a part of it."""
+        """Returns the key of the whole work, by the stage's name, or of a part of it."""
         return work_key(name, self.config_digest, self.code_digest, self.inputs, self.external_files)
 
     def is_done_in(self, directory: Path) -> bool:
-        """Whether a sealed directory is a part of this very work."""
+        """Returns whether a sealed directory is a part of this very work."""
         manifest = read_manifest(directory)
         return stage_of(manifest.stage) == self.stage and manifest.key == self.key(manifest.stage)
 
 
 def parts_of(work: Work, given: Sequence[Path], root: Path) -> list[Path]:
-    """The parts that a merging run begins with, verified, sorted by name.
+    """Returns the verified parts that a merging run begins with, sorted by name.
 
     A part that is not there is no error: the merging run does its work itself, as a run without shards does all of
     it. A part that is there has to be whole, since it would be sealed unseen.
 
     Args:
-        work: What is to be done.
+        work: The stage's whole work.
         given: Parts that the pipeline hands over.
         root: Holds parts that were made here before; those of other work (an older configuration's) are left alone.
 

@@ -26,8 +26,8 @@ from pathoflow.contract.sharding import Shard, Work, parts_of
 from pathoflow.contract.workdir import StageState, Status, WorkDir, now
 from pathoflow.errors import InputError, PathoflowError, Preempted, QuarantineError, SealError, StageError
 from pathoflow.system.files import sync_directory, write_atomically
-from pathoflow.system.memory import seldom_collecting, usually_collecting
-from pathoflow.system.processes import STOP_REQUESTED, ask_to_stop
+from pathoflow.system.memory import default_garbage_collection, rare_garbage_collection
+from pathoflow.system.processes import STOP_REQUESTED, interrupt
 
 if TYPE_CHECKING:
     from pathoflow.stores.tracking import StageRun, Tracker
@@ -37,7 +37,7 @@ _STOPPED = "Stopped on request. Run the same command again to continue."
 
 @dataclass(frozen=True)
 class Services:
-    """Where a stage's tracking and versions go.
+    """Stores of a stage's tracking and versions.
 
     Attributes:
         tracking_uri: MLflow's tracking URI.
@@ -51,7 +51,7 @@ class Services:
 
     @classmethod
     def from_environment(cls, workdir: WorkDir) -> Services:
-        """The services that the environment names; a local store below the work directory where it names none."""
+        """Returns the services that the environment names, or local stores below the work directory."""
         return cls(
             tracking_uri=os.environ.get("MLFLOW_TRACKING_URI") or workdir.tracking_uri,
             experiment=os.environ.get("MLFLOW_EXPERIMENT_NAME") or "pathoflow",
@@ -96,7 +96,7 @@ def execute(
     """
     name = shard.name(config.stage) if shard else config.stage
     # A killed run's last process may need a moment to go.
-    with _stoppable(), workdir.lock(name, wait_s=5), seldom_collecting():
+    with _stoppable(), workdir.lock(name, wait_s=5), rare_garbage_collection():
         state = StageState(name, "running", os.getpid(), started_at=_process_start(), key_metric=config.key_metric)
         workdir.write_state(state)
         attempt = _Attempt(config, inputs, workdir, services, state, shard, parts)
@@ -108,7 +108,7 @@ def execute(
 
 
 class _Attempt:
-    """One attempt at one stage, or at one shard of it; `name` is what its output is called."""
+    """Attempt at one stage, or at one shard of it; `name` is the name of its output."""
 
     def __init__(
         self,
@@ -147,7 +147,7 @@ class _Attempt:
         return reference
 
     def _finished(self, key: str) -> Manifest | None:
-        """The manifest of the output if it is the one that `key` asks for, in place or sealed in staging."""
+        """Returns the manifest of the output if it has this `key`, in place or sealed in staging."""
         staging, output = self.workdir.staging(self.name), self.workdir.output(self.name)
         for directory in (output, staging):
             try:
@@ -175,7 +175,7 @@ class _Attempt:
         os.environ["MLFLOW_EXPERIMENT_NAME"] = self.services.experiment
         started = time.perf_counter()
         try:
-            with usually_collecting():
+            with default_garbage_collection():
                 run, extra = self._run_function(), self._share(work)
                 run(self.config, **self.inputs, **extra, out=out)
         finally:
@@ -199,13 +199,13 @@ class _Attempt:
         return manifest
 
     def _share(self, work: Work) -> dict[str, Any]:
-        """What only the run of a stage that can be divided is told: its shard, or the parts to begin with."""
+        """Returns the arguments that only a divisible stage gets: its shard, or the parts to begin with."""
         if self.shard is not None:
             return {"shard": self.shard}
         return {"parts": parts_of(work, self.parts, self.workdir.root)} if self.config.can_shard else {}
 
     def _run_function(self) -> Callable[..., None]:
-        """The stage's `run`, or `run_shard`, once it is known to get every input that it needs."""
+        """Returns the stage's `run`, or `run_shard`, after checking that it gets every input that it needs."""
         module = importlib.import_module(f"{stage_package(type(self.config))}.stage")
         run: Callable[..., None] = module.run if self.shard is None else module.run_shard
         needed = {name for name, given in inspect.signature(run).parameters.items() if given.default is given.empty}
@@ -296,7 +296,7 @@ class _Attempt:
         self._record_end()
 
     def record_failure(self, error: BaseException) -> None:
-        """Leaves the reason in the stage's state and in its MLflow run."""
+        """Records the error in the stage's state and in its MLflow run."""
         stopped = isinstance(error, Preempted | KeyboardInterrupt)
         self.state.status = "stopped" if stopped else "failed"
         self.state.error = explain(error, self.name, self.workdir)
@@ -316,14 +316,14 @@ class _Attempt:
 
 
 def exit_code_of(error: BaseException) -> int:
-    """The exit code of a command that ends with this error."""
+    """Returns the exit code of a command that ends with this error."""
     if isinstance(error, KeyboardInterrupt):
         return Preempted.exit_code
     return error.exit_code if isinstance(error, PathoflowError) else StageError.exit_code
 
 
 def disk_is_full(error: BaseException | None) -> bool:
-    """Whether a full disk is behind an error: libraries wrap it, and SQLite says it only in words."""
+    """Returns whether a full disk caused an error: libraries wrap it, and SQLite says it only in words."""
     while error is not None:
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             return True
@@ -334,7 +334,7 @@ def disk_is_full(error: BaseException | None) -> bool:
 
 
 def describe(state: StageState, manifest: Manifest) -> StageState:
-    """Copies into a stage's state what its output's manifest says, and returns it."""
+    """Copies the output's manifest into a stage's state, and returns it."""
     state.num_in, state.num_out = manifest.counts.num_in, manifest.counts.num_out
     state.num_quarantined = sum(manifest.counts.quarantined.values())
     state.metrics, state.notes = manifest.metrics, manifest.notes
@@ -343,7 +343,7 @@ def describe(state: StageState, manifest: Manifest) -> StageState:
 
 
 def explain(error: BaseException, stage: str, workdir: WorkDir) -> str:
-    """What a user should read about an error: what happened, where, and what to do."""
+    """Explains an error to the user: what happened, where, and what to do."""
     if isinstance(error, PathoflowError):
         return str(error)
     if disk_is_full(error):
@@ -357,7 +357,7 @@ def explain(error: BaseException, stage: str, workdir: WorkDir) -> str:
 
 
 def _pipeline_run(tracker: Tracker, workdir: WorkDir) -> str | None:
-    """The MLflow run of the whole pipeline, started by the first stage that has something to log."""
+    """Returns the MLflow run of the whole pipeline, started by the first stage that has something to log."""
     run = workdir.read_run()
     if run is None:
         return None
@@ -373,7 +373,7 @@ def _pipeline_run(tracker: Tracker, workdir: WorkDir) -> str | None:
 
 
 def _process_start() -> float:
-    """When this process started, so that imports count as overhead of the stage."""
+    """Returns when this process started, so that imports count as overhead of the stage."""
     import psutil
 
     return float(psutil.Process().create_time())
@@ -385,7 +385,7 @@ def _stoppable() -> Iterator[None]:
 
     Both travel as `KeyboardInterrupt`: a stage that catches `Exception` around one bad record lets it through.
     """
-    previous = {number: signal.signal(number, ask_to_stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     except KeyboardInterrupt:
@@ -398,7 +398,7 @@ def _stoppable() -> Iterator[None]:
 
 @contextmanager
 def _without_hiding_the_cause() -> Iterator[None]:
-    """Tells of an error that comes while another is handled, and lets the first one through."""
+    """Prints an error that comes while another is handled, and lets the first one through."""
     try:
         yield
     except Exception as error:

@@ -1,4 +1,4 @@
-"""The layout of a work directory: one folder per stage, the stores, and the state of the run.
+"""Lays out a work directory: one folder per stage, the stores, and the state of the run.
 
 ```
 DIR/
@@ -40,7 +40,7 @@ Status = Literal["waiting", "running", "done", "unchanged", "failed", "stopped"]
 
 @dataclass
 class StageState:
-    """What the command line shows of a stage. Times in seconds since the epoch, durations in seconds."""
+    """State of a stage for the command line. Times in seconds since the epoch, durations in seconds."""
 
     stage: str
     status: Status = "waiting"
@@ -64,11 +64,11 @@ class StageState:
 
 @dataclass
 class RunRecord:
-    """`run.json`: what a run was asked to do, and how far it came.
+    """Content of `run.json`: the request of a run, and its progress.
 
     Attributes:
         id: The UTC time at which the run began.
-        digest: Of the plan; a run with the same plan continues one that did not finish.
+        digest: Digest of the plan; a run with the same plan continues one that did not finish.
         stages: In the order in which they run; the shards of a stage stand before it.
         kept: Stages whose outputs are handed on as they are.
         forced: Stages that run even though their output is there.
@@ -96,32 +96,32 @@ class WorkDir:
         self.state = self.root / ".pathoflow"
 
     def create(self) -> None:
-        """Makes the folders that every run needs."""
+        """Creates the folders that every run needs."""
         for name in ("stages", "references", "staging", "scratch"):
             (self.state / name).mkdir(parents=True, exist_ok=True)
 
     @property
     def id(self) -> str:
-        """A name that no other work directory has; it stays when this one is moved."""
+        """Name that no other work directory has; it stays when this one is moved."""
         path = self.state / "id"
         if not path.is_file():
             write_atomically(path, uuid.uuid4().hex)
         return path.read_text()
 
     def output(self, stage: str) -> Path:
-        """The sealed output of a stage."""
+        """Returns the path of a stage's sealed output."""
         return self.root / stage
 
     def staging(self, stage: str) -> Path:
-        """Where a stage's output is made."""
+        """Returns the path where a stage's output is made."""
         return self.state / "staging" / stage
 
     def scratch(self, stage: str, key: str) -> Path:
-        """What survives a kill of a stage, for one key."""
+        """Returns the path of what survives a kill of a stage, for one key."""
         return self.state / "scratch" / stage / key.removeprefix("sha256:")[:16]
 
     def reference(self, stage: str) -> Path:
-        """The reference to a stage's published output."""
+        """Returns the path of the reference to a stage's published output."""
         return self.state / "references" / f"{stage}.json"
 
     @property
@@ -136,7 +136,7 @@ class WorkDir:
 
     @property
     def log_file(self) -> Path:
-        """What the stages printed."""
+        """Log of the stages' output."""
         return self.state / "run.log"
 
     @property
@@ -155,7 +155,7 @@ class WorkDir:
         return self.root / "dvc"
 
     def read_state(self, stage: str) -> StageState:
-        """The state of a stage; `waiting` if it never ran."""
+        """Returns the state of a stage; `waiting` if it never ran."""
         path = self.state / "stages" / f"{stage}.json"
         try:
             return StageState(**json.loads(path.read_text()))
@@ -167,7 +167,7 @@ class WorkDir:
         write_atomically(self.state / "stages" / f"{state.stage}.json", json.dumps(asdict(state), indent=2))
 
     def read_run(self) -> RunRecord | None:
-        """The run in progress or the last one."""
+        """Returns the run in progress or the last one."""
         try:
             return RunRecord(**json.loads(self.run_file.read_text()))
         except FileNotFoundError:
@@ -179,7 +179,7 @@ class WorkDir:
 
     @contextmanager
     def lock(self, name: str = "run", *, wait_s: float = 0.0) -> Iterator[None]:
-        """Holds the work directory, or one stage of it; the kernel lets go of it when the process dies.
+        """Locks the work directory, or one stage of it; the kernel releases the lock when the process dies.
 
         Raises:
             BusyError: Another process holds it.
@@ -199,7 +199,7 @@ class WorkDir:
             lock.release()
 
     def is_busy(self) -> bool:
-        """Whether a run works in this directory now."""
+        """Returns whether a run works in this directory now."""
         try:
             with self.lock():
                 return False
@@ -208,5 +208,5 @@ class WorkDir:
 
 
 def now() -> float:
-    """Seconds since the epoch."""
+    """Returns the seconds since the epoch."""
     return time.time()

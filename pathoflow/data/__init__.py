@@ -1,1 +1,1 @@
-"""What is in the data between stages: schemas, images, terms."""
+"""Defines and reads what stages exchange: schemas, images, the lexicon, checks of rows."""

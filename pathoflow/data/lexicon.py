@@ -1,4 +1,4 @@
-"""The diagnoses that captions may name: how one is found in a text, and which others are fair wrong options."""
+"""Finds diagnoses in captions, and draws fair distractors for multiple-choice questions."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from pathoflow.errors import ConfigError
 
 
 class Diagnosis(BaseModel):
-    """One diagnosis and its names.
+    """Diagnosis with its names.
 
-    `sibling` is the id of the diagnosis that it is most easily taken for, and the relation is mutual.
+    `sibling` is the id of the diagnosis that it is most easily mistaken for; the relation is mutual.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -33,17 +33,17 @@ class Diagnosis(BaseModel):
     sibling: str = Field(min_length=1)
 
     def name_in(self, language: str) -> str:
-        """The diagnosis's name in `zh` or, for any other language, in English."""
+        """Returns the diagnosis's name in `zh` or, for any other language, in English."""
         return self.name_zh if language == "zh" else self.name
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Everything that it is called."""
+        """All names and synonyms."""
         return (self.name, self.name_zh, *self.synonyms)
 
 
 class Lexicon(BaseModel):
-    """All diagnoses of a recipe."""
+    """The diagnoses of a recipe."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -85,7 +85,7 @@ class Lexicon(BaseModel):
         return self
 
     def find(self, caption: str) -> Diagnosis | None:
-        """The diagnosis that a caption names; None if it names none, or several: which is meant stays open.
+        """Returns the diagnosis that a caption names; None if it names none or several.
 
         Case does not count, nor does white space inside Chinese names. Where names overlap, the longest wins.
         """
@@ -93,7 +93,7 @@ class Lexicon(BaseModel):
         return self.by_id[found.pop()] if len(found) == 1 else None
 
     def around(self, text: str) -> list[str]:
-        """The parts of a text before, between and after the names of diagnoses in it."""
+        """Splits a text at the names of diagnoses and returns the parts before, between and after them."""
         names = [match.span() for match in self._pattern.finditer(text)]
         starts, ends = [0, *(end for _, end in names)], [*(start for start, _ in names), len(text)]
         return [text[start:end] for start, end in zip(starts, ends, strict=True)]
@@ -122,12 +122,12 @@ class Lexicon(BaseModel):
 
     @cached_property
     def by_id(self) -> dict[str, Diagnosis]:
-        """The diagnoses by id."""
+        """Diagnoses by their ids."""
         return {diagnosis.id: diagnosis for diagnosis in self.diagnoses}
 
     @cached_property
     def _names(self) -> list[tuple[str, Diagnosis]]:
-        """Every name in normal form with what it names, the longest first."""
+        """Maps every normalised name to its diagnosis, the longest first."""
         names = {_normal(name): diagnosis for diagnosis in self.diagnoses for name in diagnosis.names}
         return sorted(names.items(), key=lambda item: (-len(item[0]), item[0]))
 
@@ -141,7 +141,7 @@ class Lexicon(BaseModel):
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
-        """Matches any name; the group that took part is the name's place in `_names`, counted from 1."""
+        """Compiles a pattern of all names; the group that took part is the name's place in `_names`, counted from 1."""
         return re.compile("|".join(f"({_pattern_of(name)})" for name, _ in self._names), re.IGNORECASE)
 
 
@@ -150,7 +150,7 @@ _NEEDLESS_SPACE = re.compile(rf"(?<={_HAN}) | (?={_HAN})")
 
 
 def _normal(name: str) -> str:
-    r"""A name for comparison: case folded, white space single, none beside a Han character.
+    r"""Normalises a name for comparison: case folded, white space single, none beside a Han character.
 
     >>> _normal(" B 细胞\n淋巴瘤 of  Node")
     'b细胞淋巴瘤of node'
@@ -160,7 +160,7 @@ def _normal(name: str) -> str:
 
 
 def _pattern_of(name: str) -> str:
-    r"""A regular expression for a normal name, whatever its spacing; Latin letters end at a word's edge.
+    r"""Returns a pattern for a normalised name, whatever its spacing; Latin letters end at a word's edge.
 
     >>> _pattern_of("a b")
     '(?<![a-z0-9])a\\s+b(?![a-z0-9])'

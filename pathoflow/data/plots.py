@@ -1,4 +1,4 @@
-"""Plots that several stages draw: images with words, and counts as stacked bars."""
+"""Draws the plots that several stages share: image grids and stacked bars."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
-from pathoflow.data.images import decode, language_of
-from pathoflow.data.trainable.images import MAX_PIXELS
+from pathoflow.data.image_io import decode, language_of
+from pathoflow.data.trainable.image_checks import MAX_PIXELS
 
 _IMAGE_INCHES = 1.7
 _LINE_INCHES = 0.115
@@ -20,7 +20,7 @@ _SHOWN_PX = 170
 def image_grid(
     images: Sequence[bytes], words: Sequence[str], *, columns: int = 6, width: int = 30, lines: int = 5
 ) -> Figure:
-    """Encoded images in a grid, each over its words.
+    """Draws encoded images in a grid, each above its caption.
 
     Args:
         images: Encoded images.
@@ -47,11 +47,11 @@ def image_grid(
 
 
 def stacked_bars(counts: Mapping[str, Mapping[str, int]], *, unit: str, title: str) -> Figure:
-    """A horizontal bar for each name, made of a coloured part for each kind, with its total.
+    """Draws a horizontal bar for each name, stacked by kind, with its total.
 
     Args:
         counts: Number by name, then by kind; the order of the kinds is that of their first appearance.
-        unit: What is counted.
+        unit: Name of the things counted.
         title: Heads the figure.
     """
     names = sorted(counts, reverse=True)

@@ -1,4 +1,4 @@
-"""The Parquet data sets that stages exchange, and how their shards are written and read."""
+"""Defines the Parquet data sets that stages exchange, and writes and reads their shards."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ class ShardWriter:
             self._flush()
 
     def write_table(self, table: pa.Table, num_bytes: NDArray[np.int64] | None = None) -> None:
-        """Appends many rows without making Python objects of them; the shards are those that `write` would make.
+        """Appends many rows without creating Python objects; the shards equal those that `write` would write.
 
         Args:
             table: The rows.
@@ -183,7 +183,7 @@ class ShardWriter:
                 self._flush()
 
     def close(self) -> None:
-        """Writes what is pending; a data set without rows still has one (empty) shard."""
+        """Writes pending rows; a data set without rows still has one (empty) shard."""
         if self._rows or self._tables or self._num_shards == 0:
             self._flush()
         if self._writer is not None:
@@ -199,13 +199,13 @@ class ShardWriter:
         self.close()
 
     def _start_sync(self) -> None:
-        """Sends what is written to the disk while the next row group is made, so that the seal need not wait for it."""
+        """Syncs written data to disk while the next row group is built, so that the seal need not wait for it."""
         if self._pending_bytes >= _WORTH_SYNCING_BYTES and not (self._syncing and self._syncing.is_alive()):
             self._syncing = threading.Thread(target=_sync, args=(self._path,), daemon=True)
             self._syncing.start()
 
     def _room(self) -> int:
-        """Bytes that end the row group."""
+        """Returns how many bytes are left until the row group is full."""
         return min(self.row_group_bytes, self.shard_bytes - self._written_bytes)
 
     def _rows_to_table(self) -> None:
@@ -241,7 +241,7 @@ def read_rows(directory: Path, columns: list[str] | None = None) -> Iterator[dic
 
 
 def count_rows(directory: Path) -> int:
-    """Rows of every shard below `directory`, from the files' footers alone."""
+    """Counts the rows of every shard below `directory` from the files' footers alone."""
     return sum(pq.read_metadata(shard).num_rows for shard in directory.rglob("*.parquet"))
 
 
@@ -252,7 +252,7 @@ def _sync(path: Path) -> None:
 
 
 def _storage(schema: pa.Schema) -> dict[str, Any]:
-    """How the columns of a schema are stored: bytes of images plainly, all else with zstd and dictionaries."""
+    """Returns the Parquet writer's options: image bytes are stored plainly, all else with zstd and dictionaries."""
     leaves = [path for field in schema for path in _leaves(field.name, field.type)]
     encoded = [path for path, kind in leaves if pa.types.is_binary(kind)]
     return {
@@ -267,7 +267,7 @@ def _storage(schema: pa.Schema) -> dict[str, Any]:
 
 
 def _leaves(path: str, kind: pa.DataType) -> Iterator[tuple[str, pa.DataType]]:
-    """Parquet's names of the columns that a value of this type is stored in."""
+    """Yields Parquet's column paths of a value of this type, with their types."""
     if pa.types.is_struct(kind):
         for field in kind:
             yield from _leaves(f"{path}.{field.name}", field.type)
@@ -278,12 +278,12 @@ def _leaves(path: str, kind: pa.DataType) -> Iterator[tuple[str, pa.DataType]]:
 
 
 def payload_bytes(table: pa.Table) -> NDArray[np.int64]:
-    """Bytes of text and images in each row, as shards and row groups count them."""
+    """Returns the bytes of text and images in each row, as shards and row groups count them."""
     return sum((_payloads(column) for column in table.columns), np.zeros(len(table), np.int64))
 
 
 def _payloads(values: pa.ChunkedArray | pa.Array) -> NDArray[np.int64]:
-    """`_payload_bytes` of each value of a column."""
+    """Returns `_payload_bytes` of each value of a column."""
     return np.where(np.asarray(pc.is_valid(values)), _payloads_of_valid(values), _OTHER_BYTES)
 
 
@@ -303,7 +303,7 @@ def _payloads_of_valid(values: pa.ChunkedArray | pa.Array) -> NDArray[np.int64]:
 
 
 def _payload_bytes(value: object) -> int:
-    """Bytes of text and images in a row, nested values included."""
+    """Returns the bytes of text and images in a row, nested values included."""
     if isinstance(value, bytes):
         return len(value)
     if isinstance(value, str):

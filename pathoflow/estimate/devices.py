@@ -1,4 +1,4 @@
-"""What GPUs have and can do."""
+"""Lists GPUs with their memory, bandwidth and peak operations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Gpu:
-    """One kind of GPU.
+    """Kind of GPU.
 
     Attributes:
         name: As `--gpu` takes it.

@@ -1,4 +1,4 @@
-"""The dimensions of models, and how many parameters follow from them."""
+"""Describes models' dimensions, and the numbers of parameters that follow from them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pathoflow.errors import InputError
-from pathoflow.modeling.shape import TinyShape
+from pathoflow.modeling.tiny_shape import TinyShape
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Vision:
 
 @dataclass(frozen=True)
 class VisionLanguage:
-    """A Qwen2.5-VL. Its parts bear the names that `modeling.flops` looks for."""
+    """Dimensions of a Qwen2.5-VL. Its parts bear the names that `modeling.flops` looks for."""
 
     text_config: Text
     vision_config: Vision
@@ -106,7 +106,7 @@ class VisionLanguage:
 
     @property
     def parameters(self) -> int:
-        """All of them."""
+        """All parameters."""
         return self.vision_config.tower + self.vision_config.merger + self.language
 
     @property
@@ -115,7 +115,7 @@ class VisionLanguage:
         return 2 * self.text_config.num_hidden_layers * self.text_config.kv_size
 
     def adapters(self, rank: int) -> int:
-        """Parameters of low-rank adapters on the seven projections of every layer (`modeling.learning`)."""
+        """Returns the parameters of LoRA on the seven projections of every layer (`training.trainable_weights`)."""
         text = self.text_config
         hidden, kv, inner = text.hidden_size, text.kv_size, text.intermediate_size
         widths = (2 * (hidden + hidden), 2 * (hidden + kv), 3 * (hidden + inner))
@@ -124,7 +124,7 @@ class VisionLanguage:
 
 @dataclass(frozen=True)
 class Tower:
-    """One of CLIP's two towers."""
+    """Dimensions of one of CLIP's two towers."""
 
     hidden_size: int
     intermediate_size: int
@@ -141,7 +141,7 @@ class Tower:
 
 @dataclass(frozen=True)
 class Clip:
-    """A CLIP."""
+    """Dimensions of a CLIP."""
 
     vision: Tower
     text: Tower
@@ -152,7 +152,7 @@ class Clip:
 
     @property
     def parameters(self) -> int:
-        """All of them."""
+        """All parameters."""
         vision, text = self.vision, self.text
         patches = 3 * self.patch_size**2 * vision.hidden_size
         # A class embedding, and norms before and after the image tower's layers.
@@ -201,7 +201,7 @@ CLIP = {
 
 
 def tiny_vision_language(shape: TinyShape) -> VisionLanguage:
-    """What `modeling.tiny.build_tiny_model` builds, with the full vocabulary."""
+    """Returns the shape that `modeling.tiny_model.build_tiny_model` builds, with the full vocabulary."""
     return VisionLanguage(
         Text(
             shape.vocabulary_size,
@@ -224,7 +224,7 @@ def tiny_vision_language(shape: TinyShape) -> VisionLanguage:
 
 
 def tiny_clip(tiny: Any) -> Clip:
-    """What pathoclip builds of a `TinyClip`, with the full vocabulary."""
+    """Returns the shape that pathoclip builds from a `TinyClip`, with the full vocabulary."""
     tokens = (tiny.image_size_px // tiny.patch_size_px) ** 2 + 1
     vision = Tower(tiny.vision_width, 4 * tiny.vision_width, tiny.vision_depth, tiny.num_heads, tokens)
     text = Tower(tiny.text_width, 4 * tiny.text_width, tiny.text_depth, tiny.num_heads, tiny.max_length_tokens)
@@ -232,7 +232,7 @@ def tiny_clip(tiny: Any) -> Clip:
 
 
 def vision_language(source: str | Path) -> VisionLanguage:
-    """The Qwen2.5-VL in a directory, or a known one of that name.
+    """Returns the shape of the Qwen2.5-VL in a directory, or of a known one by name.
 
     Raises:
         InputError: It is neither.
@@ -257,7 +257,7 @@ def vision_language(source: str | Path) -> VisionLanguage:
 
 
 def clip(source: str | Path) -> Clip:
-    """The CLIP in a directory, or a known one of that name.
+    """Returns the shape of the CLIP in a directory, or of a known one by name.
 
     Raises:
         InputError: It is neither.

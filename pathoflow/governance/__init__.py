@@ -1,1 +1,1 @@
-"""What auditors and approvers ask for: signatures, audits, the registry."""
+"""Signatures, audits and the registry, for auditors and approvers."""

@@ -10,8 +10,8 @@ import torch
 from accelerate.utils import gather_object
 
 from pathoflow.inference.protocol import Request, Response
-from pathoflow.modeling.decoding import greedy
 from pathoflow.modeling.encoding import Encoded, Encoder, Sample, filler, prompt, remembering
+from pathoflow.modeling.generation_config import greedy_decoding
 from pathoflow.modeling.vision_cache import DEFAULT_KEPT_TOKENS, VisionFeatureCache, vision_tower
 
 
@@ -126,7 +126,7 @@ class TransformersEngine:
         in step processes whose answers are of different lengths.
         """
         inputs = self.inputs(requests)
-        how = greedy(self.tokenizer, self._max_new_tokens if requests else 1)
+        how = greedy_decoding(self.tokenizer, self._max_new_tokens if requests else 1)
         with self._vision_cache or nullcontext():
             output = self.model.generate(**inputs, generation_config=how)
         new = output[: len(requests), inputs["input_ids"].shape[1] :]

@@ -1,1 +1,1 @@
-"""The vision-language model: its processor, its tokenizer, a tiny version of it, and its checkpoints."""
+"""Builds, loads and saves the vision-language model, its processor and its tokenizer."""

@@ -1,7 +1,7 @@
-"""Attention that stays within each of the samples that lie one after another in one sequence.
+"""Computes attention within each sample of a packed sequence.
 
-No mask is built and no product of two samples computed: on a GPU PyTorch's variable-length kernel gets the samples'
-boundaries, on a CPU each run of equally long samples is one call of the usual kernel.
+No mask is built and no attention between samples is computed: on a GPU PyTorch's variable-length kernel gets the
+samples' boundaries, on a CPU each run of equally long samples is one call of the usual kernel.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ SEGMENTS = "flash_segments"
 instead of calling once per window, only to implementations that have `flash` in their name."""
 
 
-def use_segments(model: Any) -> None:
-    """Lets `model` attend within samples: by FlashAttention where it is installed, by this module elsewhere."""
+def use_segment_attention(model: Any) -> None:
+    """Makes `model` attend within samples: by FlashAttention where it is installed, by this module elsewhere."""
     installed = is_flash_attn_2_available() and torch.cuda.is_available()
     name = "flash_attention_2" if installed else SEGMENTS
     config = model.config
@@ -45,7 +45,7 @@ def segment_attention(
     max_length_q: int | None = None,
     **rest: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention of queries `[1, H, T, D]` to keys and values `[1, K, T, D]` of their own segment: `[1, T, H, D]`.
+    """Computes attention of queries `[1, H, T, D]` to keys and values `[1, K, T, D]` of their segment: `[1, T, H, D]`.
 
     Without boundaries (`cu_seq_lens_q` `[N + 1]`) it is transformers' usual attention with its mask.
     """
@@ -63,10 +63,10 @@ def segment_attention(
     return _by_runs(query, key, value, cu_seq_lens_q, scaling, causal), None
 
 
-def runs_of(lengths: list[int]) -> list[tuple[int, int]]:
-    """Neighbours of equal length, as (how many, how long each).
+def run_lengths(lengths: list[int]) -> list[tuple[int, int]]:
+    """Returns neighbours of equal length as (how many, how long each).
 
-    >>> runs_of([5, 5, 3, 5])
+    >>> run_lengths([5, 5, 3, 5])
     [(2, 5), (1, 3), (1, 5)]
     """
     return [(len(list(run)), length) for length, run in groupby(lengths)]
@@ -80,7 +80,7 @@ def _by_runs(
     scaling: float | None,
     causal: bool,
 ) -> torch.Tensor:
-    runs = runs_of(boundaries.diff().tolist())
+    runs = run_lengths(boundaries.diff().tolist())
     sizes = [number * length for number, length in runs]
     parts = zip(*(tensor.split(sizes, dim=2) for tensor in (query, key, value)), strict=True)
     outputs = []
@@ -115,7 +115,7 @@ def _varlen(
 
 
 def _half_precision(query: torch.Tensor) -> torch.dtype | None:
-    """The half precision in which the kernel is to compute; None if the model computes in float32."""
+    """Returns the half precision to compute in; None if the model computes in float32."""
     if query.dtype in (torch.bfloat16, torch.float16):
         return query.dtype
     # Rotary positions turn queries into float32 under autocast.

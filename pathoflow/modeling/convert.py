@@ -1,4 +1,4 @@
-"""Turns a model that was published pickled into safetensors: `python -m pathoflow.modeling.convert SOURCE --out DIR`.
+"""Converts a model that was published pickled to safetensors: `python -m pathoflow.modeling.convert SOURCE --out DIR`.
 
 Only tensors are unpickled, by PyTorch's restricted reader; no stage reads pickles.
 """
@@ -58,7 +58,7 @@ def convert(source: Path, out: Path) -> int:
 
 
 def main(arguments: list[str]) -> int:
-    """The command line."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(prog="python -m pathoflow.modeling.convert", description=__doc__)
     parser.add_argument("source", help="a directory, or NAME@REVISION of a model on the hub")
     parser.add_argument("--out", type=Path, required=True, help="where the model goes; give this as STAGE.model")

@@ -11,9 +11,9 @@ from typing import Any, Literal, TypeVar
 import torch
 from PIL import Image
 
-from pathoflow.data.images import UnreadableImage, decode, encode_png
-from pathoflow.data.trainable.images import MAX_PIXELS
-from pathoflow.data.trainable.texts import Fault
+from pathoflow.data.image_io import UnreadableImage, decode, encode_png
+from pathoflow.data.trainable.image_checks import MAX_PIXELS
+from pathoflow.data.trainable.text_checks import Fault
 from pathoflow.errors import InputError
 from pathoflow.modeling.positions import multimodal_positions
 from pathoflow.modeling.processor import Qwen2_5_VLProcessor

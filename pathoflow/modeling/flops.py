@@ -1,7 +1,7 @@
-"""How many floating-point operations a training step of Qwen2.5-VL needs, vision and language apart.
+"""Counts the floating-point operations of a Qwen2.5-VL training step, vision and language apart.
 
-Counted are the matrix products, two operations a multiply-add: what is needed, not what an implementation happens to
-do. Recomputed activations do not count, nor does the half of an attention that its causal mask hides.
+Only matrix products count, with two operations per multiply-add. Recomputed activations do not count, nor does the half
+of an attention that its causal mask hides.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ class Flops:
 
     @property
     def total(self) -> float:
-        """All of them."""
+        """Operations of all parts."""
         return self.vision + self.merger + self.language + self.head
 
 
 def forward_flops(config: Any, lengths: Sequence[int], grids: Sequence[Grid], num_targets: int) -> Flops:
-    """Operations of one forward pass of a pack.
+    """Counts the operations of one forward pass of a pack.
 
     Args:
         config: The model's configuration.
@@ -57,7 +57,7 @@ def forward_flops(config: Any, lengths: Sequence[int], grids: Sequence[Grid], nu
 def training_flops(
     forward: Flops, *, vision_learns: bool = True, merger_learns: bool = True, language_learns: bool = True
 ) -> Flops:
-    """Operations of forward and backward pass: a layer's gradients cost as much as its output, twice.
+    """Counts the operations of forward and backward pass: a layer's gradients cost as much as its output, twice.
 
     Once for its weights if they learn, once for its inputs if anything before it learns.
 
@@ -75,7 +75,7 @@ def training_flops(
 
 
 def sample_cost(config: Any, num_tokens: int, patches: Sequence[int]) -> float:
-    """Operations of a sample's forward pass, with every image taken for a square: what packs are balanced by."""
+    """Counts the operations of a sample's forward pass, its images taken for squares; packs are balanced by it."""
     grids = [(1, patch**0.5, patch**0.5) for patch in patches]
     return forward_flops(config, [num_tokens], grids, num_tokens).total
 
@@ -110,7 +110,7 @@ def _merger(vision: Any, grid: Grid) -> float:
 
 
 def _sum_of_squares(length: float, side: int) -> float:
-    """Of the sizes of the windows that a length falls into.
+    """Returns the sum of the squared sizes of the windows that a length is divided into.
 
     >>> _sum_of_squares(20, 8)
     144

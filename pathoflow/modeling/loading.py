@@ -1,7 +1,7 @@
-"""The one way in which weights come into a model, whatever the stage: every tensor accounted for, or an error.
+"""Loads the weights of every stage's model: each tensor is accounted for, or loading fails.
 
 transformers initialises at random what it does not find in a checkpoint, and says so in a log. Here the names and
-shapes in the files are held against the model's before a byte of them is read.
+shapes in the files are compared with the model's before any value is read.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from transformers.modeling_utils import set_zero3_state
 from transformers.utils.loading_report import LoadStateDictInfo
 
 from pathoflow.errors import ConfigError, InputError
-from pathoflow.modeling.weight_files import StoredTensor, listed, tensors_in
-from pathoflow.system.memory import returning_blocks
+from pathoflow.modeling.weight_files import StoredTensor, abbreviated, tensors_in
+from pathoflow.system.memory import returning_freed_memory
 
 Model = TypeVar("Model", bound=PreTrainedModel)
 
@@ -38,7 +38,7 @@ _FETCHED = ("*.safetensors", "*.json", "*.txt", "*.jinja")
 
 @dataclass(frozen=True)
 class ModelReference:
-    """Where a model is.
+    """Where a model's files are.
 
     Attributes:
         source: A directory, or a name on the model hub.
@@ -55,7 +55,7 @@ class ModelReference:
         return f"{self.source} at revision {self.revision}" if self.revision else str(self.source)
 
     def directory(self) -> Path:
-        """The directory with the model's files, fetched from the hub if need be.
+        """Returns the directory with the model's files, downloaded from the hub if need be.
 
         Raises:
             ConfigError: A model on the hub is named without its revision.
@@ -75,14 +75,14 @@ class ModelReference:
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What was loaded.
+    """The weights that were loaded.
 
     Attributes:
         num_tensors: Distinct tensors of the model: tied ones count once.
         num_bytes: Their bytes in memory.
         dtype: Their number format in memory.
         digest: Over names, shapes and values of all of them as they are in memory, `xxh3-128:…`. It tells weights
-            apart; it is no seal against somebody who means to deceive, which that of the files is.
+            apart; unlike the seal of the files, it is no protection against tampering.
         absent: Tensors that the files lack and `ignored_tensors` forgives.
     """
 
@@ -93,22 +93,22 @@ class LoadReport:
     absent: tuple[str, ...] = ()
 
     def notes(self) -> dict[str, str]:
-        """Words that belong into the manifest of what was made with the weights."""
+        """Describes the weights for the manifest of an output that was made with them."""
         loaded = f"{self.num_tensors} tensors, {self.num_bytes} bytes, {self.dtype}, {self.digest}"
         if self.absent:
-            loaded += f"; random, because absent and ignored: {listed(self.absent)}"
+            loaded += f"; random, because absent and ignored: {abbreviated(self.absent)}"
         return {"loaded_weights": loaded}
 
 
 def load(
     model_type: type[Model], reference: ModelReference, *, dtype: torch.dtype = torch.float32
 ) -> tuple[Model, LoadReport]:
-    """The model at `reference` with all of its weights, in evaluation mode, and what was loaded.
+    """Loads the model at `reference` with all of its weights, in evaluation mode, and reports what was loaded.
 
     Where the processes of a run share the weights by ZeRO-3 (transformers knows once `TrainingArguments` exist), no
     process ever holds the whole model. With GPUs, weights go to the process's own without a stay in host memory.
 
-    Decoding settings that come with a checkpoint are dropped: they would steal into every `generate`.
+    Decoding settings that come with a checkpoint are dropped: `generate` would apply them silently.
 
     Args:
         model_type: The class to build.
@@ -121,11 +121,11 @@ def load(
             broken; or tensors are missing, unknown or of another shape, which the message names.
     """
     directory = reference.directory()
-    config = configuration(model_type, directory)
+    config = load_configuration(model_type, directory)
     found = tensors_in(directory)
     absent = _check(model_type, config, found, reference)
     shared = is_deepspeed_zero3_enabled()
-    with returning_blocks() if shared else nullcontext():
+    with returning_freed_memory() if shared else nullcontext():
         model, information = model_type.from_pretrained(
             directory,
             config=config,
@@ -138,14 +138,14 @@ def load(
     # The check went by names and shapes; this is what transformers did.
     not_loaded = set(information["missing_keys"]) - set(absent) - set(model.all_tied_weights_keys)
     if not_loaded or information["mismatched_keys"] or information["error_msgs"]:
-        raise InputError(f"{reference}: transformers could not load {listed(sorted(not_loaded))}: {information}")
+        raise InputError(f"{reference}: transformers could not load {abbreviated(sorted(not_loaded))}: {information}")
     if model.can_generate():
         model.generation_config = _without_settings(model.generation_config)
     return model, report
 
 
-def configuration(model_type: type[PreTrainedModel], directory: Path) -> Any:
-    """The configuration in a model's directory.
+def load_configuration(model_type: type[PreTrainedModel], directory: Path) -> Any:
+    """Loads the configuration in a model's directory.
 
     Raises:
         InputError: It cannot be read, or is that of another type of model.
@@ -163,7 +163,7 @@ def configuration(model_type: type[PreTrainedModel], directory: Path) -> Any:
 def _check(
     model_type: type[Model], config: Any, found: Mapping[str, StoredTensor], reference: ModelReference
 ) -> tuple[str, ...]:
-    """Holds the tensors in the files against the model's; the absent ones that are forgiven.
+    """Compares the tensors in the files with the model's; returns the absent ones that `ignored_tensors` allows.
 
     Raises:
         InputError: They differ beyond what is forgiven.
@@ -195,7 +195,7 @@ def _check(
         f"{name} {list(there)} instead of {list(here)}" for name, there, here in sorted(differences.mismatched_keys)
     ]
     faults = [
-        f"{len(names)} {what}: {listed(names)}"
+        f"{len(names)} {what}: {abbreviated(names)}"
         for what, names in (("are missing", missing), ("are unknown", unknown), ("have another shape", reshaped))
         if names
     ]
@@ -210,7 +210,7 @@ def _check(
 
 
 def _renamed(blank: PreTrainedModel, found: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
-    """The tensors in the files under the names that they get in memory, by transformers' own conversion."""
+    """Returns the tensors in the files under their names in memory, by transformers' own conversion."""
     conversions = get_model_conversion_mapping(blank)
     renamings = [entry for entry in conversions if isinstance(entry, WeightRenaming)]
     converters = [entry for entry in conversions if isinstance(entry, WeightConverter)]
@@ -223,7 +223,7 @@ def _is_ignored(name: str, reference: ModelReference) -> bool:
 
 
 def _check_ties(blank: PreTrainedModel, found: Mapping[str, StoredTensor], reference: ModelReference) -> None:
-    """Makes sure that weights which the configuration ties are one, also where the files hold both.
+    """Checks that weights which the configuration ties are equal where the files hold both.
 
     transformers would drop one of them without a word.
 
@@ -239,7 +239,7 @@ def _check_ties(blank: PreTrainedModel, found: Mapping[str, StoredTensor], refer
 
 
 def _without_settings(given: GenerationConfig | None) -> GenerationConfig:
-    """What a vocabulary says about the ends of texts, without how its maker would sample."""
+    """Keeps the end-of-text tokens of a generation configuration and drops its maker's sampling settings."""
     ends = {name: getattr(given, name, None) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     return GenerationConfig(**ends)
 

@@ -1,4 +1,4 @@
-"""Rotary positions of one sample: text counts on, an image spans a row and a column axis."""
+"""Computes the multimodal rotary positions (M-RoPE) of one sample, in data workers that have no model."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 def multimodal_positions(
     input_ids: torch.Tensor, grids: torch.Tensor | None, image_token_id: int, merge_size: int
 ) -> torch.Tensor:
-    """Positions `[3, L]` (time, row, column) of the tokens `[L]` of one sample that begins at 0.
+    """Returns the positions `[3, L]` (time, row, column) of the tokens `[L]` of one sample that begins at 0.
 
     What the model itself would find (`get_rope_index`), without the model: data workers have none.
 

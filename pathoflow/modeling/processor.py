@@ -1,4 +1,4 @@
-"""Qwen2.5-VL's processor for images and text, without the video part that needs torchvision."""
+"""Processes images and text as Qwen2.5-VL does, without the video part that needs torchvision."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _VIDEO_PROCESSOR_TYPE = "Qwen2VLVideoProcessor"
 
 
 class Qwen2_5_VLProcessor(stock.Qwen2_5_VLProcessor):  # type: ignore[misc]  # noqa: N801 (the stock name)
-    """The stock processor for images alone.
+    """Stock processor without videos.
 
     It bears the stock class's name and writes what the stock class reads, so a checkpoint saved with it loads in
     stock transformers and vLLM.
@@ -35,7 +35,7 @@ class Qwen2_5_VLProcessor(stock.Qwen2_5_VLProcessor):  # type: ignore[misc]  # n
         ProcessorMixin.__init__(self, image_processor, tokenizer, chat_template=chat_template)
 
     def _process_images(self, images: Any, **options: Any) -> tuple[dict[str, torch.Tensor], list[str]]:
-        """Patches of each different image, made once, and not anew if the call before was about it, too.
+        """Extracts the patches of each distinct image once, and reuses those of the call before for the same images.
 
         In reinforcement learning the completions of a question share its image, and TRL wants its patches twice.
         """
@@ -56,11 +56,11 @@ class Qwen2_5_VLProcessor(stock.Qwen2_5_VLProcessor):  # type: ignore[misc]  # n
         return processed, [self.replace_image_token(processed, number, **options) for number in range(len(flat))]
 
     def measure(self, texts: Sequence[str], sizes: Sequence[Sequence[tuple[int, int]]]) -> list[tuple[int, list[int]]]:
-        """Of each text the number of tokens, images included, and the patches of each image, without any image.
+        """Returns each text's number of tokens, image tokens included, and its images' patches, without reading images.
 
         Args:
             texts: Rendered texts, in which each image stands as `modeling.tokenizer.IMAGE`.
-            sizes: Of each text the width and height of its images; which is which makes no difference.
+            sizes: Width and height (in either order) of each text's images.
         """
         processor, measured = self.image_processor, []
         for ids, images in zip(self.tokenizer(list(texts))["input_ids"], sizes, strict=True):
@@ -71,7 +71,7 @@ class Qwen2_5_VLProcessor(stock.Qwen2_5_VLProcessor):  # type: ignore[misc]  # n
         return measured
 
     def to_dict(self) -> dict[str, Any]:
-        """The processor as JSON values, with the video part that the stock class looks for."""
+        """Returns the processor as JSON values, with the video part that the stock class looks for."""
         values: dict[str, Any] = super().to_dict()
         image_processor = values["image_processor"]
         video_processor = {key: value for key, value in image_processor.items() if key != "image_processor_type"}
@@ -79,13 +79,13 @@ class Qwen2_5_VLProcessor(stock.Qwen2_5_VLProcessor):  # type: ignore[misc]  # n
 
 
 def new_processor(tokenizer: Any, *, max_pixels: int) -> Qwen2_5_VLProcessor:
-    """A processor that scales each image to at most `max_pixels` pixels, a multiple of 28 px per side."""
+    """Builds a processor that scales each image to at most `max_pixels` pixels, a multiple of 28 px per side."""
     image_processor = Qwen2VLImageProcessorPil(min_pixels=min(56 * 56, max_pixels), max_pixels=max_pixels)
     return Qwen2_5_VLProcessor(image_processor, tokenizer, chat_template=tokenizer.chat_template)
 
 
 def _digest(image: Any) -> bytes:
-    """The same for images with the same pixels; images in other forms than RGB are taken for different."""
+    """Hashes an image's pixels; images in other modes than RGB count as distinct."""
     if not isinstance(image, Image.Image) or image.mode != "RGB":
         return uuid4().bytes
     return hashlib.sha256(repr(image.size).encode() + image.tobytes()).digest()

@@ -1,4 +1,4 @@
-"""A byte-level BPE tokenizer in Qwen2.5-VL's format, trained on the texts at hand."""
+"""Trains a byte-level BPE tokenizer in Qwen2.5-VL's format."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ VISION_END = "<|vision_end|>"
 IMAGE_PAD = "<|image_pad|>"
 VIDEO_PAD = "<|video_pad|>"
 IMAGE = f"{VISION_START}{IMAGE_PAD}{VISION_END}"
-"""How one image stands in a text; the processor repeats its middle once per image token."""
+"""Placeholder of one image in a text; the processor repeats its middle once per image token."""
 
 REASONING_TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 
@@ -34,13 +34,13 @@ CHAT_TEMPLATE = (
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> Qwen2Tokenizer:
-    """Learns a tokenizer with Qwen2.5-VL's special tokens and pre-tokenisation from `texts`.
+    """Trains a tokenizer with Qwen2.5-VL's special tokens and pre-tokenisation on `texts`.
 
     The tags of reasoning are single tokens, as in Qwen3: they are structure, and each costs one step of
     generation instead of three. They stay visible when special tokens are skipped in decoding.
 
     Args:
-        texts: What the vocabulary is learned from, in a stable order.
+        texts: Texts to learn the vocabulary from, in a stable order.
         vocabulary_size: Tokens in all, of which 256 are bytes and 11 are special tokens and tags.
     """
     untrained = Qwen2Tokenizer(

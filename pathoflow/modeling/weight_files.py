@@ -1,4 +1,4 @@
-"""The safetensors files of a model: which there are, and which tensors they hold."""
+"""Reads a model's safetensors files: their names, their index and their tensors."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class StoredTensor:
     """One tensor in a safetensors file.
 
     Attributes:
-        name: What it is called there.
-        file: Where it is.
+        name: Its name in the file.
+        file: The file that holds it.
         shape: Its shape.
     """
 
@@ -33,13 +33,13 @@ class StoredTensor:
     shape: tuple[int, ...]
 
     def read(self) -> torch.Tensor:
-        """Its values."""
+        """Reads the tensor's values."""
         with safe_open(self.file, framework="pt") as opened:
             return opened.get_tensor(self.name)
 
 
 def tensors_in(directory: Path) -> dict[str, StoredTensor]:
-    """The tensors in the safetensors files of a model's directory; no values are read.
+    """Lists the tensors in the safetensors files of a model's directory, without reading values.
 
     Raises:
         InputError: There are no such files, one is broken, or they are not those that their index lists.
@@ -54,12 +54,12 @@ def tensors_in(directory: Path) -> dict[str, StoredTensor]:
         except (OSError, SafetensorError) as error:
             raise InputError(f"{file} is broken or missing: {error}. Fetch the model again.") from error
     if lost := sorted(in_index.keys() - found.keys() - {""}):
-        raise InputError(f"{directory / INDEX} lists {listed(lost)}, which no file holds. Fetch the model again.")
+        raise InputError(f"{directory / INDEX} lists {abbreviated(lost)}, which no file holds. Fetch the model again.")
     return found
 
 
 def weight_files(directory: Path) -> list[Path]:
-    """The safetensors files that make up a model.
+    """Lists the safetensors files of a model.
 
     Raises:
         InputError: There are none.
@@ -68,7 +68,7 @@ def weight_files(directory: Path) -> list[Path]:
 
 
 def _files_by_tensor(directory: Path) -> dict[str, str]:
-    """The file of each tensor as the index tells; of the only file, without an index."""
+    """Maps each tensor to its file, by the index or, without one, to the only file."""
     if (directory / INDEX).is_file():
         try:
             in_index: dict[str, str] = dict(json.loads((directory / INDEX).read_bytes())["weight_map"])
@@ -86,15 +86,15 @@ def _files_by_tensor(directory: Path) -> dict[str, str]:
             "safetensors by `python -m pathoflow.modeling.convert`."
         )
     raise InputError(
-        f"There is no {WEIGHTS} in {directory}, and no index of several; it holds {listed(names)}. A model whose maker "
-        "published pickles alone is converted by `python -m pathoflow.modeling.convert`."
+        f"There is no {WEIGHTS} in {directory}, and no index of several; it holds {abbreviated(names)}. A model whose "
+        "maker published pickles alone is converted by `python -m pathoflow.modeling.convert`."
     )
 
 
-def listed(names: Sequence[str]) -> str:
-    """Some names, and how many more there are.
+def abbreviated(names: Sequence[str]) -> str:
+    """Joins the first few names and counts the others.
 
-    >>> listed(["a", "b"])
+    >>> abbreviated(["a", "b"])
     'a, b'
     """
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""

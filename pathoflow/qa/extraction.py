@@ -44,12 +44,12 @@ _ARTICLE = re.compile(r"(?:an?|the)\s+", re.IGNORECASE)
 _BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
 _COMMAND = re.compile(r"\\[a-z]+\s*\{([^{}]*)\}")
 _LETTER = re.compile(rf"([A-Za-z])(?!{_WORD}|[-_])")
-_LEADING_LETTER = re.compile(rf"{_OPENING}(?:(?:option|choice)\s+|选项?\s*)?([A-Za-z])\**[.):,\]](?!{_WORD})")
+_LEADING_LETTER = re.compile(rf"{_OPENING}(?:(?:option|choice)\s+|选[项择]?\s*)?([A-Za-z])\**[.):,\]](?!{_WORD})")
 _STANDING_LETTER = re.compile(rf"(?<!{_WORD})(?<![-'’_])([A-Z])(?!{_WORD})(?![-'’_])")
-_CALLED_LETTER = re.compile(rf"(?:(?<!{_WORD})(?:option|choice)\s+|选项?\s*)\(?{_LETTER.pattern}", re.IGNORECASE)
+_CALLED_LETTER = re.compile(rf"(?:(?<!{_WORD})(?:option|choice)\s+|选[项择]?\s*)\(?{_LETTER.pattern}", re.IGNORECASE)
 # "A whorled pattern" and "I think" begin with a word, "A or B" and "A because" with a letter.
 _BEFORE_NOUN = re.compile(rf"\s+(?!(?:or|and|nor|is|because|since|but|rather)\b)(?:{_WORD}|_)", re.IGNORECASE)
-_WORDS_AFTER = re.compile(r"(?:\W*\w+){0,4}\W*$")
+_WORDS_AFTER = re.compile(r"(?:\W*\w+\b){0,4}\W*$")
 
 _CLAUSE_END = re.compile(
     r"[;:!?\n,。]|\.(?!\d)|\b(?:but|however|so|therefore|thus|hence|instead(?! of)|because|since)\b|而是|因此|所以",
@@ -67,7 +67,7 @@ _REACH = 200
 _NEGATED_AFTER = re.compile(
     r"[\s)*\"'”’]*(?:(?:is|are|was|were|can|could|has|have|been|be|seems?|appears?|would|very|highly)\s+)*"
     r"(?:(?:is|are|was|were|ca|could|does|would)n['’]t|cannot|not|(?:un|less\s+)likely|excluded|ruled\s+out|absent|"
-    r"incorrect|wrong)\b|\s*(?:可能性)?较?(?:[不小低]|可?(?:以|被)?排除)",
+    r"incorrect|wrong)\b|\s*(?:可能性?较?[小低]|不|可?[以被]?排除)",
     re.IGNORECASE,
 )
 _YES_OR_NO_FIRST = re.compile(

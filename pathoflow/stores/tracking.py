@@ -63,7 +63,7 @@ class Tracker:
         return StageRun(self.client, run_id or self.start_run(stage, owner, tags))
 
     def find_model(self, identity: str) -> tuple[str, str] | None:
-        """Run and artifact URI of the model with an identity, if it was logged."""
+        """Finds run and artifact URI of the model with an identity, if it was logged."""
         runs = self._search(f"tags.`{IDENTITY_TAG}` = '{identity}' and attributes.status = 'FINISHED'")
         if not runs:
             return None
@@ -178,7 +178,7 @@ class StageRun:
             self.client.set_terminated(self.run_id, status)
 
     def artifact_uri(self, path: str) -> str:
-        """The URI of an artifact of this run."""
+        """Returns the URI of an artifact of this run."""
         return f"runs:/{self.run_id}/{path}"
 
     def _stop_following(self) -> None:
@@ -244,11 +244,11 @@ class _SeriesForwarder(threading.Thread):
 
 
 def _state_of(path: Path) -> tuple[int, int] | None:
-    """What tells whether a file was written since."""
+    """Returns what changes when a file is written."""
     return (path.stat().st_size, path.stat().st_mtime_ns) if path.is_file() else None
 
 
 def as_param(value: Any) -> str:
-    """A value of a configuration as the text of an MLflow parameter."""
+    """Formats a value of a configuration as an MLflow parameter."""
     text = value if isinstance(value, str) else json.dumps(value)
     return text[:_MAX_PARAM_LENGTH]

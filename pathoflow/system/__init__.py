@@ -1,1 +1,1 @@
-"""Files, processes and memory of the machine."""
+"""Wraps the machine's files, processes and memory."""

@@ -1,4 +1,4 @@
-"""Writing files so that a crash leaves either the old content or the new, and hashing them."""
+"""Writes files so that a crash leaves either the old content or the new, and hashes them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def sha256_of_file(path: Path, end_bytes: int | None = None) -> str:
-    """SHA-256 of a file's content as hex, read in constant memory; with `end_bytes`, of that much at each end alone."""
+    """Returns a file's SHA-256 as hex, read in constant memory; with `end_bytes`, of that much at each end alone."""
     with path.open("rb") as file:
         if end_bytes is None or path.stat().st_size <= 2 * end_bytes:
             return hashlib.file_digest(file, "sha256").hexdigest()

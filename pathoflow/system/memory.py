@@ -1,4 +1,4 @@
-"""How often Python's garbage collector runs, and when the C library gives memory back to the system."""
+"""Tunes Python's garbage collector and the C library's allocator."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _LOADING_BYTES, _USUAL_BYTES = 2**20, 32 * 2**20
 
 
 @contextmanager
-def seldom_collecting() -> Iterator[None]:
-    """Lets the collector run seldom: what MLflow and DVC make on import stays, and walking it takes a third of it."""
+def rare_garbage_collection() -> Iterator[None]:
+    """Runs the collector rarely: MLflow's and DVC's imports stay, and walking them takes a third of their time."""
     gc.set_threshold(*_SELDOM)
     try:
         yield
@@ -25,8 +25,8 @@ def seldom_collecting() -> Iterator[None]:
 
 
 @contextmanager
-def usually_collecting() -> Iterator[None]:
-    """Lets the collector run as often as it does by default, over what is made from here on.
+def default_garbage_collection() -> Iterator[None]:
+    """Runs the collector at its default rate over objects that are created from here on.
 
     What was imported before is left out: it stays, and every full collection would walk it again.
     """
@@ -40,8 +40,8 @@ def usually_collecting() -> Iterator[None]:
 
 
 @contextmanager
-def returning_blocks() -> Iterator[None]:
-    """Gives blocks of a megabyte and more back to the system as soon as they are free, where the C library is glibc.
+def returning_freed_memory() -> Iterator[None]:
+    """Returns blocks of a megabyte and more to the system as soon as they are freed, where the C library is glibc.
 
     glibc learns from the first large blocks to keep them. Weights that come whole and stay in part then leave holes:
     loading a model that two processes share took 2.8 times its size instead of 1.1.

@@ -1,4 +1,4 @@
-"""Processes that never outlive the one that started them, and stop when they are asked to."""
+"""Ends processes with the one that started them, and stops them on request."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ STOP_REQUESTED = threading.Event()
 """Set from the signal that asks this process to stop until it has done so."""
 
 
-def ask_to_stop(signal_number: int, frame: FrameType | None) -> None:
-    """Handles a signal by `KeyboardInterrupt`.
+def interrupt(signal_number: int, frame: FrameType | None) -> None:
+    """Handles a signal by raising `KeyboardInterrupt`.
 
     Python drops what is raised while a weak reference dies or an object is finalised. `STOP_REQUESTED` outlives that.
     """
@@ -28,8 +28,8 @@ def ask_to_stop(signal_number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def stop_if_asked() -> None:
-    """Raises the `KeyboardInterrupt` of `ask_to_stop` again, if it was dropped."""
+def raise_if_interrupted() -> None:
+    """Raises the `KeyboardInterrupt` of `interrupt` again if Python dropped it."""
     if STOP_REQUESTED.is_set():
         raise KeyboardInterrupt
 

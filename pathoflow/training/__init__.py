@@ -1,1 +1,1 @@
-"""The one engine of training: torchrun as a child, checkpoints that can be trusted, and the trainer of cpt and sft."""
+"""Trains models under torchrun, with checkpoints that survive a kill; the Trainer of cpt and sft."""

@@ -1,4 +1,4 @@
-"""How all processes of a run stop at the same step when one of them is asked to."""
+"""Stops all processes of a run at the same step, and reduces values over them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from pathoflow.training.watchdog import Watchdog
 
 
-class StopOnRequest(TrainerCallback):  # type: ignore[misc]
-    """On SIGTERM to any of them, has all processes write a checkpoint at the same step and stop.
+class StopOnSigterm(TrainerCallback):  # type: ignore[misc]
+    """Writes a checkpoint and stops all processes at the same step once any of them gets SIGTERM.
 
     Processes that load data inherit the handler and go on: a signal to the whole group must not end them before the
     step that waits for their batch.
@@ -46,21 +46,21 @@ class StopOnRequest(TrainerCallback):  # type: ignore[misc]
         return control
 
 
-class StepNoted(TrainerCallback):  # type: ignore[misc]
+class WatchdogStepCallback(TrainerCallback):  # type: ignore[misc]
     """Tells the watchdog which step has begun."""
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Tells it."""
+        """Sets the watchdog's step."""
         Watchdog.step = state.global_step + 1
 
 
 def any_process(flag: bool, device: torch.device) -> bool:
-    """Whether `flag` is set in any process of the run."""
-    return bool(sums([float(flag)], device)[0])
+    """Returns whether `flag` is set in any process of the run."""
+    return bool(all_reduce_sums([float(flag)], device)[0])
 
 
-def sums(values: list[float], device: torch.device) -> list[float]:
-    """Each value added up over the processes of the run."""
+def all_reduce_sums(values: list[float], device: torch.device) -> list[float]:
+    """Sums each value over the processes of the run."""
     if not torch.distributed.is_initialized():
         return values
     total = torch.tensor(values, dtype=torch.float64, device=device)

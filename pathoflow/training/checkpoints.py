@@ -1,4 +1,4 @@
-"""Checkpoints that a killed run can trust: each is complete, byte for byte, or ignored.
+"""Writes checkpoints so that each is either complete, byte for byte, or ignored.
 
 ```
 checkpoints/
@@ -31,7 +31,7 @@ _POLL_S = 0.02
 
 
 class Difference(NamedTuple):
-    """One value in which the run of a checkpoint and another run differ; None where a run has none."""
+    """Value in which a checkpoint's run and another run differ; None where a run has none."""
 
     part: str
     key: str
@@ -44,12 +44,12 @@ class Difference(NamedTuple):
 
 
 def staging_of(directory: Path, step: int) -> Path:
-    """Where the processes write the files of a checkpoint that is not complete yet."""
+    """Returns the directory in which the processes write a checkpoint that is not complete yet."""
     return directory / f"{SAVING}{step}"
 
 
 def list_files(staging: Path, rank: int, files: list[Path]) -> None:
-    """Makes the files of one process durable and notes their hashes: what this process had to do."""
+    """Makes the files of one process durable and records their hashes."""
     for path in files:
         sync_file(path)
     digests = {path.relative_to(staging).as_posix(): sha256_of_file(path) for path in files}
@@ -57,7 +57,7 @@ def list_files(staging: Path, rank: int, files: list[Path]) -> None:
 
 
 def all_listed(staging: Path, num_processes: int) -> bool:
-    """Whether every process has written and listed its files."""
+    """Returns whether every process has written and listed its files."""
     return all((staging / f"{_RANK}{rank}.json").is_file() for rank in range(num_processes))
 
 
@@ -72,7 +72,7 @@ def complete(staging: Path, origin: Mapping[str, Any], keep: int) -> Path:
 
     Args:
         staging: From `staging_of`.
-        origin: What the checkpoint belongs to.
+        origin: The run that the checkpoint belongs to.
         keep: Complete checkpoints that stay, this one included.
 
     Returns:
@@ -100,7 +100,7 @@ def complete(staging: Path, origin: Mapping[str, Any], keep: int) -> Path:
 
 
 def is_complete(checkpoint: Path) -> bool:
-    """Whether a checkpoint has its marker and exactly the files, byte for byte, that the marker lists."""
+    """Returns whether a checkpoint has its marker and exactly the files, byte for byte, that the marker lists."""
     try:
         digests = json.loads((checkpoint / MARKER).read_bytes())
         return _files(checkpoint) == sorted(digests) and all(
@@ -111,7 +111,7 @@ def is_complete(checkpoint: Path) -> bool:
 
 
 def newest_complete(directory: Path) -> Path | None:
-    """The checkpoint to resume from, after deleting all that a kill left half-written, and what is damaged."""
+    """Returns the checkpoint to resume from, after deleting incomplete and damaged ones."""
     for leftover in directory.glob(f"{SAVING}*"):
         shutil.rmtree(leftover)
     for checkpoint in sorted(directory.glob(f"{PREFIX}*"), key=step_of, reverse=True):
@@ -122,11 +122,11 @@ def newest_complete(directory: Path) -> Path | None:
 
 
 def differences(checkpoint: Path, origin: Mapping[str, Any], indifferent: frozenset[str]) -> list[Difference]:
-    """In what the run that wrote a complete checkpoint differs from what is about to be trained.
+    """Compares the run that wrote a complete checkpoint with the one that is about to start.
 
     Args:
         checkpoint: A complete one.
-        origin: What is about to be trained: parts such as `config` and `inputs`, each with its values.
+        origin: The run that is about to start: parts such as `config` and `inputs`, each with its values.
         indifferent: Keys of the configuration that may differ.
     """
     saved = json.loads((checkpoint / ORIGIN).read_bytes())
@@ -143,7 +143,7 @@ def differences(checkpoint: Path, origin: Mapping[str, Any], indifferent: frozen
 
 
 def step_of(checkpoint: Path) -> int:
-    """The optimiser step after which a checkpoint was written; -1 for a name that has none.
+    """Returns the optimiser step after which a checkpoint was written; -1 for a name without one.
 
     >>> step_of(Path("checkpoint-40")), step_of(Path("checkpoint-best"))
     (40, -1)

@@ -1,4 +1,4 @@
-"""What cpt, sft and rl have in common in a recipe."""
+"""Configures what cpt, sft and rl have in common."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathoflow.errors import ConfigError
 
 
 class TrainingConfig(StageConfig):
-    """How a model is trained, whatever it learns from."""
+    """Settings of every training, whatever it learns from."""
 
     output: ClassVar[OutputKind] = "model"
     image: ClassVar[ImageKind] = "train"
@@ -183,7 +183,7 @@ class TrainingConfig(StageConfig):
         return self
 
     def processes_per_node(self, nodes: int) -> int:
-        """How many processes each of some nodes has.
+        """Returns the number of processes on each node.
 
         Raises:
             ConfigError: They cannot share the processes evenly.
@@ -204,7 +204,7 @@ class TrainingConfig(StageConfig):
         self.processes_per_node(nodes)
 
     def bound_to_processes(self) -> str | None:
-        """Why other processes, with as many samples in a step, cannot go on from a checkpoint; None if they can."""
+        """Returns why another number of processes cannot resume from a checkpoint; None if it can."""
         if self.deepspeed_stage:
             return "ZeRO spreads the optimiser's states over as many processes as there were"
         if self.lora_rank is not None and self.lora_dropout:
@@ -212,7 +212,7 @@ class TrainingConfig(StageConfig):
         return None
 
     def external_files(self) -> list[Path]:
-        """The list of the files, with their hashes, of the checkpoint to go on from."""
+        """Returns the marker, with all files' hashes, of the checkpoint to resume from."""
         if self.resume_from is None:
             return []
         marker = Path(self.resume_from) / "complete.json"
@@ -225,7 +225,7 @@ class TrainingConfig(StageConfig):
 
 
 class FineTuningConfig(TrainingConfig):
-    """How cpt and sft learn from samples, several of them in one sequence."""
+    """Settings of cpt and sft, which learn from packs of samples."""
 
     indifferent: ClassVar[frozenset[str]] = TrainingConfig.indifferent | {"pack_tokens", "samples_shown_every_steps"}
 
@@ -270,5 +270,5 @@ class FineTuningConfig(TrainingConfig):
         return self
 
     def samples_per_step(self, num_processes: int) -> int:
-        """Samples of one optimiser step, in all processes together."""
+        """Returns the samples of one optimiser step, in all processes together."""
         return self.batch_size_per_process * self.gradient_accumulation_steps * num_processes

@@ -1,4 +1,4 @@
-"""The plot of what a stage reported while it trained."""
+"""Plots the curves that a stage reported while it trained."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NOT_PLOTTED = frozenset(
 
 
 def read_series(report: Path) -> dict[str, dict[int, float]]:
-    """The curves that a stage's reporter holds: values by step, by name; of a step run twice, the later value."""
+    """Reads a reporter's curves: values by step, by name; of a step run twice, the later value."""
     curves: dict[str, dict[int, float]] = defaultdict(dict)
     for line in (report / "series.jsonl").read_text().splitlines():
         point = json.loads(line)
@@ -25,7 +25,7 @@ def read_series(report: Path) -> dict[str, dict[int, float]]:
 
 
 def plot_curves(report: Path) -> Figure:
-    """One panel for each curve over the optimiser steps."""
+    """Plots each curve over the optimiser steps, in a panel of its own."""
     curves = {name: points for name, points in read_series(report).items() if name not in _NOT_PLOTTED}
     columns = min(3, max(1, len(curves)))
     rows = max(1, -(-len(curves) // columns))

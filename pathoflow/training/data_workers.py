@@ -1,4 +1,4 @@
-"""Processes that prepare batches beside a training process, forked by a server that has no threads.
+"""Starts DataLoader workers from a fork server that has no threads.
 
 A training process runs threads of Gloo, NCCL and CUDA. What is forked from it takes along, locked for ever, whatever
 lock such a thread held at that moment: on CPython 3.11 a data worker then hangs in `PyOS_AfterFork_Child`, and the
@@ -24,9 +24,9 @@ _FORKS = sys.platform == "linux"
 
 
 def start_fork_server() -> None:
-    """Starts the server, if there is none, in the background; it imports what this process's main module does.
+    """Starts the server in the background, if there is none; it imports what this process's main module does.
 
-    That takes as long as it took here, so the sooner it is called, the less the first batch waits for it.
+    The import takes as long as it took here: an early call shortens the wait for the first batch.
     """
     if not _FORKS:
         return
@@ -37,9 +37,9 @@ def start_fork_server() -> None:
 
 
 def fork_from_server(loader: DataLoader[Any]) -> None:
-    """Has a loader's workers, if there are any, forked by the server, and end at once with this process.
+    """Makes a loader fork its workers, if any, from the server; they end at once with this process.
 
-    They get the data set and what collates it by pickle.
+    The data set and its collator are pickled to them.
     """
     if loader.num_workers and _FORKS:
         start_fork_server()

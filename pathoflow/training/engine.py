@@ -1,4 +1,4 @@
-"""The Trainer of cpt and sft, with its configuration."""
+"""Trains cpt and sft: a Trainer that learns from packs, and its configuration."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from torch.utils.data import Sampler, SequentialSampler
 from transformers import TrainerCallback, TrainingArguments
 
 from pathoflow.contract.output import Reporter
-from pathoflow.modeling.checkpoint import save_model
 from pathoflow.modeling.flops import forward_flops, training_flops
+from pathoflow.modeling.pretrained import save_model
 from pathoflow.training.callbacks import barrier
 from pathoflow.training.config import FineTuningConfig, TrainingConfig
+from pathoflow.training.initial_loss_check import InitialLossCheck
 from pathoflow.training.job import Job
-from pathoflow.training.knowledge import KnowledgeCheck
-from pathoflow.training.learning import learning_parts, plain
-from pathoflow.training.lengths import Measures
+from pathoflow.training.lengths import SampleLengths
 from pathoflow.training.parallelism import deepspeed_configuration
 from pathoflow.training.plan import Plan, num_steps
-from pathoflow.training.restart import train_safely
-from pathoflow.training.snapshots import RestartableTrainer
+from pathoflow.training.preemptible import train_preemptibly
+from pathoflow.training.restartable_trainer import RestartableTrainer
 from pathoflow.training.steps import Share, StepShares, the_only
+from pathoflow.training.trainable_weights import merge_adapters, trainable_parts
 
 CURVES = {"loss": "loss", "learning_rate": "learning_rate", "grad_norm": "grad_norm"}
 
 
 @dataclass
 class Meter:
-    """What this process has done since the training (re)started.
+    """Counts of this process since the training (re)started.
 
     Attributes:
         data_wait_s: Time in which the next step's data was waited for.
@@ -52,23 +52,23 @@ class Meter:
 
 
 class PackTrainer(RestartableTrainer):
-    """A Trainer whose batches are `Share`s: any number of packs, whose loss is a mean over the whole step's targets.
+    """Trainer whose batches are `Share`s: any number of packs, whose loss is a mean over the whole step's targets.
 
     The stock Trainer wants as many forward passes in each step, and batches that one call of the model takes.
 
     Args:
         shares: The parts of all processes in all steps.
-        arguments: Of the stock Trainer.
+        arguments: Arguments of the stock Trainer.
 
     Attributes:
-        meter: What this process has done.
+        meter: Counts of this process.
     """
 
     def __init__(self, shares: StepShares, **arguments: Any) -> None:
         super().__init__(train_dataset=shares, data_collator=the_only, **arguments)
         self.plan = shares.plan
         self.meter = Meter()
-        self._learns = learning_parts(self.model)
+        self._learns = trainable_parts(self.model)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
         return SequentialSampler(self.train_dataset if train_dataset is None else train_dataset)
@@ -76,7 +76,7 @@ class PackTrainer(RestartableTrainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator[Share], num_batches: int, device: torch.device
     ) -> tuple[list[Share], torch.Tensor]:
-        """The next share, and the weight of all processes' targets in this step."""
+        """Returns the next share, and the weight of all processes' targets in this step."""
         started = time.perf_counter()
         shares = list(islice(epoch_iterator, num_batches))
         self.meter.data_wait_s += time.perf_counter() - started
@@ -88,7 +88,7 @@ class PackTrainer(RestartableTrainer):
     def training_step(
         self, model: Any, inputs: Share, num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
-        """Forward and backward passes of all packs; gradients meet those of other processes in the last one.
+        """Runs forward and backward passes of all packs; gradients are reduced over processes in the last one.
 
         Returns:
             This process's loss, of which the mean over processes is the step's.
@@ -113,7 +113,7 @@ class PackTrainer(RestartableTrainer):
         return torch.stack(losses).sum()
 
     def floating_point_ops(self, inputs: Share) -> float:
-        """Operations that this process's share needs, which the stock Trainer guesses from a model's size."""
+        """Returns the operations of this process's share, which the stock Trainer guesses from a model's size."""
         flops = sum(
             training_flops(
                 forward_flops(
@@ -136,7 +136,7 @@ class PackTrainer(RestartableTrainer):
 
 
 def trainer_arguments(config: TrainingConfig, checkpoints: Path) -> dict[str, Any]:
-    """The keyword arguments of `TrainingArguments` (and of TRL's configurations) that a recipe decides."""
+    """Returns the arguments of `TrainingArguments` (and of TRL's configurations) that a recipe sets."""
     return {
         "output_dir": str(checkpoints),
         "seed": config.seed,
@@ -171,7 +171,7 @@ def trainer_arguments(config: TrainingConfig, checkpoints: Path) -> dict[str, An
 
 
 def weights_dtype(config: TrainingConfig) -> torch.dtype:
-    """The number format in which a model's weights are loaded.
+    """Returns the dtype in which a model's weights are loaded.
 
     DeepSpeed computes on bfloat16 weights and keeps float32 ones beside its optimiser; without it, weights are float32
     and are rounded where they are used.
@@ -179,8 +179,10 @@ def weights_dtype(config: TrainingConfig) -> torch.dtype:
     return torch.bfloat16 if config.bf16 and config.deepspeed_stage else torch.float32
 
 
-def plan_steps(config: FineTuningConfig, order: npt.NDArray[np.int64], measures: Measures, num_processes: int) -> Plan:
-    """The plan of a training that takes the samples in `order`."""
+def plan_steps(
+    config: FineTuningConfig, order: npt.NDArray[np.int64], measures: SampleLengths, num_processes: int
+) -> Plan:
+    """Plans the steps of a training that takes the samples in `order`."""
     samples_per_step = config.samples_per_step(num_processes)
     return Plan(
         order=order,
@@ -195,7 +197,7 @@ def plan_steps(config: FineTuningConfig, order: npt.NDArray[np.int64], measures:
 
 
 def pack_arguments(config: FineTuningConfig, checkpoints: Path, plan: Plan) -> TrainingArguments:
-    """The Trainer's configuration. With ZeRO-3 a model that is loaded while it lives is spread over the processes."""
+    """Builds the Trainer's configuration. With ZeRO-3 a model that is loaded while it lives is partitioned."""
     return TrainingArguments(
         **trainer_arguments(config, checkpoints)
         | {
@@ -221,45 +223,45 @@ def fine_tune(
     *,
     is_pretrained: bool = True,
 ) -> PackTrainer:
-    """Trains `model` on `shares` from the last complete checkpoint on, in every process of the run.
+    """Trains `model` on `shares` from the last complete checkpoint, in every process of the run.
 
     Exits with code 75 after a checkpoint if the run was asked to stop.
 
     Args:
-        config: How to train.
+        config: Settings of the training.
         job: Where checkpoints and reports go.
         arguments: From `pack_arguments`, made before the model was loaded.
-        model: What `modeling.learning.learner` made; changed in place.
-        shares: What to learn, step by step.
-        callbacks: What else looks on, or stops.
-        is_pretrained: Whether a model that only guesses is refused, see `knowledge`.
+        model: Model from `prepare_model`; changed in place.
+        shares: Samples to learn, step by step.
+        callbacks: Further callbacks.
+        is_pretrained: Whether a model that only guesses is refused, see `initial_loss_check`.
 
     Raises:
         InputError: The model should know something, and only guesses.
     """
-    check = KnowledgeCheck(
+    check = InitialLossCheck(
         lambda: shares[arguments.process_index]["packs"][0],
         Reporter(job.report),
         config.max_initial_loss_share if is_pretrained else None,
     )
     trainer = PackTrainer(shares, model=model, args=arguments, callbacks=[check, *callbacks])
     check.trainer = trainer
-    train_safely(trainer, config, job, CURVES)
+    train_preemptibly(trainer, config, job, CURVES)
     return trainer
 
 
 def save_trained(trainer: Any, processor: Any, directory: Path) -> None:
-    """Writes the trained model with its processor, whole even where its weights are spread over processes (ZeRO-3).
+    """Saves the trained model with its processor, gathered where its weights are partitioned (ZeRO-3).
 
     Adapters are merged in what is written; the model itself stays as it is, so that training can go on.
     """
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped) if trainer.is_deepspeed_enabled else None
     if trainer.is_world_process_zero():
-        model, state = plain(trainer.accelerator.unwrap_model(trainer.model), state)
+        model, state = merge_adapters(trainer.accelerator.unwrap_model(trainer.model), state)
         save_model(model, processor, directory, state)
     barrier()
 
 
 def final_loss(trainer: Any) -> float:
-    """The training loss that was logged last, a mean over up to `log_every_steps` steps."""
+    """Returns the training loss that was logged last, a mean over up to `log_every_steps` steps."""
     return float(next(entry["loss"] for entry in reversed(trainer.state.log_history) if "loss" in entry))

@@ -1,4 +1,4 @@
-"""What the worker processes of a training stage are told, and what they tell in return."""
+"""Describes a training stage's work for its worker processes, and collects their results."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ TABLES = "samples"
 
 @dataclass(frozen=True)
 class Job:
-    """A training stage's work as a file describes it.
+    """Work of a training stage, as written to a file.
 
     Attributes:
         config: The stage's resolved configuration.
         inputs: Input directories by the name of their stage.
-        output: Where models go.
-        scratch: Where the job's files and checkpoints lie.
+        output: Directory of the models.
+        scratch: Directory of the job's files and checkpoints.
         report: The directory of the stage's reporter.
-        skipped: Numbers of rows that were quarantined, by input and split (`corpus/train`).
-        checkpoint: Where training goes on; None for the beginning.
-        notes: Words about how it is done that belong beside the result.
-        code: Digest of the code that does it.
+        skipped: Numbers of quarantined rows, by input and split (`corpus/train`).
+        checkpoint: Checkpoint to resume from; None starts from the beginning.
+        notes: Remarks that belong beside the result.
+        code: Digest of the stage's code.
     """
 
     config: dict[str, Any]
@@ -66,7 +66,7 @@ class Job:
         out: StageOutput,
         skipped: dict[str, list[int]] | None = None,
     ) -> Job:
-        """Writes the job of one stage into its scratch directory."""
+        """Creates the job of one stage in its scratch directory."""
         job = cls(
             config.resolved(),
             {name: path.resolve() for name, path in inputs.items()},
@@ -84,11 +84,11 @@ class Job:
         write_atomically(file or self.file, self.text())
 
     def text(self) -> str:
-        """What the job's file holds."""
+        """Returns the content of the job's file."""
         return json.dumps(asdict(self), default=str)
 
     def origin(self) -> dict[str, Any]:
-        """What a checkpoint of this job belongs to, see `checkpoints.differences`."""
+        """Returns the run that a checkpoint of this job belongs to, see `checkpoints.differences`."""
         inputs = {
             name: read_manifest(path).identity for name, path in self.inputs.items() if (path / MANIFEST_FILE).is_file()
         }
@@ -96,7 +96,7 @@ class Job:
 
     @classmethod
     def load(cls, file: Path) -> Job:
-        """Reads what `create` wrote."""
+        """Reads a job that `create` wrote."""
         job = json.loads(file.read_bytes())
         return cls(
             job["config"],
@@ -117,11 +117,11 @@ class Job:
 
     @property
     def checkpoints(self) -> Path:
-        """Where the Trainer writes its checkpoints."""
+        """Directory of the Trainer's checkpoints."""
         return self.scratch / "checkpoints"
 
     def settings(self, config_type: type[Config]) -> Config:
-        """The stage's configuration as an object."""
+        """Returns the stage's configuration as an object."""
         return config_type.model_validate(self.config)
 
     def finish(
@@ -132,13 +132,13 @@ class Job:
         nothing_left_of: str | None = None,
         unseen: Unlearned | None = None,
     ) -> None:
-        """Leaves what is to be said of the finished work for the process that supervises it.
+        """Writes the results for the supervising process.
 
         Args:
             metrics: Final figures.
-            notes: Words that belong beside them.
+            notes: Remarks that belong beside them.
             overlong: Names and lengths of the samples that were set aside because of their lengths.
-            nothing_left_of: The part of an input of which these are all, see `finish_without`.
+            nothing_left_of: The part of an input that consists of these alone, see `finish_without`.
             unseen: Name, reason and detail of samples whose images turned out to be broken, see `training.unseen`.
         """
         result = {
@@ -156,7 +156,7 @@ class Job:
             self.finish({}, overlong=overlong, nothing_left_of=part)
 
     def collect(self, out: StageOutput) -> None:
-        """Hands what the workers left to the stage's output.
+        """Copies the workers' results into the stage's output.
 
         Raises:
             InputError: All samples are too long.

@@ -1,4 +1,4 @@
-"""How long samples are and what they cost to learn, found before the first step."""
+"""Measures samples' lengths and costs before the first step."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _COSTS_KEPT = 65_536
 
 
 @dataclass(frozen=True)
-class Measures:
-    """Every sample's length and cost, by its number.
+class SampleLengths:
+    """Length and cost of every sample, by its number.
 
     Attributes:
         tokens: Tokens.
@@ -32,7 +32,7 @@ class Measures:
     costs: npt.NDArray[np.float64]
 
     def longer_than(self, limit: int) -> dict[int, int]:
-        """The lengths of the samples that have more tokens than `limit`, by number."""
+        """Returns the lengths of the samples that have more tokens than `limit`, by number."""
         return {int(number): int(self.tokens[number]) for number in np.flatnonzero(self.tokens > limit)}
 
 
@@ -43,18 +43,18 @@ def measure(
     cost_of: Callable[[int, Sequence[int]], float],
     file: Path,
     state: PartialState,
-) -> Measures:
-    """Measures all samples, the processes sharing the work; a restarted run finds the result in `file`.
+) -> SampleLengths:
+    """Measures all samples, divided among the processes; a restarted run reads the result from `file`.
 
-    Pixels are not looked at: an image's tokens follow from its size.
+    Images are not decoded: an image's tokens follow from its size.
 
     Args:
-        num_samples: How many there are.
-        outline_of: The sample of a number; its images may be left out if their sizes are there.
-        encoder: Knows the tokenizer and the limits of images.
-        cost_of: The cost of so many tokens with images of so many patches.
+        num_samples: Number of samples.
+        outline_of: Returns the sample with a number; its images may be left out if their sizes are there.
+        encoder: Holds the tokenizer and the limits of images.
+        cost_of: Returns the cost of a number of tokens with images of given numbers of patches.
         file: Keeps the result.
-        state: The processes.
+        state: State of the processes.
     """
     found = file.exists()
     state.wait_for_everyone()
@@ -71,15 +71,15 @@ def measure(
                 tokens.append(num_tokens)
                 costs.append(cost(num_tokens, tuple(patches)))
         parts = gather_object([(np.array(tokens, dtype=np.int64), np.array(costs, dtype=np.float64))])
-        measures = Measures(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+        measures = SampleLengths(*(np.concatenate(values) for values in zip(*parts, strict=True)))
         if state.is_main_process:
             _save(measures, file)
         return measures
     with np.load(file) as saved:
-        return Measures(saved["tokens"], saved["costs"])
+        return SampleLengths(saved["tokens"], saved["costs"])
 
 
-def _save(measures: Measures, file: Path) -> None:
+def _save(measures: SampleLengths, file: Path) -> None:
     unfinished = file.with_suffix(".unfinished.npz")
     np.savez(unfinished, tokens=measures.tokens, costs=measures.costs)
     unfinished.replace(file)

@@ -1,4 +1,4 @@
-"""Trains on several nodes: the pods of a TrainJob, which a small launcher beside this process starts and follows."""
+"""Trains on several nodes: a small launcher beside this process starts a TrainJob and watches it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pathoflow.cluster.launch import Launch
-from pathoflow.cluster.trainjob import RUN_ID, TrainJobRequest, Work
+from pathoflow.cluster.launch_request import LaunchRequest
+from pathoflow.cluster.trainjob_spec import RUN_ID, TrainJobRequest, WorkerCommand
 from pathoflow.errors import ConfigError, error_of
 from pathoflow.training.config import TrainingConfig
 from pathoflow.training.job import Job
-from pathoflow.training.launch import fit
+from pathoflow.training.supervision import fit
 
 # Where weights come from; none of them is secret.
 _PASSED_ON = ("HF_HOME", "HF_ENDPOINT")
@@ -24,16 +24,16 @@ _PASSED_ON = ("HF_HOME", "HF_ENDPOINT")
 def run_trainjob(
     request: TrainJobRequest, module: str, job: Job, config: TrainingConfig, *, offline: bool = True
 ) -> None:
-    """Has a TrainJob do the job, and takes over what it made.
+    """Runs the job as a TrainJob, and copies its output.
 
-    All that this process writes is the same in each attempt: the job may be running already, and this attempt take it
-    up. What changes from start to start (the checkpoint to go on from) is the affair of the first pod.
+    Everything that this process writes is the same in each attempt, since an attempt may take up a job that is running
+    already. The first pod determines what differs between starts: the checkpoint to resume from.
 
     Args:
-        request: What is asked of the cluster.
+        request: Resources requested from the cluster.
         module: The worker's module.
-        job: What to do.
-        config: How many processes on all nodes together, with how many threads.
+        job: The job to run.
+        config: Numbers of processes on all nodes together, and of threads.
         offline: Forbid downloads from the model hub.
 
     Raises:
@@ -52,7 +52,7 @@ def run_trainjob(
     run_id = os.environ.get(RUN_ID)
     if not run_id:
         raise ConfigError(f"{RUN_ID} is not set: it tells the TrainJobs of one pipeline run from those of another.")
-    work = Work(
+    work = WorkerCommand(
         stage=config.stage,
         run_id=run_id,
         module=module,
@@ -64,11 +64,11 @@ def run_trainjob(
         offline=offline,
         environment={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
     )
-    _launch(Launch(request, work, job.report, job.scratch / f"outcome-{os.getpid()}.txt"))
+    _launch(LaunchRequest(request, work, job.report, job.scratch / f"outcome-{os.getpid()}.txt"))
     shutil.copytree(for_pods.output, job.output, copy_function=_link_or_copy, dirs_exist_ok=True)
 
 
-def _launch(launch: Launch) -> None:
+def _launch(launch: LaunchRequest) -> None:
     """Runs the launcher in a process of its own, and stops it when this one is told to stop."""
     file = launch.outcome.with_name(f"launch-{os.getpid()}.json")
     launch.write(file)
@@ -91,7 +91,7 @@ def _launch(launch: Launch) -> None:
 
 
 def _link_or_copy(source: str, target: str) -> None:
-    """The same file in a second place: gigabytes of weights need not be copied within one volume."""
+    """Hard-links a file, or copies it to another volume: gigabytes of weights need not be copied within one."""
     try:
         Path(target).hardlink_to(source)
     except OSError:

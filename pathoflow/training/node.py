@@ -1,4 +1,4 @@
-"""What a pod of a TrainJob runs: `python -m pathoflow.training.node <module> <config> <job file> <digest> offline`.
+"""Runs torchrun in a TrainJob's pod: `python -m pathoflow.training.node <module> <config> <job file> <digest> offline`.
 
 It starts torchrun, whose other nodes and whose number of processes Kubeflow Trainer tells by PET_* variables, and exits
 with 75 if the run was stopped on request. The first node that fails leaves its last words on the shared volume.
@@ -18,14 +18,14 @@ import traceback
 from contextlib import suppress
 from pathlib import Path
 
-from pathoflow.cluster.trainjob import ATTEMPT, failure_file
+from pathoflow.cluster.trainjob_spec import ATTEMPT, failure_file
 from pathoflow.errors import ClusterError, ConfigError, PathoflowError, Preempted, StageError, Standstill
 from pathoflow.system.files import sha256_of_file
-from pathoflow.system.processes import ask_to_stop
+from pathoflow.system.processes import interrupt
 from pathoflow.training.config import TrainingConfig
 from pathoflow.training.job import Job
-from pathoflow.training.launch import prepare, supervise
 from pathoflow.training.parallelism import num_gpus
+from pathoflow.training.supervision import prepare, supervise
 
 # Kubernetes keeps the last 4096 bytes of it with the pod.
 _TERMINATION_LOG = Path("/dev/termination-log")
@@ -60,7 +60,7 @@ def run(module: str, config_type: str, file: Path, digest: str, *, offline: bool
 
 
 def _shared_job(file: Path, digest: str) -> Job:
-    """The job that the launcher wrote, once this node sees it."""
+    """Loads the job that the launcher wrote, once this node sees it."""
     deadline = time.monotonic() + _VISIBLE_S
     found = ""
     while time.monotonic() < deadline:
@@ -77,7 +77,7 @@ def _shared_job(file: Path, digest: str) -> Job:
 
 
 def _check_node(config: TrainingConfig) -> int:
-    """This node's number, once it is known that the nodes will make up the whole run."""
+    """Returns this node's number, after checking that the nodes make up the whole run."""
     try:
         node, nodes, here = (int(os.environ[f"PET_{name}"]) for name in ("NODE_RANK", "NNODES", "NPROC_PER_NODE"))
     except (KeyError, ValueError) as error:
@@ -100,7 +100,7 @@ def _check_node(config: TrainingConfig) -> int:
 
 
 def _leave_last_words(file: Path, error: PathoflowError) -> None:
-    """Writes what went wrong to the shared volume, unless another node was first, and to the pod's own status."""
+    """Writes the error to the shared volume, unless another node was first, and to the pod's termination log."""
     told = {
         "pod": socket.gethostname(),
         "exit_code": error.exit_code,
@@ -118,7 +118,7 @@ def _leave_last_words(file: Path, error: PathoflowError) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Runs this node; the exit code."""
+    """Runs this node and returns its exit code."""
     module, config_type, job_file, digest, mode = arguments
     file = Path(job_file)
     try:
@@ -141,5 +141,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, ask_to_stop)
+    signal.signal(signal.SIGTERM, interrupt)
     sys.exit(main(sys.argv[1:]))

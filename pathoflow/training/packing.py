@@ -1,4 +1,4 @@
-"""How the samples of an optimiser step are laid out: packs of limited length, balanced over processes."""
+"""Lays out the samples of an optimiser step in packs of limited length, balanced over processes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Pack = list[int]
 def pack(
     lengths: Sequence[int], costs: Sequence[float], *, num_processes: int, limit_tokens: int, min_rounds: int = 1
 ) -> list[list[Pack]]:
-    """Spreads samples over packs, as many for each process, so that processes finish together.
+    """Distributes samples over packs, equally many for each process, so that processes finish together.
 
     The costliest sample not yet placed goes to the pack that costs least so far and has room for it. There are as
     few rounds as that allows. Packs of one round cost about the same: where weights are spread over processes

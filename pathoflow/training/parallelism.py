@@ -1,4 +1,4 @@
-"""How the processes of a run share the work and the memory."""
+"""Fits a run's processes to the GPUs, and configures DeepSpeed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Config = TypeVar("Config", bound=TrainingConfig)
 
 
 def num_gpus() -> int:
-    """GPUs that processes started here will see, found without importing torch."""
+    """Counts the GPUs that processes started here will see, without importing torch."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return len([device for device in visible.split(",") if device.strip() not in ("", "-1")])
@@ -21,12 +21,12 @@ def num_gpus() -> int:
 
 
 def fit_to_gpus(config: Config, gpus: int, nodes: int = 1) -> Config:
-    """The configuration with as many processes as there are GPUs for, and as many samples in each step.
+    """Returns the configuration with as many processes as there are GPUs for, and as many samples in each step.
 
     Args:
-        config: What the recipe asks for.
-        gpus: What there is on all nodes; none is a machine on which the CPU computes.
-        nodes: Nodes that share the processes evenly.
+        config: The recipe's configuration.
+        gpus: GPUs on all nodes; 0 computes on CPUs.
+        nodes: Number of nodes, which share the processes evenly.
 
     Raises:
         ConfigError: There are too few, and the recipe allows no other way, or the nodes cannot share evenly.
@@ -49,7 +49,7 @@ def fit_to_gpus(config: Config, gpus: int, nodes: int = 1) -> Config:
 
 
 def deepspeed_configuration(config: TrainingConfig) -> dict[str, Any] | None:
-    """DeepSpeed's configuration for a recipe; sizes follow the Trainer's arguments. None for ZeRO stage 0."""
+    """Returns DeepSpeed's configuration for a recipe; sizes follow the Trainer's. None for ZeRO stage 0."""
     if config.deepspeed_stage == 0:
         return None
     prefer_torch_to_compiling()

@@ -1,4 +1,4 @@
-"""The whole course of a training before it begins: which samples each step learns from, and who computes them."""
+"""Plans a training before it begins: the samples of each step, and the process that computes each."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Plan:
     min_rounds: int = 1
 
     def samples(self, step: int) -> npt.NDArray[np.int64]:
-        """The numbers of the samples of one step."""
+        """Returns the numbers of the samples of one step."""
         start = step * self.samples_per_step
         positions = np.arange(start, start + self.samples_per_step)
         if self.num_steps * self.samples_per_step <= len(self.order) + self.samples_per_step - 1:
@@ -47,11 +47,11 @@ class Plan:
         return self.order[positions % len(self.order)]
 
     def samples_until(self, step: int) -> list[int]:
-        """The numbers of the samples that are learned before a step, in order."""
+        """Returns the numbers of the samples that are learned before a step, in order."""
         return sorted({int(number) for earlier in range(step) for number in self.samples(earlier)})
 
     def packs(self, step: int) -> list[list[list[int]]]:
-        """The numbers of the samples of one step: for each process its packs."""
+        """Returns the numbers of the samples of one step: for each process its packs."""
         numbers = self.samples(step)
         layout = pack(
             self.lengths[numbers].tolist(),
@@ -63,12 +63,12 @@ class Plan:
         return [[[int(numbers[position]) for position in members] for members in packs] for packs in layout]
 
     def num_tokens(self, step: int) -> int:
-        """Tokens of one step's samples."""
+        """Counts the tokens of one step's samples."""
         return int(self.lengths[self.samples(step)].sum())
 
 
 def num_steps(num_samples: int, samples_per_step: int, max_steps: int | None) -> int:
-    """Optimiser steps of a training.
+    """Returns the number of optimiser steps of a training.
 
     >>> num_steps(10, 4, None), num_steps(10, 4, 7)
     (3, 7)
@@ -83,14 +83,13 @@ def shuffled_passes(
     groups: npt.NDArray[np.int64] | None = None,
     groups_at_a_time: int = 1,
 ) -> npt.NDArray[np.int64]:
-    """`num_wanted` numbers, in pass after pass over all of them, each in a new order.
+    """Returns `num_wanted` numbers, in pass after pass over all of them, each in a new order.
 
     Args:
-        numbers: What is put in order.
-        num_wanted: How many are wanted.
+        numbers: Numbers to order.
+        num_wanted: Length of the result.
         seed: Decides the order.
-        groups: Of each number the group that it is read with, those of one group standing together; None if all are at
-            hand.
+        groups: Row group of each number, equal ones adjacent; None if all rows are in memory.
         groups_at_a_time: Groups that are shuffled together. If there are more, each pass takes them in a new order.
 
     >>> len(shuffled_passes(range(4), 6, seed=0))

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from pathoflow.data.images import encode_png
-from pathoflow.data.trainable.texts import Fault
+from pathoflow.data.image_io import encode_png
+from pathoflow.data.trainable.text_checks import Fault
 from pathoflow.modeling.encoding import Sample, sizes_of
 from pathoflow.system.files import write_atomically
 from pathoflow.training.job import Unlearned

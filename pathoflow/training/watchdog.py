@@ -1,7 +1,7 @@
-"""Ends a process of a training that stands still, or that was asked to stop and cannot.
+"""Ends a training process that hangs, or that was asked to stop and cannot.
 
-A process in a collective waits in C, where Python's handlers of signals do not run. So a thread looks on. It needs
-neither the backend's own timeouts nor the thread that waits, only Python's lock, which whatever waits gives up.
+A process in a collective waits in C, where Python's signal handlers do not run. So a thread watches. It needs neither
+the backend's own timeouts nor the waiting thread, only the GIL, which every blocking call releases.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from typing import ClassVar
 from torch.distributed import distributed_c10d
 
 from pathoflow.errors import Preempted
+from pathoflow.training.hang_reports import ASKED, FOLDER, Cause, HangReport, HangReportFolder, num_ended, num_waiting
 from pathoflow.training.job import Job
-from pathoflow.training.stacks import Stillness, in_collective, place
-from pathoflow.training.standstill import ASKED, FOLDER, Board, Cause, Report, num_ended, num_waiting
+from pathoflow.training.stack_traces import StuckTimer, in_collective, place
 
 # Between two looks: a hundredth of the limit, within these bounds.
 _SHORTEST_LOOK_S, _LONGEST_LOOK_S = 0.05, 5.0
@@ -40,10 +40,10 @@ _WORDS_S = 2.0
 
 @contextmanager
 def watched(job: Job) -> Iterator[None]:
-    """Has a watchdog look on at this process's main thread, which must be the caller's."""
+    """Runs a watchdog over this process's main thread, which must be the caller's."""
     rank, num_processes = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
     watchdog = Watchdog(
-        Board(job.scratch / FOLDER, rank),
+        HangReportFolder(job.scratch / FOLDER, rank),
         rank,
         num_processes,
         limit_s=job.config["collective_timeout_s"],
@@ -56,8 +56,8 @@ def watched(job: Job) -> Iterator[None]:
         watchdog.stop()
 
 
-def patience(limit_s: float) -> timedelta:
-    """How long a backend may wait in a collective: so long that the watchdog is sooner, and has the first word.
+def backend_timeout(limit_s: float) -> timedelta:
+    """Sets and returns how long a backend may wait in a collective: longer than the watchdog, which explains more.
 
     It holds for the groups that libraries make later, too, which would take NCCL's ten minutes.
     """
@@ -67,12 +67,12 @@ def patience(limit_s: float) -> timedelta:
 
 
 class Watchdog:
-    """Looks at the main thread's stack from time to time.
+    """Samples the main thread's stack from time to time.
 
     Args:
-        board: Where processes see each other's words.
-        rank: This process.
-        num_processes: How many there are.
+        board: Folder with the reports of all processes.
+        rank: Rank of this process.
+        num_processes: Number of processes.
         limit_s: The longest that one of several may stand still.
         grace_s: The longest between the request to stop and the end.
 
@@ -82,14 +82,16 @@ class Watchdog:
 
     step: ClassVar[int | None] = None
 
-    def __init__(self, board: Board, rank: int, num_processes: int, *, limit_s: float, grace_s: float) -> None:
+    def __init__(
+        self, board: HangReportFolder, rank: int, num_processes: int, *, limit_s: float, grace_s: float
+    ) -> None:
         self._board, self._rank, self._num_processes = board, rank, num_processes
         self._limit_s = limit_s
         self._stop_s = grace_s - min(_MARGIN_SHARE * grace_s, _LONGEST_MARGIN_S)
         self._look_s = min(max(limit_s / 100, _SHORTEST_LOOK_S), _LONGEST_LOOK_S)
         self._asked_look_s = min(self._look_s, grace_s / 20, 1.0)
         doubt_after_s = min(limit_s, _DEADLOCK_S) / 2
-        self._stillness = Stillness(doubt_after_s, gap_s=10 * self._look_s + 10)
+        self._stillness = StuckTimer(doubt_after_s, gap_s=10 * self._look_s + 10)
         self._main = threading.get_ident()
         self._asked_at: float | None = None
         self._wakeup, self._signals = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -97,12 +99,12 @@ class Watchdog:
         self._thread = threading.Thread(target=self._run, daemon=True, name="watchdog")
 
     def start(self) -> None:
-        """Begins to look on. Signals wake it up, even those whose Python handlers the main thread cannot run."""
+        """Starts watching. Signals wake it up, even those whose Python handlers the main thread cannot run."""
         signal.set_wakeup_fd(self._signals, warn_on_full_buffer=False)
         self._thread.start()
 
     def stop(self) -> None:
-        """Looks on no longer."""
+        """Stops watching."""
         self._over.set()
         signal.set_wakeup_fd(-1)
         os.write(self._signals, b"\0")
@@ -129,10 +131,10 @@ class Watchdog:
             self._look_s = self._asked_look_s
             self._board.wait(still_s >= _DEADLOCK_S and in_collective(innermost))
         if cause := self._cause(names, still_s, now):
-            self._end(Report(self._rank, cause, place(innermost), round(still_s, 1), self.step), innermost)
+            self._end(HangReport(self._rank, cause, place(innermost), round(still_s, 1), self.step), innermost)
 
     def _cause(self, names: set[str], still_s: float, now: float) -> Cause | None:
-        """Why this process must end now; None if it need not."""
+        """Returns why this process must end now; None if it need not."""
         if num_ended(names):
             return "followed"
         if still_s >= self._limit_s and self._num_processes > 1:
@@ -147,8 +149,8 @@ class Watchdog:
             return "deadlock"
         return None
 
-    def _end(self, report: Report, innermost: FrameType) -> None:
-        """Leaves word, waits a moment for the others' and ends the process, whatever its main thread does."""
+    def _end(self, report: HangReport, innermost: FrameType) -> None:
+        """Reports, waits a moment for the others' reports and ends the process, whatever its main thread does."""
         try:
             self._board.report(report)
             words = f"Process {report.rank} ends ({report.cause}) after {report.still_s:g} s at {report.place}.\n"

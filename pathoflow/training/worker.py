@@ -1,4 +1,4 @@
-"""What every worker process of a training stage does first."""
+"""Sets up every worker process of a training stage."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from pathoflow.errors import StageError
 from pathoflow.system.files import sha256_of_file
 from pathoflow.training.data_workers import start_fork_server
 from pathoflow.training.job import Job
-from pathoflow.training.rows import ShardRows
-from pathoflow.training.watchdog import patience, watched
+from pathoflow.training.shard_rows import ShardRows
+from pathoflow.training.watchdog import backend_timeout, watched
 
 
 def run_worker(main: Callable[[Job, PartialState], None]) -> None:
@@ -36,7 +36,7 @@ def run_worker(main: Callable[[Job, PartialState], None]) -> None:
 
 
 def _take_part(main: Callable[[Job, PartialState], None], job: Job, file: Path) -> None:
-    state = PartialState(cpu=not torch.cuda.is_available(), timeout=patience(job.config["collective_timeout_s"]))
+    state = PartialState(cpu=not torch.cuda.is_available(), timeout=backend_timeout(job.config["collective_timeout_s"]))
     if not job.config.get("deepspeed_stage"):
         # To see whether a model is wrapped in it, accelerate would import DeepSpeed where it is installed: 5 s.
         accelerate.utils.other.is_deepspeed_available = lambda: False
@@ -48,12 +48,12 @@ def _take_part(main: Callable[[Job, PartialState], None], job: Job, file: Path) 
 
 
 def _begin(main: Callable[[Job, PartialState], None], job: Job, file: Path, state: PartialState) -> None:
-    check_company(job, file, state)
+    check_process_group(job, file, state)
     main(job, state)
 
 
-def check_company(job: Job, file: Path, state: PartialState) -> None:
-    """Makes sure that all processes of the run have found each other, and work at the same job.
+def check_process_group(job: Job, file: Path, state: PartialState) -> None:
+    """Checks that all processes of the run have found each other, and work at the same job.
 
     Processes that were started each for itself would train as many models, and each would look finished.
 
@@ -78,6 +78,6 @@ def check_company(job: Job, file: Path, state: PartialState) -> None:
 def rows_of(
     job: Job, source: str, split: str, columns: Sequence[str] | None = None, *, groups_kept: int | None = 1
 ) -> ShardRows:
-    """The rows of one split of an input that were not quarantined, see `ShardRows`."""
+    """Returns the rows of one split of an input that were not quarantined, see `ShardRows`."""
     skipped = job.skipped.get(f"{source}/{split}", ())
     return ShardRows(job.inputs[source] / split, columns, skipped=skipped, groups_kept=groups_kept)

@@ -150,7 +150,7 @@ def test_sigterm_reaches_a_training_and_it_exits_as_resumable(finished, train_im
             timeout_s=180,
         )
         processes = docker("top", container.name, "-eo", "pid,args").splitlines()
-        assert sum("pathoflow.training.process" in line and "agent" not in line for line in processes) == 2
+        assert sum("pathoflow.training.worker_bootstrap" in line and "agent" not in line for line in processes) == 2
         started = time.monotonic()
         docker("stop", "--time=60", container.name)
         stopped_s = time.monotonic() - started

@@ -17,17 +17,17 @@ from accelerate import PartialState
 from PIL import Image
 
 from components.training.sft.config import SftConfig
-from pathoflow.data.images import encode_png
+from pathoflow.data.image_io import encode_png
 from pathoflow.modeling.encoding import Encoder, Sample
 from pathoflow.modeling.flops import sample_cost
 from pathoflow.modeling.processor import new_processor
-from pathoflow.modeling.shape import TinyShape
-from pathoflow.modeling.tiny import build_tiny_model
+from pathoflow.modeling.tiny_model import build_tiny_model
+from pathoflow.modeling.tiny_shape import TinyShape
 from pathoflow.modeling.tokenizer import IMAGE, train_tokenizer
 from pathoflow.training.engine import PackTrainer, pack_arguments, plan_steps
-from pathoflow.training.learning import learner
-from pathoflow.training.lengths import Measures
+from pathoflow.training.lengths import SampleLengths
 from pathoflow.training.steps import StepShares
+from pathoflow.training.trainable_weights import prepare_model
 from tests.support.conversations import TINY_SHAPE
 
 REFERENCE = Path(__file__).with_name("losses.json")
@@ -57,7 +57,7 @@ def losses(values: dict[str, Any]) -> list[float]:
     encoder = Encoder(processor)
     model = build_tiny_model(TinyShape(**TINY_SHAPE), processor.tokenizer, seed=0)
     measured = encoder.measure(samples)
-    measures = Measures(
+    measures = SampleLengths(
         np.array([length for length, _ in measured]),
         np.array([sample_cost(model.config, length, patches) for length, patches in measured]),
     )
@@ -76,7 +76,9 @@ def losses(values: dict[str, Any]) -> list[float]:
     plan = plan_steps(config, np.arange(len(samples)), measures, PartialState().num_processes)
     with tempfile.TemporaryDirectory() as folder:
         shares = StepShares(plan, samples.__getitem__, encoder)
-        trainer = PackTrainer(shares, model=learner(model, config), args=pack_arguments(config, Path(folder), plan))
+        trainer = PackTrainer(
+            shares, model=prepare_model(model, config), args=pack_arguments(config, Path(folder), plan)
+        )
         trainer.args.save_strategy = "no"
         trainer.train()
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]

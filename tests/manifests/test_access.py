@@ -6,7 +6,7 @@ import pytest
 from kubernetes import client, watch
 
 from pathoflow.cluster.settings import RUNNER_ACCOUNT, TRAINER_ACCOUNT
-from pathoflow.cluster.trainjob import GROUP, PLURAL, VERSION
+from pathoflow.cluster.trainjob_spec import GROUP, PLURAL, VERSION
 from tests.manifests.rendering import shipped
 from tests.support.kube import api, kubeconfig, namespace, new_namespace, token_of, trainer_crds, wait_until
 

@@ -9,7 +9,7 @@ import pytest
 
 from pathoflow.cluster import settings
 from pathoflow.cluster.settings import load_cluster
-from pathoflow.cluster.trainjob import WORKER_JOB, TrainJobRequest, Work, spec
+from pathoflow.cluster.trainjob_spec import WORKER_JOB, TrainJobRequest, WorkerCommand, spec
 from pathoflow.contract.recipe import Toleration
 from tests.manifests.rendering import MANIFESTS, OVERLAYS, Object, name_of, rendered
 
@@ -76,7 +76,7 @@ def test_what_a_trainjob_patches_is_in_its_runtime(name: str) -> None:
         node_selector={"a": "b"},
         tolerations=(Toleration(key="c"),),
     )
-    work = Work("cpt", "run", "worker", "config:Config", PurePath("/checkpoints/job.json"), "0", 8, 60)
+    work = WorkerCommand("cpt", "run", "worker", "config:Config", PurePath("/checkpoints/job.json"), "0", 8, 60)
     made = spec(request, work)
     runtime = runtimes("multi-node")[made["runtimeRef"]["name"]]
     (patch,) = made["runtimePatches"]

@@ -12,7 +12,7 @@ import pytest
 from kubernetes import client
 
 from pathoflow.cluster.settings import ROLLOUT_RUNTIME, RUNNER_ACCOUNT, TORCHRUN_RUNTIME, TRAINER_ACCOUNT
-from pathoflow.cluster.trainjob import TrainJobRequest
+from pathoflow.cluster.trainjob_spec import TrainJobRequest
 from pathoflow.contract.recipe import Toleration
 from tests.manifests.pods import GOLDEN, Pod, pods_of, pods_of_pipeline
 from tests.manifests.rendering import rendered

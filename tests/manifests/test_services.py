@@ -20,7 +20,7 @@ import pytest
 import urllib3
 
 from pathoflow.contract.code import REPOSITORY
-from pathoflow.stores.objects.s3 import connect
+from pathoflow.stores.objects.bucket import connect
 from pathoflow.system.processes import die_with_parent
 from tests.manifests import runbook
 from tests.manifests.pods import Pod, pods_of

@@ -9,7 +9,7 @@ import yaml
 
 from components import catalogue
 from pathoflow.cluster.settings import Cluster
-from pathoflow.cluster.trainjob import NODES, REQUEST, TrainJobRequest
+from pathoflow.cluster.trainjob_spec import NODES, REQUEST, TrainJobRequest
 from pathoflow.contract.recipe import Compute, Recipe, load_recipe
 from pathoflow.errors import ConfigError
 from pipelines.compile import ancestors, compile_recipe, descendants, graph_of, restrict

@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from pathoflow.data.images import encode_jpeg
+from pathoflow.data.image_io import encode_jpeg
 from pathoflow.data.schemas import REASONING, ShardWriter
 from pathoflow.qa.prompts import mcq_text, prompt_messages, response_text, text_message
 from tests.support.pairs import pair, write_corpus

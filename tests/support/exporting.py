@@ -22,18 +22,18 @@ from transformers import TrainerCallback
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from components.training.sft.config import SftConfig
-from pathoflow.modeling.checkpoint import save_model
 from pathoflow.modeling.encoding import Encoder
 from pathoflow.modeling.loading import ModelReference, load
-from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
+from pathoflow.modeling.pretrained import save_model
 from pathoflow.modeling.processor import new_processor
-from pathoflow.modeling.shape import TinyShape
-from pathoflow.modeling.tiny import build_tiny_model
+from pathoflow.modeling.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
+from pathoflow.modeling.tiny_model import build_tiny_model
+from pathoflow.modeling.tiny_shape import TinyShape
 from pathoflow.modeling.tokenizer import train_tokenizer
 from pathoflow.training.engine import PackTrainer, pack_arguments, plan_steps, save_trained
-from pathoflow.training.learning import learner
-from pathoflow.training.lengths import Measures
+from pathoflow.training.lengths import SampleLengths
 from pathoflow.training.steps import StepShares
+from pathoflow.training.trainable_weights import prepare_model
 from tests.invariant.trajectory import WORDS, make_samples
 from tests.support.conversations import TINY_SHAPE
 
@@ -80,7 +80,9 @@ def export(folder: Path, *, tied: bool, **values: Any) -> None:
     defaults = {"bf16": False, "max_length_tokens": 64, "gradient_checkpointing": False, "learning_rate": 1e-2}
     defaults |= {"batch_size_per_process": 2, "max_steps": NUM_STEPS, "freeze_vision_tower": True}
     config = SftConfig(**defaults | values)
-    plan = plan_steps(config, np.arange(len(samples)), Measures(lengths, lengths * 1.0), PartialState().num_processes)
+    plan = plan_steps(
+        config, np.arange(len(samples)), SampleLengths(lengths, lengths * 1.0), PartialState().num_processes
+    )
     state = PartialState()
     if state.is_main_process:
         save_model(tiny_model(processor.tokenizer, tied=tied), processor, folder / "start")
@@ -90,7 +92,7 @@ def export(folder: Path, *, tied: bool, **values: Any) -> None:
     model, _ = load(Qwen2_5_VLForConditionalGeneration, ModelReference(folder / "start"))
     exporting = Exporting(folder, processor)
     shares = StepShares(plan, samples.__getitem__, encoder)
-    exporting.trainer = PackTrainer(shares, model=learner(model, config), args=arguments, callbacks=[exporting])
+    exporting.trainer = PackTrainer(shares, model=prepare_model(model, config), args=arguments, callbacks=[exporting])
     exporting.trainer.args.save_strategy = "no"
     exporting.trainer.train()
 

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from kubernetes import client, config
 
-from pathoflow.cluster.trainjob import GROUP, JOBSET_LABEL, PLURAL, VERSION, WORKER_JOB
+from pathoflow.cluster.trainjob_spec import GROUP, JOBSET_LABEL, PLURAL, VERSION, WORKER_JOB
 
 KUBECONFIG = "PATHOFLOW_TEST_KUBECONFIG"
 

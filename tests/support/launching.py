@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pathoflow.cluster.launch import Launch
-from pathoflow.cluster.trainjob import TrainJobRequest, Work, manifest
+from pathoflow.cluster.launch_request import LaunchRequest
+from pathoflow.cluster.trainjob_spec import TrainJobRequest, WorkerCommand, manifest
 from pathoflow.errors import PathoflowError, error_of
 from tests.support.kube import wait_until
 
@@ -29,7 +29,7 @@ class Launched:
         environment: More variables for it.
     """
 
-    def __init__(self, launch: Launch, kubeconfig: Path, environment: dict[str, str] | None = None) -> None:
+    def __init__(self, launch: LaunchRequest, kubeconfig: Path, environment: dict[str, str] | None = None) -> None:
         self.launch = launch
         self.name = str(manifest(launch.request, launch.work, None, "")["metadata"]["name"])
         self.title = f"TrainJob {launch.request.namespace}/{self.name}"
@@ -88,12 +88,12 @@ class Launchpad:
         self._folder, self._kubeconfig, self._namespace = folder, kubeconfig, namespace
         self._launched: list[Launched] = []
 
-    def launch(self, **request: Any) -> Launch:
+    def launch(self, **request: Any) -> LaunchRequest:
         """What to start: a training of its own over two nodes."""
         folder = self._folder / uuid.uuid4().hex[:8]
         folder.mkdir(parents=True)
         asked = {"nodes": 2, "image": "train", "namespace": self._namespace} | request
-        work = Work(
+        work = WorkerCommand(
             stage="toy",
             run_id=folder.name,
             module="tests.support.toy_training.worker",
@@ -103,11 +103,11 @@ class Launchpad:
             processes_per_node=1,
             grace_s=20,
         )
-        return Launch(TrainJobRequest.model_validate(asked), work, folder / "report", folder / "outcome.txt")
+        return LaunchRequest(TrainJobRequest.model_validate(asked), work, folder / "report", folder / "outcome.txt")
 
     def start(
         self,
-        launch: Launch | None = None,
+        launch: LaunchRequest | None = None,
         *,
         kubeconfig: Path | None = None,
         environment: dict[str, str] | None = None,
@@ -122,7 +122,9 @@ class Launchpad:
         """Another launcher that is told to start the same."""
         launch = launched.launch
         number = len(self._launched)
-        launch = Launch(launch.request, launch.work, launch.report, launch.outcome.with_name(f"outcome-{number}.txt"))
+        launch = LaunchRequest(
+            launch.request, launch.work, launch.report, launch.outcome.with_name(f"outcome-{number}.txt")
+        )
         return self.start(launch, **more)
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from pathoflow.contract.output import QUARANTINE_FILE, StageOutput
-from pathoflow.data.images import encode_jpeg, encode_png, examine
+from pathoflow.data.image_io import encode_jpeg, encode_png, probe
 from tests.support.pairs import picture
 
 _TURNED_RIGHT = 6
@@ -80,7 +80,7 @@ BROKEN: dict[str, tuple[bytes | None, str]] = {
 
 def size_of(data: bytes) -> tuple[int, int]:
     """Width and height of a sound image as data sets give them."""
-    return examine(data, max_pixels=10**9)
+    return probe(data, max_pixels=10**9)
 
 
 def embedded(data: bytes | None, name: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from pathoflow.contract.output import StageOutput
-from pathoflow.data.images import encode_jpeg, image_columns, language_of
+from pathoflow.data.image_io import encode_jpeg, image_columns, language_of
 from pathoflow.data.schemas import CORPUS, PAIRS, ShardWriter, read_rows
 
 

@@ -30,7 +30,7 @@ class Fault:
     """What goes wrong with the next `count` requests of a method whose path contains `text`.
 
     Kinds: `503`, `reset` (before the store hears of it), `reset_after` (once the store has done it), `slow`, `wrong`
-    (a byte of the answer is changed).
+    (a byte of the answer is changed), `cut` (the connection breaks in the middle of the answer).
     """
 
     kind: str
@@ -160,6 +160,9 @@ class _Handler(BaseHTTPRequestHandler):
         status, headers, content = answer
         if fault == "wrong" and content:
             content = content[:-1] + bytes([content[-1] ^ 1])
+        if fault == "cut":
+            self._answer(status, {**headers, "Content-Length": str(len(content))}, content[: len(content) // 2])
+            return self._reset()
         return self._answer(status, headers, content)
 
     do_GET = do_PUT = do_DELETE = do_HEAD = do_POST = _serve  # noqa: N815 (the names that http.server looks for)
@@ -194,6 +197,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _reset(self) -> None:
         self.close_connection = True
+        self.wfile.flush()
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         self.connection.close()
 

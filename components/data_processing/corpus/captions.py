@@ -1,4 +1,4 @@
-"""Captions in one form and without what web pages and publishers put around them; and which say nothing."""
+"""Normalizes captions, removes boilerplate of web pages and publishers, and finds those that say nothing."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _MOST_LETTERS_SAYING_NOTHING = 120
 
 
 class Caption(NamedTuple):
-    """A caption as it goes on, and what was done to it or is wrong with it.
+    """A cleaned caption, or its flaw.
 
     Attributes:
         text: In normal form; empty if it is unusable.
         flaw: Why no pair can be made of it; None if one can.
-        quality: What had to be done.
+        quality: The repair that it needed.
     """
 
     text: str
@@ -64,13 +64,13 @@ class CaptionCleaner:
         self.languages = frozenset(languages)
 
     def clean(self, caption: str | None) -> Caption:
-        """The caption in normal form, or its flaw."""
+        """Returns the caption in normal form, or its flaw."""
         if caption is None:
             return Caption("", "empty_caption")
         # Before any work is put into it: a page that ended up in one field must not cost seconds.
         if len(caption) > self.max_characters:
             return Caption("", "caption_too_long")
-        text = normalised(caption)
+        text = normalize(caption)
         quality: Quality = "clean" if text == " ".join(caption.split()) else "repaired"
         if (without := self._without_boilerplate(text)) != text:
             text, quality = without, "boilerplate_removed"
@@ -78,9 +78,9 @@ class CaptionCleaner:
         return Caption("", flaw) if flaw else Caption(text, None, quality)
 
     def _flaw(self, text: str) -> Flaw | None:
-        scripts = letters_by_script(text)
+        scripts = count_letters_by_script(text)
         if _amount(scripts) < self.min_letters + _MOST_LETTERS_SAYING_NOTHING:
-            num_letters = _amount(letters_by_script(self._saying_nothing.sub(" ", text)))
+            num_letters = _amount(count_letters_by_script(self._saying_nothing.sub(" ", text)))
             if num_letters < self.min_letters:
                 return "caption_too_short" if num_letters else "boilerplate_only"
         return None if max(scripts, key=lambda script: scripts[script]) in self.languages else "other_language"
@@ -94,16 +94,16 @@ class CaptionCleaner:
         return text
 
 
-def normalised(caption: str) -> str:
-    r"""A caption in NFC, decoded rightly, without markup and invisible characters, and with single spaces.
+def normalize(caption: str) -> str:
+    r"""Normalizes a caption: NFC, right encoding, no markup or invisible characters, single spaces.
 
     Text that was read in the wrong encoding and HTML entities are mended by ftfy.
 
-    >>> normalised("  Lip\u00adoma\u0000 of\tthe\nback ")
+    >>> normalize("  Lip\u00adoma\u0000 of\tthe\nback ")
     'Lipoma of the back'
-    >>> normalised("e\u0301") == "\u00e9"
+    >>> normalize("e\u0301") == "\u00e9"
     True
-    >>> normalised("WarthinÃ¢â‚¬â„¢s tumour, 20 Âµm, <i>p16</i> &amp; Ki-67")
+    >>> normalize("WarthinÃ¢â‚¬â„¢s tumour, 20 Âµm, <i>p16</i> &amp; Ki-67")
     'Warthin’s tumour, 20 µm, p16 & Ki-67'
     """
     single_spaced = " ".join(caption.split())
@@ -118,12 +118,12 @@ def normalised(caption: str) -> str:
     return caption
 
 
-def letters_by_script(text: str) -> dict[str, int]:
-    """How many letters of a text are Latin (`en`), Chinese (`zh`) or of another script.
+def count_letters_by_script(text: str) -> dict[str, int]:
+    """Counts the letters of a text that are Latin (`en`), Chinese (`zh`) or of another script.
 
     Greek letters, which names of stains and units are full of, count as Latin ones.
 
-    >>> letters_by_script("κ-chain 纤维腺瘤 Опухоль")
+    >>> count_letters_by_script("κ-chain 纤维腺瘤 Опухоль")
     {'en': 6, 'zh': 4, 'other': 7}
     """
     if text.isascii():
@@ -163,7 +163,7 @@ _pattern_of_invisible: list[re.Pattern[str]] = []
 
 
 def _invisible() -> re.Pattern[str]:
-    """Characters that are no part of the words.
+    """Returns a pattern for characters that are no part of the words.
 
     Control and format characters (null bytes, soft hyphens, byte-order marks, zero-width spaces), halves of surrogate
     pairs, private-use characters: left behind by PDF fonts and web pages.

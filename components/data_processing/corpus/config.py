@@ -48,7 +48,7 @@ SAYING_NOTHING = (
 
 
 class CorpusConfig(StageConfig):
-    """What makes a good pair, what counts as a duplicate, and which pairs are held out."""
+    """Rules for good pairs, for duplicates, and for the pairs that are held out."""
 
     stage: ClassVar[str] = "corpus"
     inputs: ClassVar[tuple[str, ...]] = ("textbook_pairs", "public_pairs")
@@ -200,7 +200,7 @@ class CorpusConfig(StageConfig):
         return value
 
     def external_files(self) -> list[Path]:
-        """The files of the evaluation sets, and the lexicon."""
+        """Returns the files of the evaluation sets, and the lexicon."""
         files = []
         for path in (*self.evaluation_sets, *([self.lexicon] if self.lexicon else [])):
             if not path.exists():

@@ -1,4 +1,4 @@
-"""The corpus described for people: what is in it, where it comes from, what was left out and why."""
+"""Describes the corpus for people: its content, its sources, and the pairs that were left out and why."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from components.data_processing.corpus.config import CorpusConfig
 from components.data_processing.corpus.decisions import Decisions, Fault
 from components.data_processing.corpus.plots import caption_lengths, image_sizes
-from components.data_processing.corpus.splits import SPLITS, matcher
+from components.data_processing.corpus.splits import SPLITS, compile_globs
 from pathoflow.contract.output import StageOutput
 from pathoflow.data.lexicon import Lexicon
 from pathoflow.data.plots import image_grid, stacked_bars
@@ -51,15 +51,15 @@ _EXPLANATIONS = {
 
 @dataclass
 class Facts:
-    """What the datasheet says.
+    """The facts that the datasheet states.
 
     Attributes:
         kept: Source, language, sizes and so on of the pairs that stay.
         dropped: See `decisions.DROPPED`.
         faults: Broken pairs.
-        contamination: What each evaluation set took out.
+        contamination: The pairs that each evaluation set took out.
         num_read: Pairs read.
-        quality: What was done to the captions that stay.
+        quality: Counts of the repairs to captions that stay.
         licences: Licence of each source.
         subfields: Pairs by subfield, as far as the names of diagnoses in captions tell; empty without a lexicon.
         captions: Captions of dropped pairs shown as examples, by pair_id.
@@ -90,7 +90,7 @@ class Facts:
             kept=kept,
             dropped=decisions.dropped,
             faults=decisions.faults,
-            contamination={name: report.plain() for name, report in decisions.contamination.items()},
+            contamination={name: report.as_dict() for name, report in decisions.contamination.items()},
             num_read=len(survey),
             quality=Counter(kept["quality"].to_pylist()),
             licences=_licences(kept["source"].unique().to_pylist(), config.licences),
@@ -217,7 +217,7 @@ def _subfield_section(facts: Facts) -> list[str]:
 def _dropped(facts: Facts) -> str:
     if not len(facts.dropped):
         return "No pair was dropped."
-    rows = [[f"`{reason}`", f"{num:,}", explained(reason)] for reason, num in facts.reasons.items()]
+    rows = [[f"`{reason}`", f"{num:,}", explain_reason(reason)] for reason, num in facts.reasons.items()]
     lines = [_table(["reason", "pairs", "what it means"], rows), "Examples:"]
     examples = _examples(facts.dropped)
     for row in facts.dropped.filter(pc.is_in(facts.dropped["pair_id"], pa.array(examples))).to_pylist():
@@ -229,7 +229,7 @@ def _dropped(facts: Facts) -> str:
 
 def _fault_section(facts: Facts) -> list[str]:
     counts = Counter(fault.reason for fault in facts.faults)
-    rows = [[f"`{reason}`", f"{num:,}", explained(reason)] for reason, num in sorted(counts.items())]
+    rows = [[f"`{reason}`", f"{num:,}", explain_reason(reason)] for reason, num in sorted(counts.items())]
     return ["## Set aside as broken", _table(["reason", "pairs", "what it means"], rows)] if rows else []
 
 
@@ -250,10 +250,10 @@ def _contamination(facts: Facts) -> str:
     return "\n".join(lines)
 
 
-def explained(reason: str) -> str:
-    """What a reason means, in words.
+def explain_reason(reason: str) -> str:
+    """Returns the meaning of a reason in words.
 
-    >>> explained("similar_image_and_same_caption")
+    >>> explain_reason("similar_image_and_same_caption")
     'repeats a pair that stays: similar image and same caption'
     """
     if reason in _EXPLANATIONS:
@@ -265,7 +265,7 @@ def explained(reason: str) -> str:
 
 
 def _examples(dropped: pa.Table) -> list[str]:
-    """The first few pairs of each reason."""
+    """Returns the first few pairs of each reason."""
     chosen: dict[str, list[str]] = defaultdict(list)
     for pair_id, reason in zip(dropped["pair_id"].to_pylist(), dropped["reason"].to_pylist(), strict=True):
         if len(chosen[reason]) < NUM_EXAMPLES:
@@ -281,7 +281,7 @@ def _captions(survey: pa.Table, names: Iterable[str]) -> dict[str, str]:
 
 
 def _licences(sources: Sequence[str], licences: dict[str, str]) -> dict[str, str]:
-    matches = [(matcher([pattern]), licence) for pattern, licence in licences.items()]
+    matches = [(compile_globs([pattern]), licence) for pattern, licence in licences.items()]
     return {
         source: next((licence for match, licence in matches if match(source)), "not stated")
         for source in sorted(sources)
@@ -299,7 +299,7 @@ def _subfields(survey: pa.Table, decisions: Decisions, config: CorpusConfig) -> 
 
 
 def _counts(table: pa.Table, *columns: str) -> list[tuple[Any, ...]]:
-    """Rows by the values of some columns, in order; source and language become one name before a split."""
+    """Counts rows by the values of some columns, in order; source and language become one name before a split."""
     grouped = table.group_by(list(columns)).aggregate([([], "count_all")])
     rows = sorted(tuple(row[name] for name in (*columns, "count_all")) for row in grouped.to_pylist())
     if columns == ("source", "language", "split"):
@@ -313,8 +313,8 @@ def _by(table: pa.Table, key: str, value: str) -> dict[str, np.ndarray]:
 
 
 def _all_readable(rows: Sequence[dict[str, Any]]) -> bool:
-    """Whether a sheet can be drawn: images whose heads alone were checked may still be broken."""
-    from pathoflow.data.images import UnreadableImage, decode
+    """Checks whether a sheet can be drawn: images whose heads alone were checked may still be broken."""
+    from pathoflow.data.image_io import UnreadableImage, decode
 
     try:
         return all(decode(row["image"]["bytes"], max_pixels=10**9) for row in rows)

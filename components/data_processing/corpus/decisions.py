@@ -1,4 +1,4 @@
-"""What becomes of every pair: kept in a split, dropped for a reason, or set aside as broken."""
+"""Decides about every pair: kept in a split, dropped for a reason, or set aside as broken."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from components.data_processing.corpus.duplicates import (
     Candidates,
     Drop,
     deduplicate,
-    numbers,
-    places_in_order,
+    dense_rank,
+    int_column,
     rank,
 )
 from components.data_processing.corpus.evaluation_sets import EvaluationSet
@@ -56,13 +56,13 @@ class Fault(NamedTuple):
 
 @dataclass
 class Decisions:
-    """What becomes of every pair.
+    """The decision about every pair.
 
     Attributes:
         kept: Rows of the survey that are written, in no order that matters.
         dropped: See `DROPPED`; ordered by pair_id and reason.
         faults: Broken pairs, in order.
-        contamination: What each evaluation set took out.
+        contamination: The pairs that each evaluation set took out.
     """
 
     kept: Integers
@@ -76,7 +76,7 @@ def decide(survey: pa.Table, sets: Sequence[EvaluationSet], config: CorpusConfig
 
     Args:
         survey: All pairs.
-        sets: What models are scored on.
+        sets: Evaluation sets.
         config: The rules.
     """
     order = rank(survey, config.source_priority)
@@ -106,9 +106,9 @@ def decide(survey: pa.Table, sets: Sequence[EvaluationSet], config: CorpusConfig
 
 
 def _repeated(ranked: pa.Table, sound: NDArray[np.bool_]) -> Integers:
-    """Sound pairs whose id a better one bears."""
+    """Returns sound pairs whose id belongs to a better one."""
     rows = np.flatnonzero(sound)
-    names = places_in_order(ranked["pair_id"].filter(pa.array(sound)))
+    names = dense_rank(ranked["pair_id"].filter(pa.array(sound)))
     firsts = np.unique(names, return_index=True)[1]
     return np.delete(rows, firsts)
 
@@ -121,7 +121,7 @@ def _candidates(ranked: pa.Table, config: CorpusConfig) -> Candidates:
         similarity=config.caption_similarity,
     )
     hashes = pc.fill_null(ranked["phash"], 0).to_numpy().astype(np.uint64)
-    images = places_in_order(ranked["image_sha256"].cast(pa.binary()))
+    images = dense_rank(ranked["image_sha256"].cast(pa.binary()))
     return Candidates(hashes, images, captions)
 
 
@@ -144,19 +144,19 @@ def _drop_flawed(ranked: pa.Table, rows: Integers, candidates: Candidates) -> No
 def _drop_duplicates(
     ranked: pa.Table, rows: Integers, sets: Sequence[EvaluationSet], candidates: Candidates, config: CorpusConfig
 ) -> dict[str, SetReport]:
-    """Split by split, the best guarded first: held-out pairs never give way to training pairs."""
-    contamination = decontaminate(ranked, candidates.kept(rows), candidates, sets, config.evaluation_bits)
-    split_of, groups = numbers(ranked, "split"), pc.fill_null(ranked["group"], 0).to_numpy()
+    """Drops duplicates split by split, held-out pairs first: these never give way to training pairs."""
+    contamination = decontaminate(ranked, candidates.remaining(rows), candidates, sets, config.evaluation_bits)
+    split_of, groups = int_column(ranked, "split"), pc.fill_null(ranked["group"], 0).to_numpy()
     guarded: list[Integers] = []
     for number in range(len(SPLITS)):
         here = rows[split_of[rows] == number]
         for before, protected in zip(SPLITS, guarded, strict=False):
-            isolate(candidates.kept(here), protected, before, candidates, config.isolation_bits)
-            left = candidates.kept(here)
+            isolate(candidates.remaining(here), protected, before, candidates, config.isolation_bits)
+            left = candidates.remaining(here)
             for row in left[np.isin(groups[left], groups[protected])].tolist():
                 candidates.dropped[row] = Drop(f"group_in_{before}", detail="Its book, slide or article is there.")
-        deduplicate(candidates.kept(here), candidates, config)
-        guarded.append(candidates.kept(here))
+        deduplicate(candidates.remaining(here), candidates, config)
+        guarded.append(candidates.remaining(here))
     return contamination
 
 
@@ -175,7 +175,7 @@ def _dropped_table(ranked: pa.Table, candidates: Candidates) -> pa.Table:
         "pair_id": here["pair_id"],
         "source": here["source"],
         "source_id": here["source_id"],
-        "split": pa.array([SPLITS[number] for number in numbers(here, "split").tolist()], pa.string()),
+        "split": pa.array([SPLITS[number] for number in int_column(here, "split").tolist()], pa.string()),
         "reason": pa.array([drop.reason for drop in drops], pa.string()),
         "kept": ranked["pair_id"].take(pa.array(np.where(has_other, others, 0), mask=~has_other)),
         "different_bits": pa.array(bits, mask=~has_other),

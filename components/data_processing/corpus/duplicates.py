@@ -1,4 +1,4 @@
-"""Which pairs of the corpus repeat others, and which one of them stays.
+"""Finds pairs of the corpus that repeat others, and decides which one of them stays.
 
 All pairs are ordered by rank, and decided about in that order: a pair is dropped if it duplicates one that is *kept*,
 and kept otherwise. So what stays depends on the pairs alone, not on the order in which they were read; every dropped
@@ -22,15 +22,15 @@ from numpy.typing import NDArray
 from components.data_processing.corpus.config import CorpusConfig
 from components.data_processing.corpus.hamming import distances
 from components.data_processing.corpus.joins import Integers, Words
-from components.data_processing.corpus.neighbours import Finder, finders
+from components.data_processing.corpus.neighbours import Finder, build_finders
 from components.data_processing.corpus.shingles import CaptionSets
-from components.data_processing.corpus.splits import matcher
+from components.data_processing.corpus.splits import compile_globs
 
 _FIRST_BLOCK = 4096
 
 
 class Drop(NamedTuple):
-    """Why a pair is dropped.
+    """The reason why a pair is dropped.
 
     Attributes:
         reason: A snake_case word to count by.
@@ -45,7 +45,7 @@ class Drop(NamedTuple):
 
 @dataclass
 class Candidates:
-    """What decides about pairs, a column each; pairs are numbered by rank, the best is 0.
+    """The columns by which pairs are compared; pairs are numbered by rank, the best is 0.
 
     Attributes:
         hashes: Perceptual hashes.
@@ -59,38 +59,38 @@ class Candidates:
     captions: CaptionSets
     dropped: dict[int, Drop] = field(default_factory=dict)
 
-    def kept(self, rows: Integers) -> Integers:
-        """Those of some rows that were not dropped."""
+    def remaining(self, rows: Integers) -> Integers:
+        """Returns those of some rows that were not dropped."""
         gone = np.zeros(len(self.hashes), dtype=bool)
         gone[list(self.dropped)] = True
         return rows[~gone[rows]]
 
 
 def rank(survey: pa.Table, source_priority: tuple[str, ...]) -> Integers:
-    """The rows of a survey, the ones that are rather kept first."""
+    """Ranks the rows of a survey, the ones that are kept rather than others first."""
     sources = survey["source"].combine_chunks().dictionary_encode()
-    matches = [matcher([pattern]) for pattern in source_priority]
+    matches = [compile_globs([pattern]) for pattern in source_priority]
     priorities = [
         next((place for place, match in enumerate(matches) if match(source or "")), len(matches))
         for source in sources.dictionary.to_pylist()
     ]
     priority = np.array([*priorities, 0])[pc.fill_null(sources.indices, 0).to_numpy(zero_copy_only=False)]
-    has_refs = numbers(survey, "num_refs") > 0
-    pixels = numbers(survey, "width").astype(np.int64) * numbers(survey, "height")
+    has_refs = int_column(survey, "num_refs") > 0
+    pixels = int_column(survey, "width").astype(np.int64) * int_column(survey, "height")
     length = pc.fill_null(pc.utf8_length(survey["caption"]), 0).to_numpy()
     # The last keys only tell apart pairs that bear one id, of which all but the first are set aside.
-    names = places_in_order(survey["pair_id"])
-    images = places_in_order(survey["image_sha256"].cast(pa.binary()))
+    names = dense_rank(survey["pair_id"])
+    images = dense_rank(survey["image_sha256"].cast(pa.binary()))
     return np.lexsort((images, names, -length.astype(np.int64), -pixels, ~has_refs, priority))
 
 
-def numbers(survey: pa.Table, name: str) -> NDArray[np.int64]:
-    """A column of whole numbers; 0 where there is none."""
+def int_column(survey: pa.Table, name: str) -> NDArray[np.int64]:
+    """Returns a column of integers; 0 where there is none."""
     return pc.fill_null(survey[name], 0).to_numpy()  # type: ignore[no-any-return]
 
 
-def places_in_order(column: pa.ChunkedArray) -> Integers:
-    """For each value its place among the column's different values in order; nulls come last."""
+def dense_rank(column: pa.ChunkedArray) -> Integers:
+    """Returns the dense rank of each value of a column, from 0; nulls come last."""
     order = pc.sort_indices(column).to_numpy()
     ordered = column.take(pa.array(order))
     fresh = pc.fill_null(pc.not_equal(ordered[1:], ordered[:-1]), True).to_numpy(zero_copy_only=False)
@@ -127,7 +127,7 @@ class _View:
         self._near: dict[int, list[int]] = {}
 
     def prepare(self, block: Integers) -> NDArray[np.bool_]:
-        """Finds what the rows of a block may duplicate, and returns which of them may be duplicates at all.
+        """Finds what the rows of a block may duplicate, and returns a mask of those that may be duplicates.
 
         Their classes are compared with kept pairs first, then among themselves.
         """
@@ -148,7 +148,7 @@ class _View:
         return (count[place] > 1) | (self._kept_of_class[classes] >= 0) | near
 
     def duplicate_of(self, row: int) -> int | None:
-        """The kept pair that a row duplicates: one of its class, or else the best one."""
+        """Returns the kept pair that a row duplicates: one of its class, or else the best one."""
         number = int(self._classes[row])
         if (kept := int(self._kept_of_class[number])) >= 0:
             return kept
@@ -161,23 +161,23 @@ class _View:
 
 
 class _Limits:
-    """How many pairs of one image, or under one caption, are kept."""
+    """Limits on the pairs kept of one image, or under one caption."""
 
     def __init__(self, candidates: Candidates, config: CorpusConfig) -> None:
         self._limits = [("too_many_captions", candidates.images, config.max_captions_per_image)]
         if config.max_images_per_caption is not None:
             self._limits.append(
-                ("too_many_images", _numbered(candidates.captions.texts), config.max_images_per_caption)
+                ("too_many_images", _factorize(candidates.captions.texts), config.max_images_per_caption)
             )
         self._common = [np.bincount(keys)[keys] > most for _, keys, most in self._limits]
         self._kept: list[dict[int, list[int]]] = [defaultdict(list) for _ in self._limits]
 
     def involved(self, block: Integers) -> NDArray[np.bool_]:
-        """Which rows of a block share an image or a caption with more others than are kept."""
+        """Returns a mask of rows that share an image or a caption with more others than are kept."""
         return np.asarray(np.logical_or.reduce([common[block] for common in self._common]), dtype=np.bool_)
 
     def exceeded(self, row: int) -> Drop | None:
-        """Why one more is too many; it gives way to the best of those kept."""
+        """Returns why one more row is too many; it gives way to the best of those kept."""
         for (reason, keys, most), kept in zip(self._limits, self._kept, strict=True):
             if len(others := kept[int(keys[row])]) >= most:
                 return Drop(reason, others[0])
@@ -213,7 +213,7 @@ def _decide(block: Integers, views: list[_View], limits: _Limits, candidates: Ca
 
 
 def _reasons(rows: Integers, others: Integers, candidates: Candidates, config: CorpusConfig) -> list[str]:
-    """What each pair has in common with the one that it duplicates, whichever of it the rule asks for."""
+    """Names what each pair has in common with the one that it duplicates, whatever the rule asks for."""
     captions = candidates.captions
     looks = np.where(distances(candidates.hashes[rows], candidates.hashes[others]) <= config.near_duplicate_bits, 1, 0)
     looks = np.where(candidates.images[rows] == candidates.images[others], 2, looks)
@@ -228,8 +228,8 @@ def _reasons(rows: Integers, others: Integers, candidates: Candidates, config: C
 
 
 def _views(candidates: Candidates, config: CorpusConfig) -> list[tuple[Finder, Integers]]:
-    hashes, texts = _numbered(candidates.hashes), _numbered(candidates.captions.texts)
-    both = _numbered(hashes.astype(np.uint64) << np.uint64(32) | texts.astype(np.uint64))
+    hashes, texts = _factorize(candidates.hashes), _factorize(candidates.captions.texts)
+    both = _factorize(hashes.astype(np.uint64) << np.uint64(32) | texts.astype(np.uint64))
     classes = {
         "image": [hashes],
         "caption": [texts],
@@ -237,10 +237,10 @@ def _views(candidates: Candidates, config: CorpusConfig) -> list[tuple[Finder, I
         "image_and_caption": [both],
     }[config.duplicate_rule]
     return list(
-        zip(finders(config.duplicate_rule, config, candidates.hashes, candidates.captions), classes, strict=True)
+        zip(build_finders(config.duplicate_rule, config, candidates.hashes, candidates.captions), classes, strict=True)
     )
 
 
-def _numbered(values: NDArray[np.generic]) -> Integers:
-    """Equal numbers for equal values, from 0."""
+def _factorize(values: NDArray[np.generic]) -> Integers:
+    """Encodes values as integers from 0, equal for equal values."""
     return np.asarray(np.unique(values, return_inverse=True)[1], dtype=np.int64)

@@ -1,4 +1,4 @@
-"""What models are scored on: the names and the images that no training pair may bear or repeat."""
+"""Reads evaluation sets: names and images that no training pair may bear or repeat."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import imagehash
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pathoflow.data.images import UnreadableImage, decode
+from pathoflow.data.image_io import UnreadableImage, decode
 from pathoflow.errors import InputError
 
 _IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp"})
@@ -25,14 +25,14 @@ _WILDCARDS = frozenset("*?[")
 
 @dataclass
 class EvaluationSet:
-    """One set, as far as pairs are compared with it.
+    """The names and images of one evaluation set.
 
     Attributes:
         name: Its folder's or file's name.
         names: Names of its items and image files, and those without their suffixes.
         patterns: Glob patterns over `<source>/<source_id>`.
         files: For the SHA-256 of each image file, its name.
-        looks: For each perceptual hash, an image that has it.
+        phashes: For each perceptual hash, an image that has it.
         unreadable: Images that could not be read, and why.
         num_images: Images read.
     """
@@ -41,7 +41,7 @@ class EvaluationSet:
     names: set[str] = field(default_factory=set)
     patterns: list[str] = field(default_factory=list)
     files: dict[bytes, str] = field(default_factory=dict)
-    looks: dict[int, str] = field(default_factory=dict)
+    phashes: dict[int, str] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
     num_images: int = 0
 
@@ -60,11 +60,11 @@ class EvaluationSet:
             return
         self.num_images += 1
         self.files.setdefault(hashlib.sha256(data).digest(), name)
-        self.looks.setdefault(int(str(imagehash.phash(image)), 16), name)
+        self.phashes.setdefault(int(str(imagehash.phash(image)), 16), name)
 
 
 def read_evaluation_set(path: Path, *, min_name_characters: int, max_pixels: int) -> EvaluationSet:
-    """Reads a set, whatever its shape.
+    """Reads an evaluation set of any supported shape.
 
     Args:
         path: A folder of Parquet files, of JSON files that name images (PathMMU, MedXpertQA), or of images; one
@@ -79,7 +79,7 @@ def read_evaluation_set(path: Path, *, min_name_characters: int, max_pixels: int
     if path.suffix == ".txt":
         _read_list(path, found, min_name_characters)
     else:
-        for name in _listed_names(path):
+        for name in _names_in_json(path):
             found.add_name(name, min_name_characters)
         for name, data in _images(path):
             found.add_name(name, min_name_characters)
@@ -111,8 +111,8 @@ def _read_list(path: Path, found: EvaluationSet, min_name_characters: int) -> No
             found.add_name(name, min_name_characters)
 
 
-def _listed_names(path: Path) -> Iterator[str]:
-    """The images that PathMMU's `data.json`, MedXpertQA's `*.jsonl` and the like name, whether there or not."""
+def _names_in_json(path: Path) -> Iterator[str]:
+    """Yields the images that PathMMU's `data.json`, MedXpertQA's `*.jsonl` and the like name, there or not."""
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     for listing in files:
         if listing.suffix not in (".json", ".jsonl") or listing.name == "manifest.json":
@@ -145,12 +145,12 @@ def _images(path: Path) -> Iterator[tuple[str, bytes | None]]:
         if _is_image(file.name):
             yield name, file.read_bytes()
         elif file.suffix == ".zip":
-            yield from _zipped(file)
+            yield from _images_in_zip(file)
         elif file.suffix == ".parquet":
-            yield from _stored(file)
+            yield from _images_in_parquet(file)
 
 
-def _zipped(path: Path) -> Iterator[tuple[str, bytes | None]]:
+def _images_in_zip(path: Path) -> Iterator[tuple[str, bytes | None]]:
     try:
         with zipfile.ZipFile(path) as archive:
             for entry in archive.infolist():
@@ -160,8 +160,8 @@ def _zipped(path: Path) -> Iterator[tuple[str, bytes | None]]:
         raise InputError(f"{path} cannot be unpacked: {error}. Restore it.") from error
 
 
-def _stored(path: Path) -> Iterator[tuple[str, bytes | None]]:
-    """Images and names in a Parquet file: columns `image` or `images`, structs with bytes or bare bytes."""
+def _images_in_parquet(path: Path) -> Iterator[tuple[str, bytes | None]]:
+    """Yields images and names in a Parquet file: columns `image` or `images`, structs with bytes or bare bytes."""
     try:
         with pq.ParquetFile(path) as file:
             columns = [name for name in ("image", "images", *_NAME_COLUMNS) if name in file.schema_arrow.names]

@@ -1,4 +1,4 @@
-"""Finding perceptual hashes that differ in few bits, without comparing each with each.
+"""Finds perceptual hashes that differ in few bits, without comparing all pairs.
 
 The bits are cut into `num_bands` bands. Two hashes that differ in at most `max_bits` bits agree in at least
 `num_bands - max_bits` whole bands (pigeonhole). Each choice of that many bands is a table: hashes that agree in it are
@@ -16,7 +16,7 @@ from functools import cache
 
 import numpy as np
 
-from components.data_processing.corpus.joins import Integers, Keys, Words, mixed, short
+from components.data_processing.corpus.joins import Integers, Keys, Words, splitmix64, upper_half
 
 HASH_BITS = 64
 _MOST_TABLES = 800
@@ -27,7 +27,7 @@ _COMPARISON_NS = 15.0
 
 @cache
 def band_masks(max_bits: int, num_hashes: int) -> tuple[int, ...]:
-    """For each table, the bits in which its hashes agree; the cheapest choice for so many hashes.
+    """Returns for each table the bits in which its hashes agree: the cheapest choice for so many hashes.
 
     >>> [f"{mask:016x}" for mask in band_masks(1, 1000)]
     ['00000000ffffffff', 'ffffffff00000000']
@@ -42,12 +42,12 @@ def band_masks(max_bits: int, num_hashes: int) -> tuple[int, ...]:
 
 
 def table_keys(hashes: Words, mask: int) -> Keys:
-    """What a hash is looked up by in one table."""
-    return short(mixed(hashes & np.uint64(mask)))
+    """Returns the keys by which hashes are looked up in one table."""
+    return upper_half(splitmix64(hashes & np.uint64(mask)))
 
 
 def distances(left: Words, right: Words) -> Integers:
-    """How many bits differ, pair by pair.
+    """Returns the Hamming distances of hashes, pair by pair.
 
     >>> distances(np.array([3], dtype=np.uint64), np.array([5], dtype=np.uint64)).tolist()
     [2]
@@ -55,8 +55,8 @@ def distances(left: Words, right: Words) -> Integers:
     return np.asarray(np.bitwise_count(left ^ right), dtype=np.int64)
 
 
-def met_before(left: Words, right: Words, masks: tuple[int, ...]) -> np.ndarray:
-    """Whether a pair of hashes agrees in one of these tables: so that each pair is reported once."""
+def agree_in_any_table(left: Words, right: Words, masks: tuple[int, ...]) -> np.ndarray:
+    """Checks which pairs of hashes agree in one of these tables, so that each is reported once."""
     different = left ^ right
     met = np.zeros(len(left), dtype=bool)
     for mask in masks:
@@ -65,7 +65,7 @@ def met_before(left: Words, right: Words, masks: tuple[int, ...]) -> np.ndarray:
 
 
 def _cost(max_bits: int, kept: int, num_hashes: int) -> float:
-    """Nanoseconds for all tables in which `kept` of `max_bits + kept` bands agree."""
+    """Estimates the nanoseconds for all tables in which `kept` of `max_bits + kept` bands agree."""
     num_tables = math.comb(max_bits + kept, kept)
     if num_tables > _MOST_TABLES and kept > 1:
         return math.inf

@@ -1,4 +1,4 @@
-"""Keeping what models are scored on out of what they learn from."""
+"""Keeps evaluation data out of the training data."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from components.data_processing.corpus.duplicates import Candidates, Drop
 from components.data_processing.corpus.evaluation_sets import EvaluationSet
 from components.data_processing.corpus.joins import Integers, Words
 from components.data_processing.corpus.neighbours import Neighbours, near_images
-from components.data_processing.corpus.splits import matcher
+from components.data_processing.corpus.splits import compile_globs
 
 NUM_EXAMPLES = 5
 
 
 @dataclass
 class SetReport:
-    """What one evaluation set took out of the corpus.
+    """The pairs that one evaluation set took out of the corpus.
 
     Attributes:
-        items: What of the set was compared with pairs.
+        items: Counts of the set's items that were compared with pairs.
         dropped: Pairs dropped by route: `name`, `pattern`, `same_file`, `similar_image`.
         by_bits: Pairs dropped by how their image looks, by the number of bits in which the hashes differ.
         examples: Some pairs dropped, with what they match.
@@ -36,8 +36,8 @@ class SetReport:
     by_bits: Counter[int] = field(default_factory=Counter)
     examples: list[dict[str, Any]] = field(default_factory=list)
 
-    def plain(self) -> dict[str, Any]:
-        """The report as JSON values."""
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the report as JSON values."""
         by_bits = {str(bits): num for bits, num in sorted(self.by_bits.items())}
         dropped = dict(sorted(self.dropped.items()))
         return {"items": self.items, "dropped": dropped, "by_different_bits": by_bits, "examples": self.examples}
@@ -51,9 +51,9 @@ def decontaminate(
     Args:
         survey: All pairs by rank.
         rows: The pairs to look at.
-        candidates: What decides about them; gets the drops.
-        sets: What models are scored on.
-        max_bits: How many bits of a hash may differ between images that look alike.
+        candidates: The columns by which they are compared; gets the drops.
+        sets: Evaluation sets.
+        max_bits: Largest Hamming distance between images that look alike.
 
     Returns:
         A report for each set. A pair that several sets claim is counted for the first, by the first route.
@@ -90,7 +90,7 @@ def isolate(rows: Integers, protected: Integers, name: str, candidates: Candidat
     by_image = dict(zip(candidates.images[protected][::-1].tolist(), protected[::-1].tolist(), strict=True))
     for row in rows[np.isin(candidates.images[rows], candidates.images[protected])].tolist():
         candidates.dropped[row] = Drop(f"same_image_in_{name}", by_image[int(candidates.images[row])])
-    rest = candidates.kept(rows)
+    rest = candidates.remaining(rows)
     for row, other, _ in _nearest(near_images(rest, protected, candidates.hashes, max_bits)):
         candidates.dropped[row] = Drop(f"similar_image_in_{name}", other)
 
@@ -98,7 +98,7 @@ def isolate(rows: Integers, protected: Integers, name: str, candidates: Candidat
 def _matches(
     survey: pa.Table, rows: Integers, candidates: Candidates, evaluation: EvaluationSet, max_bits: int
 ) -> list[tuple[str, int, str, int | None]]:
-    """Route, row, what was matched, and in how many bits the hashes differ: exact matches first."""
+    """Returns (route, row, matched item, differing bits or None) of every match, exact ones first."""
     matches: list[tuple[str, int, str, int | None]] = []
     here = survey.select(["pair_id", "source", "source_id", "image_sha256"]).take(pa.array(rows))
     full = pc.binary_join_element_wise(here["source"], here["source_id"], "/")
@@ -110,7 +110,7 @@ def _matches(
             found = np.flatnonzero(pc.fill_null(pc.is_in(names, wanted), False).to_numpy())
             matches += [("name", int(rows[place]), names[int(place)].as_py(), None) for place in found]
     for pattern in evaluation.patterns:
-        match = matcher([pattern])
+        match = compile_globs([pattern])
         under = [place for place, name in enumerate(full.to_pylist()) if match(name)]
         matches += [("pattern", int(rows[place]), pattern, None) for place in under]
     if evaluation.files:
@@ -118,24 +118,24 @@ def _matches(
         for place in np.flatnonzero(pc.fill_null(known, False).to_numpy()).tolist():
             item = evaluation.files[here["image_sha256"][place].as_py()]
             matches.append(("same_file", int(rows[place]), item, 0))
-    if evaluation.looks:
-        looks = np.array(sorted(evaluation.looks), dtype=np.uint64)
-        for row, other, bits in _nearest(_compare(candidates.hashes, rows, looks, max_bits)):
-            matches.append(("similar_image", row, evaluation.looks[int(looks[other])], bits))
+    if evaluation.phashes:
+        hashes = np.array(sorted(evaluation.phashes), dtype=np.uint64)
+        for row, other, bits in _nearest(_compare(candidates.hashes, rows, hashes, max_bits)):
+            matches.append(("similar_image", row, evaluation.phashes[int(hashes[other])], bits))
     return matches
 
 
 def _compare(hashes: Words, rows: Integers, others: Words, max_bits: int) -> Neighbours:
-    """Near images among rows and hashes that are none of theirs; `right` counts from the first of those."""
+    """Finds near images among rows and foreign hashes; `right` counts from the first of those."""
     every = np.concatenate([hashes, others])
     near = near_images(rows, np.arange(len(hashes), len(every)), every, max_bits)
     return near._replace(right=near.right - len(hashes))
 
 
 def _nearest(near: Neighbours) -> list[tuple[int, int, int]]:
-    """For each row on the left its nearest on the right and their distance."""
+    """Returns for each row on the left the nearest on the right and their distance."""
     order = np.lexsort((near.right, near.bits, near.left))
-    ordered = near.where(order)
+    ordered = near.select(order)
     first = np.unique(ordered.left, return_index=True)[1]
-    nearest = ordered.where(first)
+    nearest = ordered.select(first)
     return list(zip(nearest.left.tolist(), nearest.right.tolist(), nearest.bits.tolist(), strict=True))

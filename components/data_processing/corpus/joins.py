@@ -1,4 +1,4 @@
-"""Pairs of rows that share a key, in blocks of bounded size."""
+"""Joins rows that share a key, in blocks of bounded size."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class KeyJoin:
             start = stop
 
     def crowded(self, max_count: int) -> tuple[Integers, Integers]:
-        """The rows on the left with more than `max_count` partners, and all of those partners."""
+        """Returns the rows on the left with more than `max_count` partners, and all of those partners."""
         chosen = self._count > max_count
         first, count = self._first[chosen], self._count[chosen]
         marks = np.zeros(len(self._right) + 1, dtype=np.int64)
@@ -58,10 +58,10 @@ class KeyJoin:
         return _rows(self._left[chosen]), _rows(self._right[np.cumsum(marks[:-1]) > 0])
 
 
-def mixed(values: Words) -> Words:
-    """A bijection that spreads neighbouring numbers over all 64 bits (the finaliser of splitmix64).
+def splitmix64(values: Words) -> Words:
+    """Maps values one to one such that neighbours spread over all 64 bits (the finaliser of splitmix64).
 
-    >>> [int(value) % 1000 for value in mixed(np.arange(3, dtype=np.uint64))]
+    >>> [int(value) % 1000 for value in splitmix64(np.arange(3, dtype=np.uint64))]
     [0, 789, 730]
     """
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -69,8 +69,8 @@ def mixed(values: Words) -> Words:
     return values ^ (values >> np.uint64(31))
 
 
-def short(values: Words) -> Keys:
-    """The upper halves of well-mixed numbers, as keys."""
+def upper_half(values: Words) -> Keys:
+    """Returns the upper halves of well-mixed numbers, as keys."""
     return (values >> np.uint64(32)).astype(np.uint32)
 
 

@@ -1,4 +1,4 @@
-"""Finding rows that look the same, read the same, or both."""
+"""Finds near duplicates by image, by caption, or by both."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.data_processing.corpus.config import CorpusConfig, DuplicateRule
-from components.data_processing.corpus.hamming import band_masks, distances, met_before, table_keys
-from components.data_processing.corpus.joins import Integers, KeyJoin, Words, mixed, short
+from components.data_processing.corpus.hamming import agree_in_any_table, band_masks, distances, table_keys
+from components.data_processing.corpus.joins import Integers, KeyJoin, Words, splitmix64, upper_half
 from components.data_processing.corpus.shingles import CaptionSets
 
 CROWD = 128
@@ -20,7 +20,7 @@ _NO_BITS = -1
 
 
 class Neighbours(NamedTuple):
-    """Pairs of rows that are near each other, with how near.
+    """Pairs of rows that are near each other, with their distances.
 
     Attributes:
         left: Row numbers on the left.
@@ -34,27 +34,27 @@ class Neighbours(NamedTuple):
     bits: Integers
     similarity: NDArray[np.float32]
 
-    def where(self, chosen: NDArray[np.bool_] | Integers) -> Neighbours:
-        """Some of them."""
+    def select(self, chosen: NDArray[np.bool_] | Integers) -> Neighbours:
+        """Selects some of them."""
         return Neighbours(self.left[chosen], self.right[chosen], self.bits[chosen], self.similarity[chosen])
 
     @classmethod
-    def together(cls, parts: Sequence[Neighbours]) -> Neighbours:
-        """All of them, each pair once, ordered by row numbers."""
+    def concatenate(cls, parts: Sequence[Neighbours]) -> Neighbours:
+        """Concatenates them, each pair once, ordered by row numbers."""
         if not parts:
             none = np.zeros(0, np.int64)
             return cls(none, none, none, np.zeros(0, np.float32))
         every = cls(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
         packed = (every.left.astype(np.uint64) << np.uint64(32)) | every.right.astype(np.uint64)
-        return every.where(np.unique(packed, return_index=True)[1])
+        return every.select(np.unique(packed, return_index=True)[1])
 
 
 Finder = Callable[[Integers, Integers], Neighbours]
 """Finds which rows of the first kind are near which of the second, given both by their row numbers."""
 
 
-def finders(rule: DuplicateRule, config: CorpusConfig, hashes: Words, captions: CaptionSets) -> list[Finder]:
-    """What finds duplicates under a rule: rows are duplicates if one of these finds them near."""
+def build_finders(rule: DuplicateRule, config: CorpusConfig, hashes: Words, captions: CaptionSets) -> list[Finder]:
+    """Returns the searches of a rule: rows are duplicates if one of them finds them near."""
     bits = config.near_duplicate_bits
     return {
         "image": [lambda left, right: near_images(left, right, hashes, bits)],
@@ -68,30 +68,30 @@ def finders(rule: DuplicateRule, config: CorpusConfig, hashes: Words, captions: 
 
 
 def near_images(left: Integers, right: Integers, hashes: Words, max_bits: int) -> Neighbours:
-    """Rows whose perceptual hashes differ in at most `max_bits` bits."""
+    """Finds rows whose perceptual hashes differ in at most `max_bits` bits."""
     masks = band_masks(max_bits, len(left) + len(right))
     parts = []
     for number, mask in enumerate(masks):
         for rows, others in _table(hashes, left, right, mask).pairs():
-            parts.append(_of_table(left[rows], right[others], hashes, max_bits, masks[:number]))
-    return Neighbours.together(parts)
+            parts.append(_near_in_table(left[rows], right[others], hashes, max_bits, masks[:number]))
+    return Neighbours.concatenate(parts)
 
 
 def near_captions(left: Integers, right: Integers, captions: CaptionSets) -> Neighbours:
-    """Rows whose captions share enough of their shingles."""
+    """Finds rows whose captions share enough of their shingles."""
     parts = []
     for band in range(captions.bands.num_bands):
         join = KeyJoin(captions.band_keys(left, band), captions.band_keys(right, band))
         for rows, others in join.pairs():
             pairs = left[rows], right[others]
-            parts.append(_alike(*pairs, np.full(len(rows), _NO_BITS), captions))
-    return Neighbours.together(parts)
+            parts.append(_similar_captions(*pairs, np.full(len(rows), _NO_BITS), captions))
+    return Neighbours.concatenate(parts)
 
 
 def near_images_and_captions(
     left: Integers, right: Integers, hashes: Words, captions: CaptionSets, max_bits: int
 ) -> Neighbours:
-    """Rows that are near in both ways.
+    """Finds rows that are near in both ways.
 
     Images that thousands share (blank ones, covers, logos) would be compared each with each, only to find that their
     captions differ. Where too many hashes meet in a table, rows must also meet in a band of their captions.
@@ -101,15 +101,15 @@ def near_images_and_captions(
     for number, mask in enumerate(masks):
         table = _table(hashes, left, right, mask)
         for rows, others in _all_pairs(table, left, right, hashes, captions, mask):
-            near = _of_table(rows, others, hashes, max_bits, masks[:number])
-            parts.append(_alike(near.left, near.right, near.bits, captions))
-    return Neighbours.together(parts)
+            near = _near_in_table(rows, others, hashes, max_bits, masks[:number])
+            parts.append(_similar_captions(near.left, near.right, near.bits, captions))
+    return Neighbours.concatenate(parts)
 
 
 def _all_pairs(
     table: KeyJoin, left: Integers, right: Integers, hashes: Words, captions: CaptionSets, mask: int
 ) -> Iterator[tuple[Integers, Integers]]:
-    """All pairs of a table but those in crowds whose captions share no band."""
+    """Yields all pairs of a table but those in crowds whose captions share no band."""
     for rows, others in table.pairs(CROWD):
         yield left[rows], right[others]
     crowded_rows, crowded_others = table.crowded(CROWD)
@@ -117,10 +117,9 @@ def _all_pairs(
         return
     crowd, others = left[crowded_rows], right[crowded_others]
     for band in range(captions.bands.num_bands):
-        keys = [
-            short(mixed((hashes[rows] & np.uint64(mask)) ^ mixed(captions.band_keys(rows, band).astype(np.uint64))))
-            for rows in (crowd, others)
-        ]
+        bands = (splitmix64(captions.band_keys(rows, band).astype(np.uint64)) for rows in (crowd, others))
+        masked = (hashes[rows] & np.uint64(mask) for rows in (crowd, others))
+        keys = [upper_half(splitmix64(one ^ other)) for one, other in zip(masked, bands, strict=True)]
         for some, partners in KeyJoin(*keys).pairs():
             yield crowd[some], others[partners]
 
@@ -129,17 +128,17 @@ def _table(hashes: Words, left: Integers, right: Integers, mask: int) -> KeyJoin
     return KeyJoin(table_keys(hashes[left], mask), table_keys(hashes[right], mask))
 
 
-def _of_table(
+def _near_in_table(
     rows: Integers, others: Integers, hashes: Words, max_bits: int, masks_before: tuple[int, ...]
 ) -> Neighbours:
-    """The pairs that are near and were found in no table before; each pair of a row with itself is left out."""
+    """Returns the near pairs that no table before found, without pairs of a row with itself."""
     bits = distances(hashes[rows], hashes[others])
     near = np.flatnonzero((bits <= max_bits) & (rows != others))
-    near = near[~met_before(hashes[rows[near]], hashes[others[near]], masks_before)]
+    near = near[~agree_in_any_table(hashes[rows[near]], hashes[others[near]], masks_before)]
     return Neighbours(rows[near], others[near], bits[near], np.full(len(near), np.nan, np.float32))
 
 
-def _alike(rows: Integers, others: Integers, bits: Integers, captions: CaptionSets) -> Neighbours:
+def _similar_captions(rows: Integers, others: Integers, bits: Integers, captions: CaptionSets) -> Neighbours:
     different = np.flatnonzero((rows != others) & captions.may_resemble(rows, others))
     rows, others, bits = rows[different], others[different], bits[different]
     equal = (captions.texts[rows] == captions.texts[others]) & (captions.texts[rows] != 0)
@@ -149,4 +148,4 @@ def _alike(rows: Integers, others: Integers, bits: Integers, captions: CaptionSe
     distinct, place = np.unique(packed, return_inverse=True)
     once = (distinct >> np.uint64(32)).astype(np.int64), (distinct & np.uint64(0xFFFFFFFF)).astype(np.int64)
     similarity[~equal] = captions.jaccard(*once)[place]
-    return Neighbours(rows, others, bits, similarity).where(similarity >= np.float32(captions.similarity))
+    return Neighbours(rows, others, bits, similarity).select(similarity >= np.float32(captions.similarity))

@@ -1,4 +1,4 @@
-"""Plots of the corpus: how long its captions and how large its images are."""
+"""Plots the lengths of captions and the sizes of images."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _LANGUAGES = {"en": "Latin script", "zh": "Chinese", "other": "other scripts"}
 
 
 def caption_lengths(lengths: Mapping[str, np.ndarray]) -> Figure:
-    """How many captions have which length, by language, on a logarithmic scale of lengths."""
+    """Plots a histogram of caption lengths by language, on a logarithmic scale."""
     named = {_LANGUAGES.get(language, language): values for language, values in lengths.items()}
     return _histogram(named, "characters of the caption", "Lengths of captions")
 
 
 def image_sizes(longer_sides: Mapping[str, np.ndarray]) -> Figure:
-    """How many images have which longer side, by source, on a logarithmic scale of sizes."""
+    """Plots a histogram of the images' longer sides by source, on a logarithmic scale."""
     return _histogram(longer_sides, "longer side of the image in px", "Sizes of images")
 
 

@@ -1,4 +1,4 @@
-"""Captions as sets of shingles, and which of them resemble each other.
+"""Compares captions as sets of shingles.
 
 A caption's words are its runs of letters, digits and plus signs, in NFKC and case folded; every Chinese character is a
 word. Its shingles are its runs of `shingle_words` words; a caption with fewer words is one shingle. Two captions
@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from components.data_processing.corpus.joins import Integers, Keys, Words, mixed, short
+from components.data_processing.corpus.joins import Integers, Keys, Words, splitmix64, upper_half
 
 _SEPARATOR, _LETTER, _WHOLE_WORD = 0, 1, 2
 _CHUNK = 20_000
@@ -33,13 +33,13 @@ _UNSPACED = ((0x3040, 0x30FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFA
 
 
 class Bands(NamedTuple):
-    """How signatures are cut."""
+    """The bands into which signatures are cut."""
 
     num_bands: int
     num_rows: int
 
     def recall(self, similarity: float) -> float:
-        """The chance that two sets of this similarity share a band.
+        """Returns the probability that two sets of this similarity share a band.
 
         >>> round(Bands(12, 4).recall(0.8), 4), round(Bands(12, 4).recall(0.1), 4)
         (0.9982, 0.0012)
@@ -48,7 +48,7 @@ class Bands(NamedTuple):
 
     @classmethod
     def choose(cls, num_hashes: int, similarity: float, recall: float = 0.995) -> Bands:
-        """The longest bands, which let the fewest strangers meet, that still find this share of what is similar.
+        """Returns the longest bands, which let the fewest strangers meet, that still reach the recall.
 
         >>> Bands.choose(48, 0.8)
         Bands(num_bands=12, num_rows=4)
@@ -58,7 +58,7 @@ class Bands(NamedTuple):
 
 
 class CaptionSets:
-    """The sets of shingles of many captions.
+    """The shingle sets of many captions.
 
     Args:
         captions: The captions; their order numbers them.
@@ -90,12 +90,12 @@ class CaptionSets:
         self._has_bands = np.zeros(len(self.texts), dtype=bool)
 
     def may_resemble(self, left: Integers, right: Integers) -> NDArray[np.bool_]:
-        """Whether two sets are near enough in size: of sets that share four fifths, neither is larger by more."""
+        """Checks whether two sets are near enough in size: if they share four fifths, neither is larger by more."""
         one, other = self._counts[left], self._counts[right]
         return np.asarray(np.minimum(one, other) >= (self.similarity - _ROUNDING) * np.maximum(one, other))
 
     def jaccard(self, left: Integers, right: Integers) -> NDArray[np.float32]:
-        """The exact Jaccard index of pairs of captions; two captions without words have nothing in common."""
+        """Computes the exact Jaccard index of pairs of captions; 0 for two captions without words."""
         result = np.zeros(len(left), dtype=np.float32)
         for start in range(0, len(left), _CHUNK):
             rows, others = left[start : start + _CHUNK], right[start : start + _CHUNK]
@@ -112,7 +112,7 @@ class CaptionSets:
         return result
 
     def band_keys(self, rows: Integers, band: int) -> Keys:
-        """One band of each caption's signature; signatures are computed when first asked for."""
+        """Returns one band of each caption's signature; signatures are computed when first asked for."""
         if self._band_keys is None:
             self._band_keys = np.zeros((len(self.texts), self.bands.num_bands), dtype=np.uint32)
         missing = np.unique(rows[~self._has_bands[rows]])
@@ -125,7 +125,7 @@ class CaptionSets:
     def _signatures(self, rows: Integers) -> NDArray[np.uint32]:
         rows_with_words = self._counts[rows] > 0
         # Captions without words must meet nobody: their own number makes their key.
-        keys = np.repeat(short(mixed(rows.astype(np.uint64)))[:, None], self.bands.num_bands, axis=1)
+        keys = np.repeat(upper_half(splitmix64(rows.astype(np.uint64)))[:, None], self.bands.num_bands, axis=1)
         chosen = rows[rows_with_words]
         if not len(chosen):
             return keys
@@ -133,18 +133,18 @@ class CaptionSets:
         wide = values.astype(np.uint64)
         counts = self._counts[chosen]
         starts = np.cumsum(counts) - counts
-        factors = mixed(np.arange(2 * self.bands.num_bands * self.bands.num_rows, dtype=np.uint64) + _PLACE)
+        factors = splitmix64(np.arange(2 * self.bands.num_bands * self.bands.num_rows, dtype=np.uint64) + _PLACE)
         for band in range(self.bands.num_bands):
             key = np.full(len(chosen), band, dtype=np.uint64)
             for row in range(self.bands.num_rows):
                 number = 2 * (band * self.bands.num_rows + row)
                 hashed = (wide * (factors[number] | np.uint64(1)) + factors[number + 1]) >> np.uint64(32)
-                key = mixed((key << np.uint64(1)) ^ (np.minimum.reduceat(hashed, starts) * _PLACE))
-            keys[rows_with_words, band] = short(key)
+                key = splitmix64((key << np.uint64(1)) ^ (np.minimum.reduceat(hashed, starts) * _PLACE))
+            keys[rows_with_words, band] = upper_half(key)
         return keys
 
     def _gather(self, rows: Integers) -> tuple[Integers, Keys]:
-        """The shingles of these captions, one after the other, each with its caption's place in `rows`."""
+        """Returns the shingles of these captions in a row, each with its caption's place in `rows`."""
         counts = self._counts[rows]
         places = np.repeat(np.arange(len(rows)), counts)
         offsets = np.arange(len(places)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -152,7 +152,7 @@ class CaptionSets:
 
 
 def _shingles(captions: list[str], shingle_words: int) -> tuple[Words, Integers, Keys]:
-    """For each caption a number of its words, how many shingles it has, and all shingles one after the other."""
+    """Returns for each caption a hash of its words and the number of its shingles, and all shingles in a row."""
     owner, words = _words(captions)
     num_words = np.bincount(owner, minlength=len(captions))
     first = np.cumsum(num_words) - num_words
@@ -160,26 +160,26 @@ def _shingles(captions: list[str], shingle_words: int) -> tuple[Words, Integers,
     texts = np.zeros(len(captions), dtype=np.uint64)
     has_words = num_words > 0
     if len(words):
-        weighted = words * (mixed(place + np.uint64(1)) | np.uint64(1))
-        texts[has_words] = mixed(np.add.reduceat(weighted, first[has_words]))
+        weighted = words * (splitmix64(place + np.uint64(1)) | np.uint64(1))
+        texts[has_words] = splitmix64(np.add.reduceat(weighted, first[has_words]))
     last = len(words) - shingle_words + 1
     rolling = np.zeros(max(last, 0), dtype=np.uint64)
     for step in range(shingle_words if last > 0 else 0):
-        rolling = mixed(rolling * _PLACE + words[step : step + last])
+        rolling = splitmix64(rolling * _PLACE + words[step : step + last])
     whole = owner[: len(rolling)] == owner[shingle_words - 1 : shingle_words - 1 + len(rolling)]
     brief = np.flatnonzero(has_words & (num_words < shingle_words))
     owners = np.concatenate([owner[: len(rolling)][whole], brief]).astype(np.uint64)
-    values = np.concatenate([short(rolling[whole]), short(texts[brief])])
+    values = np.concatenate([upper_half(rolling[whole]), upper_half(texts[brief])])
     packed = np.unique((owners << np.uint64(32)) | values)
     counts = np.bincount((packed >> np.uint64(32)).astype(np.int64), minlength=len(captions))
     return texts, counts, (packed & np.uint64(0xFFFFFFFF)).astype(np.uint32)
 
 
 def _words(captions: list[str]) -> tuple[Integers, Words]:
-    """A hash of every word, with the number of its caption."""
+    """Hashes every word, and returns it with the number of its caption."""
     text = unicodedata.normalize("NFKC", "\n".join(captions)).casefold()
     points = np.frombuffer(text.encode("utf-32-le", errors="replace"), dtype=np.uint32)
-    kinds = _kinds()[np.minimum(points, 0xFFFF)]
+    kinds = _character_classes()[np.minimum(points, 0xFFFF)]
     starts = (kinds == _WHOLE_WORD) | (
         (kinds == _LETTER) & np.concatenate([[True], kinds[:-1] != _LETTER])[: len(kinds)]
     )
@@ -191,13 +191,13 @@ def _words(captions: list[str]) -> tuple[Integers, Words]:
         return np.zeros(0, np.int64), np.zeros(0, np.uint64)
     lengths = np.diff(np.append(first, len(letters)))
     place = (np.arange(len(letters)) - np.repeat(first, lengths)).astype(np.uint64)
-    hashes = mixed(np.add.reduceat((letters + np.uint64(1)) * (mixed(place + _PLACE) | np.uint64(1)), first))
+    hashes = splitmix64(np.add.reduceat((letters + np.uint64(1)) * (splitmix64(place + _PLACE) | np.uint64(1)), first))
     return caption_of[starts].astype(np.int64), hashes
 
 
 @cache
-def _kinds() -> NDArray[np.uint8]:
-    """What each character of the basic plane is; those beyond are taken for letters."""
+def _character_classes() -> NDArray[np.uint8]:
+    """Returns the class of each character of the basic plane; those beyond are taken for letters."""
     kinds = np.array(
         [_LETTER if unicodedata.category(chr(point))[0] in "LNM" else _SEPARATOR for point in range(0x10000)],
         dtype=np.uint8,

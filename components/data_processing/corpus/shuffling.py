@@ -1,4 +1,4 @@
-"""The second reading: the pairs that stay, shuffled into shards within bounded memory.
+"""Reads the pairs a second time, and shuffles those that stay into shards within bounded memory.
 
 Where a pair goes follows from its split and a hash of its id, so the order of the shards depends on which pairs there
 are and on nothing else. Pairs are sorted bucket by bucket: a bucket is a stretch of the final order that fits in
@@ -19,10 +19,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from components.data_processing.corpus.duplicates import numbers, places_in_order
+from components.data_processing.corpus.duplicates import dense_rank, int_column
 from components.data_processing.corpus.joins import Integers
 from components.data_processing.corpus.splits import SPLITS, Split
-from components.data_processing.corpus.survey import batches
+from components.data_processing.corpus.survey import read_batches
 from pathoflow.data.schemas import CORPUS, PAIRS, payload_bytes
 
 _PLACE = "place"
@@ -32,7 +32,7 @@ _WORTH_A_CHUNK_BYTES = 4096
 _CHANGED = ("caption", "language")
 
 
-class Stretch(NamedTuple):
+class SplitBatch(NamedTuple):
     """Consecutive pairs of the final order, all of one split, and how large each of them is."""
 
     split: Split
@@ -42,7 +42,7 @@ class Stretch(NamedTuple):
 
 @dataclass
 class Plan:
-    """Where every pair goes.
+    """The place of every pair in the final order.
 
     Attributes:
         place: For each row of the survey its place in the final order; -1 if it is not written.
@@ -56,58 +56,58 @@ class Plan:
 
     @property
     def num_buckets(self) -> int:
-        """How many buckets there are."""
+        """Number of buckets."""
         return int(self.bucket[-1]) + 1 if len(self.bucket) else 0
 
 
 def plan_order(survey: pa.Table, kept: Integers, bucket_bytes: int) -> Plan:
     """Decides the final order of the kept rows of a survey, and cuts it into buckets."""
     chosen = survey.select(["split", "order", "pair_id", "image_bytes", "caption"]).take(pa.array(kept))
-    splits = numbers(chosen, "split").astype(np.int64)
-    order = np.lexsort((places_in_order(chosen["pair_id"]), chosen["order"].to_numpy(), splits))
+    splits = int_column(chosen, "split").astype(np.int64)
+    order = np.lexsort((dense_rank(chosen["pair_id"]), chosen["order"].to_numpy(), splits))
     place = np.full(len(survey), -1, dtype=np.int64)
     place[kept[order]] = np.arange(len(kept))
-    sizes = numbers(chosen, "image_bytes") + pc.binary_length(chosen["caption"]).to_numpy()
-    return Plan(place, splits[order], _buckets(splits[order], sizes[order], bucket_bytes))
+    sizes = int_column(chosen, "image_bytes") + pc.binary_length(chosen["caption"]).to_numpy()
+    return Plan(place, splits[order], _assign_buckets(splits[order], sizes[order], bucket_bytes))
 
 
-def shuffled(
+def read_shuffled(
     survey: pa.Table,
     plan: Plan,
     shards: Sequence[Path],
     scratch: Path,
-    seen: Callable[[int], None],
-) -> Iterator[Stretch]:
+    on_read: Callable[[int], None],
+) -> Iterator[SplitBatch]:
     """Yields all pairs of a plan in its order.
 
     Args:
-        survey: What was found out about the pairs, in the order of the shards.
+        survey: The facts about the pairs, in the order of the shards.
         plan: Where they go.
         shards: Parquet files of pairs, as they were surveyed.
         scratch: Where buckets are kept meanwhile; what lies there is removed first.
-        seen: Hears how many pairs were read.
+        on_read: Hears how many pairs were read.
     """
     shutil.rmtree(scratch, ignore_errors=True)
     if plan.num_buckets <= 1:
-        tables = [_DEALT.empty_table(), *_placed(survey, plan, shards, seen)]
-        yield from _in_order(pa.concat_tables(tables), plan)
+        tables = [_DEALT.empty_table(), *_read_kept(survey, plan, shards, on_read)]
+        yield from _sort_bucket(pa.concat_tables(tables), plan)
         return
     scratch.mkdir(parents=True)
     paths = [scratch / f"{number:05d}.arrows" for number in range(plan.num_buckets)]
     with ExitStack() as stack:
         writers = [stack.enter_context(pa.ipc.new_stream(path, _DEALT)) for path in paths]
-        for table in _placed(survey, plan, shards, seen):
+        for table in _read_kept(survey, plan, shards, on_read):
             buckets = plan.bucket[table[_PLACE].to_numpy()]
             for number in np.unique(buckets).tolist():
                 writers[number].write_table(table.filter(pa.array(buckets == number)))
     for path in paths:
         with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as reader:
-            yield from _in_order(reader.read_all(), plan)
+            yield from _sort_bucket(reader.read_all(), plan)
         path.unlink()
 
 
-def rearranged(pairs: pa.Table, order: Integers) -> Iterator[tuple[pa.Table, NDArray[np.int64]]]:
-    """The pairs in another order with their sizes, some megabytes at a time.
+def take_in_chunks(pairs: pa.Table, order: Integers) -> Iterator[tuple[pa.Table, NDArray[np.int64]]]:
+    """Yields the pairs in another order with their sizes, some megabytes at a time.
 
     Images are named slice by slice where they lie, and copied only by whoever writes them; small ones, which cost less
     to copy than to name, are gathered. Arrow's own `take` copies all images of the bucket first, and fresh memory for
@@ -130,21 +130,23 @@ def rearranged(pairs: pa.Table, order: Integers) -> Iterator[tuple[pa.Table, NDA
         yield table, num_bytes[rows]
 
 
-def _in_order(table: pa.Table, plan: Plan) -> Iterator[Stretch]:
-    """The pairs of a bucket, sorted; a bucket that holds all pairs has several splits."""
+def _sort_bucket(table: pa.Table, plan: Plan) -> Iterator[SplitBatch]:
+    """Yields the pairs of a bucket, sorted; a bucket that holds all pairs has several splits."""
     places = table[_PLACE].to_numpy()
     order = np.argsort(places)
     splits = plan.splits[places[order]]
     for number in np.unique(splits).tolist():
-        for pairs, num_bytes in rearranged(table.drop_columns([_PLACE]), order[splits == number]):
-            yield Stretch(SPLITS[number], pairs, num_bytes)
+        for pairs, num_bytes in take_in_chunks(table.drop_columns([_PLACE]), order[splits == number]):
+            yield SplitBatch(SPLITS[number], pairs, num_bytes)
 
 
-def _placed(survey: pa.Table, plan: Plan, shards: Sequence[Path], seen: Callable[[int], None]) -> Iterator[pa.Table]:
-    """The pairs that stay, as they are written, with their places."""
+def _read_kept(
+    survey: pa.Table, plan: Plan, shards: Sequence[Path], on_read: Callable[[int], None]
+) -> Iterator[pa.Table]:
+    """Yields the pairs that stay, as they are written, with their places."""
     start = 0
     for shard in shards:
-        for batch in batches(shard):
+        for batch in read_batches(shard):
             places = plan.place[start : start + len(batch)]
             stays = np.flatnonzero(places >= 0)
             if len(stays):
@@ -156,11 +158,11 @@ def _placed(survey: pa.Table, plan: Plan, shards: Sequence[Path], seen: Callable
                 pairs = pairs.append_column("split", split_names).append_column(_PLACE, pa.array(places[stays]))
                 yield pairs.cast(_DEALT)
             start += len(batch)
-            seen(start)
+            on_read(start)
 
 
-def _buckets(splits: Integers, sizes: NDArray[np.int64], bucket_bytes: int) -> Integers:
-    """The bucket of each place: one for all if they fit, else as many whole ones as it takes, split by split."""
+def _assign_buckets(splits: Integers, sizes: NDArray[np.int64], bucket_bytes: int) -> Integers:
+    """Assigns a bucket to each place: one for all if they fit, else as few as it takes, split by split."""
     if sizes.sum() <= bucket_bytes:
         return np.zeros(len(sizes), dtype=np.int64)
     buckets = np.zeros(len(sizes), dtype=np.int64)

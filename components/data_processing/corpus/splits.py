@@ -1,4 +1,4 @@
-"""Which split a pair belongs to, from its name alone."""
+"""Assigns a pair to a split by its name alone."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ SPLITS: tuple[Split, ...] = ("heldout", "dev", "train")
 """Best guarded first: a pair gives way to its duplicate in a split that stands before its own."""
 
 
-def matcher(patterns: Sequence[str]) -> Callable[[str], object]:
-    """A function that says whether a name matches one of these glob patterns; `*` also crosses slashes."""
+def compile_globs(patterns: Sequence[str]) -> Callable[[str], object]:
+    """Compiles glob patterns into a function that matches a name against any of them; `*` also crosses slashes."""
     return re.compile("|".join(map(translate, patterns)) if patterns else r"(?!)").match
 
 
 class Splitter:
-    """Tells splits and groups from names.
+    """Derives splits and groups from names.
 
     A pair is held out if `<source>/<source_id>` matches a glob pattern. The rest is divided by a hash of the name of
     the pair's group, so that a new pair moves no old one, and what belongs together stays together.
@@ -37,19 +37,19 @@ class Splitter:
     """
 
     def __init__(self, heldout: Sequence[str], dev_share: float, groups: Mapping[str, str] | None = None) -> None:
-        self._is_heldout = matcher(heldout)
+        self._is_heldout = compile_globs(heldout)
         self._dev_share = dev_share
-        self._groups = [(matcher([source]), re.compile(pattern)) for source, pattern in (groups or {}).items()]
-        self._is_dev = cache(lambda group: _fraction(group) < self._dev_share)
+        self._groups = [(compile_globs([source]), re.compile(pattern)) for source, pattern in (groups or {}).items()]
+        self._is_dev = cache(lambda group: _hash_to_unit(group) < self._dev_share)
 
     def split_of(self, source: str, source_id: str) -> Split:
-        """The split of a pair."""
+        """Returns the split of a pair."""
         if self._is_heldout(f"{source}/{source_id}"):
             return "heldout"
         return "dev" if self._is_dev(self.group_of(source, source_id)) else "train"
 
     def group_of(self, source: str, source_id: str) -> str:
-        """What pairs share that must not be divided: a book, a slide, an article, an image with several captions.
+        """Returns the name of a group that must not be divided: a book, a slide, an article, an image's captions.
 
         >>> Splitter(["x"], 0.1).group_of("textbook", "atlas/p12/fig3/a")
         'textbook/atlas'
@@ -64,6 +64,6 @@ class Splitter:
         return f"{data_set}/{source_id.partition('/')[0].partition('#')[0]}"
 
 
-def _fraction(name: str) -> float:
-    """A number in [0, 1) that a name always has."""
+def _hash_to_unit(name: str) -> float:
+    """Hashes a name to a number in [0, 1)."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64

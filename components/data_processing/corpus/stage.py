@@ -15,7 +15,7 @@ from components.data_processing.corpus.config import CorpusConfig
 from components.data_processing.corpus.datasheet import Facts, write_datasheet
 from components.data_processing.corpus.decisions import Decisions, decide
 from components.data_processing.corpus.evaluation_sets import read_evaluation_set
-from components.data_processing.corpus.shuffling import plan_order, shuffled
+from components.data_processing.corpus.shuffling import plan_order, read_shuffled
 from components.data_processing.corpus.splits import SPLITS
 from components.data_processing.corpus.survey import take_survey
 from components.data_processing.corpus.webdataset import TarWriter
@@ -34,7 +34,7 @@ def run(
     public_pairs: Path | None = None,
     out: StageOutput,
 ) -> None:
-    """Writes `train/`, `dev/` and `heldout/` with Parquet shards, and an account of what is not in them.
+    """Writes `train/`, `dev/` and `heldout/` with Parquet shards, and reports on the pairs that were left out.
 
     `dropped.parquet` names for every pair that was dropped the reason and the pair that stays in its place;
     `decontamination.json` says what each evaluation set took out, `datasheet.md` what is in the corpus.
@@ -105,14 +105,14 @@ def _write(
             for split in (SPLITS if config.webdataset else ())
         }
 
-        def seen(num_read: int) -> None:
+        def on_read(num_read: int) -> None:
             out.progress(len(survey) + num_read, 2 * len(survey), "pairs")
 
-        for stretch in shuffled(survey, plan, shards, out.scratch / "buckets", seen):
-            writers[stretch.split].write_table(stretch.pairs, stretch.num_bytes)
+        for batch in read_shuffled(survey, plan, shards, out.scratch / "buckets", on_read):
+            writers[batch.split].write_table(batch.pairs, batch.num_bytes)
             if config.webdataset:
-                tars[stretch.split].write_table(stretch.pairs)
-            facts.show(stretch.pairs)
+                tars[batch.split].write_table(batch.pairs)
+            facts.show(batch.pairs)
     shutil.rmtree(out.scratch / "buckets", ignore_errors=True)
 
 

@@ -1,4 +1,4 @@
-"""The first reading of the pairs: each is checked, and what decides about it is written down without its image.
+"""Reads the pairs a first time: checks each, and keeps the facts by which it is judged, without its image.
 
 The images are read here, too, so that a broken one is known before anything is decided: a pair must not give way to
 another whose image then turns out to be damaged.
@@ -19,10 +19,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from components.data_processing.corpus.captions import CaptionCleaner, letters_by_script
+from components.data_processing.corpus.captions import CaptionCleaner, count_letters_by_script
 from components.data_processing.corpus.config import CorpusConfig
 from components.data_processing.corpus.splits import SPLITS, Splitter
-from pathoflow.data.images import UnreadableImage, decode, language_of
+from pathoflow.data.image_io import UnreadableImage, decode, language_of
 from pathoflow.data.schemas import PAIRS
 from pathoflow.errors import InputError, StageError
 from pathoflow.system.files import write_atomically
@@ -60,9 +60,9 @@ _TIFF_HEADS = (b"II*\0", b"MM\0*")
 
 
 def take_survey(
-    config: CorpusConfig, shards: Sequence[Path], directory: Path, surveyed: Callable[[int], None]
+    config: CorpusConfig, shards: Sequence[Path], directory: Path, on_done: Callable[[int], None]
 ) -> pa.Table:
-    """Checks all pairs, and returns what decides about them, in the order of the shards.
+    """Checks all pairs, and returns the facts by which they are judged, in the order of the shards.
 
     A shard that was surveyed before a kill is not read again.
 
@@ -70,7 +70,7 @@ def take_survey(
         config: The stage's configuration.
         shards: Parquet files of pairs.
         directory: Keeps the survey of each shard.
-        surveyed: Hears how many shards are done.
+        on_done: Hears how many shards are done.
 
     Raises:
         InputError: A shard cannot be read, or lacks columns.
@@ -79,9 +79,9 @@ def take_survey(
     directory.mkdir(parents=True, exist_ok=True)
     paths = [directory / f"{number:05d}.arrow" for number in range(len(shards))]
     waiting = [(shard, path) for shard, path in zip(shards, paths, strict=True) if not path.exists()]
-    surveyed(len(shards) - len(waiting))
+    on_done(len(shards) - len(waiting))
     for number, _ in enumerate(_surveys(config, waiting), len(shards) - len(waiting) + 1):
-        surveyed(number)
+        on_done(number)
     tables = [pa.ipc.open_file(pa.memory_map(str(path))).read_all() for path in paths]
     return pa.concat_tables([SURVEY.empty_table(), *tables])
 
@@ -95,7 +95,7 @@ def open_shard(shard: Path) -> pq.ParquetFile:
     try:
         file = pq.ParquetFile(shard, memory_map=False)
     except (pa.ArrowException, OSError) as error:
-        raise InputError(_damaged(shard, error)) from error
+        raise InputError(_damage_message(shard, error)) from error
     for field in PAIRS:
         place = file.schema_arrow.get_field_index(field.name)
         if place < 0:
@@ -106,8 +106,8 @@ def open_shard(shard: Path) -> pq.ParquetFile:
     return file
 
 
-def batches(shard: Path) -> Iterator[pa.RecordBatch]:
-    """The rows of a shard in order, some at a time.
+def read_batches(shard: Path) -> Iterator[pa.RecordBatch]:
+    """Yields the rows of a shard in order, some at a time.
 
     Raises:
         InputError: The shard is damaged.
@@ -116,11 +116,11 @@ def batches(shard: Path) -> Iterator[pa.RecordBatch]:
         try:
             yield from file.iter_batches(batch_size=BATCH_ROWS, columns=PAIRS.names)
         except (pa.ArrowException, OSError) as error:
-            raise InputError(_damaged(shard, error)) from error
+            raise InputError(_damage_message(shard, error)) from error
 
 
 def image_extension(data: bytes | memoryview) -> str | None:
-    """What a file of these bytes is usually called after its last dot; None if they are no image.
+    """Returns the usual file extension for an image of these bytes; None if they are no image.
 
     >>> image_extension(bytes.fromhex("ffd8ffe0")), image_extension(b"%PDF-1.7")
     ('jpg', None)
@@ -160,7 +160,7 @@ def _survey(config: CorpusConfig, shard: Path, path: Path) -> None:
     inspector = _Inspector(config)
     number = 0
     tables = []
-    for batch in batches(shard):
+    for batch in read_batches(shard):
         rows = []
         for row, image in _rows_with_images(batch):
             rows.append(inspector.inspect(row, image, f"{shard.name}:{number}"))
@@ -173,7 +173,7 @@ def _survey(config: CorpusConfig, shard: Path, path: Path) -> None:
 
 
 def _rows_with_images(batch: pa.RecordBatch) -> Iterator[tuple[dict[str, Any], memoryview | None]]:
-    """The rows without their images, and views of the images' bytes."""
+    """Yields the rows without their images, and views of the images' bytes."""
     images = batch.column("image").field("bytes")
     num_refs = pc.fill_null(pc.list_value_length(batch.column("inline_refs")), 0).to_pylist()
     plain = batch.drop_columns(["image", "inline_refs", "region"]).to_pylist()
@@ -194,10 +194,10 @@ class _Inspector:
             max_characters=config.max_caption_characters,
             languages=config.languages,
         )
-        self._group = cache(_number_of)
+        self._group = cache(_hash_to_int)
 
     def inspect(self, row: dict[str, Any], image: memoryview | None, place: str) -> dict[str, Any]:
-        """The survey of one pair, with the first flaw that it has; `place` names a pair without a name."""
+        """Returns the survey of one pair, with its first flaw; `place` names a pair without a name."""
         name = row["pair_id"] or place
         found: dict[str, Any] = {"pair_id": name, "image_bytes": len(image) if image else 0}
         missing = [key for key in ("pair_id", "source", "source_id", "image_sha256", "phash") if not row[key]]
@@ -210,12 +210,12 @@ class _Inspector:
             return found | dict(zip(("flaw", "detail"), flaw, strict=True))
         caption = self._cleaner.clean(row["caption"])
         if caption.flaw:
-            return found | {"flaw": caption.flaw, "detail": _shortened(row["caption"] or "")}
+            return found | {"flaw": caption.flaw, "detail": _shorten(row["caption"] or "")}
         found |= {"caption": caption.text, "quality": caption.quality, "language": _language(caption.text)}
         found |= {"width": row["width"], "height": row["height"]}
         found |= {"image_sha256": bytes.fromhex(row["image_sha256"]), "phash": int(row["phash"], 16)}
         found |= {"group": self._group(self._splitter.group_of(row["source"], row["source_id"]))}
-        found |= {"order": _number_of(f"{self.config.shuffle_seed}/{name}")}
+        found |= {"order": _hash_to_int(f"{self.config.shuffle_seed}/{name}")}
         if self.config.drop_blank_images and row["phash"] in BLANK_HASHES:
             return found | {"flaw": "blank_image", "detail": "The image has one colour."}
         return found
@@ -255,18 +255,18 @@ def _is_hex(text: str, length: int) -> bool:
     return len(text) == length and not text.strip("0123456789abcdef")
 
 
-def _number_of(name: str) -> int:
+def _hash_to_int(name: str) -> int:
     return int.from_bytes(hashlib.sha256(name.encode(errors="surrogatepass")).digest()[:8], "big")
 
 
 def _language(caption: str) -> str:
-    scripts = letters_by_script(caption)
+    scripts = count_letters_by_script(caption)
     return "other" if scripts["other"] > max(scripts["en"], scripts["zh"]) else language_of(caption)
 
 
-def _shortened(text: str, most: int = 200) -> str:
+def _shorten(text: str, most: int = 200) -> str:
     return text if len(text) <= most else f"{text[:most]}… ({len(text)} characters)"
 
 
-def _damaged(shard: Path, error: Exception) -> str:
+def _damage_message(shard: Path, error: Exception) -> str:
     return f"{shard} is cut short or damaged ({' '.join(str(error).split())[:200]}). Run the stage that made it again."

@@ -1,4 +1,4 @@
-"""The corpus as WebDataset: tar files of key.jpg, key.json and key.txt, which open_clip trains on as they are."""
+"""Writes the corpus as WebDataset: tar files of key.jpg, key.json and key.txt, as open_clip reads them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class TarWriter:
                 self._write(row)
 
     def close(self) -> None:
-        """Ends the last tar file."""
+        """Closes the last tar file."""
         if self._tar is not None:
             self._tar.close()
             self._tar = None

@@ -1,4 +1,4 @@
-"""Chunks: what a source is divided into, read once each, and kept on disk so that nothing is read again.
+"""Divides sources into chunks that are read once each, and kept on disk so that nothing is read again.
 
 First all records pass by and are written down by chunks; then worker processes read the chunks' images. A table's
 chunks are stretches of its lines; slides are divided into groups, so that a slide is opened by one worker alone.
@@ -13,8 +13,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
 
-from components.data_processing.public_pairs.importers import read_rows_of
-from components.data_processing.public_pairs.rows import BadRow, Row, from_line, share_of, to_line
+from components.data_processing.public_pairs.importers import import_rows
+from components.data_processing.public_pairs.rows import BadRow, Row, from_line, hash_bucket, to_line
 from components.data_processing.public_pairs.sources import PathGenSource, Source
 from pathoflow.system.files import sync_tree, write_atomically
 
@@ -31,7 +31,7 @@ class Chunk(NamedTuple):
     Attributes:
         name: Names its records' file and its pairs' folder; chunks in the order of their names give the output.
         source: The source's place among the sources.
-        num_rows: How many records it has.
+        num_rows: Number of its records.
     """
 
     name: str
@@ -45,7 +45,7 @@ def plan_chunks(
     """Writes the records of every chunk, or of those of one shard, below `scratch`; an interrupted plan is redone.
 
     Args:
-        sources: What to read.
+        sources: The data sets to read.
         chunk_rows: Records of a table's chunk.
         scratch: Where the records go.
         shard: Whose chunks are wanted; None for all.
@@ -64,7 +64,7 @@ def plan_chunks(
     num_rows = num_chunks = 0
     for at, source in enumerate(sources):
         with _Spool(folder, at, num_chunks, shard, isinstance(source, PathGenSource)) as spool:
-            for number, row in enumerate(read_rows_of(source)):
+            for number, row in enumerate(import_rows(source)):
                 spool.write(_chunk_of(number, row, source, chunk_rows), row)
                 num_rows += 1
                 on_row(num_rows)
@@ -76,25 +76,25 @@ def plan_chunks(
 
 
 def rows_folder(scratch: Path) -> Path:
-    """Where the records of the chunks are."""
+    """Returns the folder with the records of the chunks."""
     return scratch / "rows"
 
 
 def read_chunk_rows(scratch: Path, chunk: Chunk) -> Iterator[Row | BadRow]:
-    """The records of a chunk."""
+    """Yields the records of a chunk."""
     with (rows_folder(scratch) / f"{chunk.name}.jsonl").open() as file:
         yield from map(from_line, file)
 
 
 def _chunk_of(number: int, row: Row | BadRow, source: Source, chunk_rows: int) -> int:
-    """Which of its source's chunks a record belongs to, from 0."""
+    """Returns the chunk of its source that a record belongs to, from 0."""
     if isinstance(source, PathGenSource):
-        return share_of(row.group if isinstance(row, Row) else row.item, source.slide_groups)
+        return hash_bucket(row.group if isinstance(row, Row) else row.item, source.slide_groups)
     return number // chunk_rows
 
 
 class _Spool:
-    """Writes the records of one source by chunks, which may come mixed, and only those of the shard."""
+    """Writes the records of one source by chunks; records may come mixed, and only the shard's are kept."""
 
     def __init__(self, folder: Path, source: int, num_chunks_before: int, shard: Shard | None, mixed: bool) -> None:
         self._folder, self._source, self._before, self._shard = folder, source, num_chunks_before, shard
@@ -118,7 +118,7 @@ class _Spool:
         self._num_rows[chunk] = self._num_rows.get(chunk, 0) + 1
 
     def chunks(self) -> list[Chunk]:
-        """The chunks that have records, in order."""
+        """Returns the chunks that have records, in order."""
         return [Chunk(self._name(chunk), self._source, num) for chunk, num in sorted(self._num_rows.items())]
 
     def _name(self, chunk: int) -> str:

@@ -13,7 +13,7 @@ from pathoflow.errors import InputError
 
 
 class PublicPairsConfig(StageConfig):
-    """Which public data sets are read, and what a caption and an image may be."""
+    """The public data sets to read, and rules for captions and images."""
 
     stage: ClassVar[str] = "public_pairs"
     inputs: ClassVar[tuple[str, ...]] = ("teaching_atlas",)
@@ -52,7 +52,7 @@ class PublicPairsConfig(StageConfig):
         return self
 
     def located(self) -> list[Source]:
-        """The sources with their paths below `root`.
+        """Returns the sources with their paths below `root`.
 
         Raises:
             InputError: A file or folder does not exist.
@@ -75,9 +75,9 @@ class PublicPairsConfig(StageConfig):
         return located
 
     def external_files(self) -> list[Path]:
-        """The tables, records and archives."""
+        """Returns the tables, records and archives."""
         return [file for source in self.located() for file in source.external_files()]
 
     def external_folders(self) -> list[ExternalFolder]:
-        """The folders of images and slides."""
+        """Returns the folders of images and slides."""
         return [folder for source in self.located() for folder in source.external_folders()]

@@ -1,4 +1,4 @@
-"""Images by the names that a table gives them, from a folder or from a zip file, and from nowhere else."""
+"""Reads images by the names that a table gives them, from a folder or a zip file and nowhere else."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Protocol, Self
 
-from pathoflow.data.images import UnreadableImage
+from pathoflow.data.image_io import UnreadableImage
 from pathoflow.errors import InputError
 
 
@@ -18,7 +18,7 @@ class ImageStore(Protocol):
     """A place with named images."""
 
     def read(self, name: str, *, max_bytes: int) -> bytes:
-        """The bytes of one image.
+        """Reads the bytes of one image.
 
         Raises:
             UnreadableImage: It is missing, outside the store, larger than `max_bytes`, or cannot be unpacked.
@@ -57,7 +57,7 @@ class FolderStore:
 
     def read(self, name: str, *, max_bytes: int) -> bytes:
         """See `ImageStore.read`; links that lead out of the folder are not followed."""
-        path = (self.folder / _inside(name)).resolve()
+        path = (self.folder / _relative_path(name)).resolve()
         if not path.is_relative_to(self.folder):
             raise UnreadableImage("path_outside_folder", f"{name} leads to {path}, outside {self.folder}")
         try:
@@ -86,15 +86,15 @@ class ZipStore:
         self.path = path
         self.archive = zipfile.ZipFile(path)
         entries = [entry for entry in self.archive.infolist() if not entry.is_dir()]
-        self._by_name = _unique((PurePosixPath(entry.filename).name, entry) for entry in entries)
-        self._by_name |= _unique((str(PurePosixPath(entry.filename)), entry) for entry in entries)
+        self._by_name = _index_by_name((PurePosixPath(entry.filename).name, entry) for entry in entries)
+        self._by_name |= _index_by_name((str(PurePosixPath(entry.filename)), entry) for entry in entries)
 
     def read(self, name: str, *, max_bytes: int) -> bytes:
         """See `ImageStore.read`; the unpacked size is limited, whatever the entry's header says."""
-        entry = self._by_name.get(str(_inside(name)))
+        entry = self._by_name.get(str(_relative_path(name)))
         if entry is None:
             raise UnreadableImage("missing_file", f"{self.path} holds no (or more than one) {name}")
-        _inside(entry.filename)
+        _relative_path(entry.filename)
         if stat.S_ISLNK(entry.external_attr >> 16):
             raise UnreadableImage("path_outside_folder", f"{entry.filename} in {self.path} is a link")
         _check_size(entry.file_size, max_bytes)
@@ -121,8 +121,8 @@ class ZipStore:
         self.archive.close()
 
 
-def _unique(named: Iterable[tuple[str, zipfile.ZipInfo]]) -> dict[str, zipfile.ZipInfo | None]:
-    """Entries by name; None where a name stands for different contents."""
+def _index_by_name(named: Iterable[tuple[str, zipfile.ZipInfo]]) -> dict[str, zipfile.ZipInfo | None]:
+    """Indexes entries by name; None where a name stands for different contents."""
     found: dict[str, zipfile.ZipInfo | None] = {}
     for name, entry in named:
         before = found.setdefault(name, entry)
@@ -131,10 +131,10 @@ def _unique(named: Iterable[tuple[str, zipfile.ZipInfo]]) -> dict[str, zipfile.Z
     return found
 
 
-def _inside(name: str) -> PurePosixPath:
-    """A table's image path as a relative path that does not climb.
+def _relative_path(name: str) -> PurePosixPath:
+    """Returns a table's image path as a relative path that does not climb.
 
-    >>> str(_inside("./a/b.jpg"))
+    >>> str(_relative_path("./a/b.jpg"))
     'a/b.jpg'
     """
     path = PurePosixPath(name.replace("\\", "/"))

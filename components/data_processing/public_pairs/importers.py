@@ -1,4 +1,4 @@
-"""The records of each public data set, in one form.
+"""Reads the records of each public data set into one form.
 
 A record that is plainly bad is told at once; whether its caption and image can be used is seen when they are read.
 """
@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from components.data_processing.public_pairs.json_records import read_records
-from components.data_processing.public_pairs.rows import BadRow, Row, printable, source_id_of
+from components.data_processing.public_pairs.rows import BadRow, Row, grouped_source_id, printable
 from components.data_processing.public_pairs.sources import (
     ArchSource,
     CsvSource,
@@ -31,7 +31,7 @@ _IMAGE_NAME = re.compile(r"\S+\.(jpe?g|png|tiff?|webp|bmp|gif)", re.IGNORECASE)
 _ARCH_SETS = ("books_set", "pubmed_set")
 
 
-def read_rows_of(source: Source) -> Iterator[Row | BadRow]:
+def import_rows(source: Source) -> Iterator[Row | BadRow]:
     """Yields every record of a source in the order of its files.
 
     Raises:
@@ -72,9 +72,9 @@ def _csv(source: CsvSource) -> Iterator[Row | BadRow]:
 
 def _csv_source_id(source: CsvSource, cells: Mapping[str, str], stem: str) -> str:
     if source.group_column:
-        return source_id_of(cells[source.group_column].strip(), stem)
+        return grouped_source_id(cells[source.group_column].strip(), stem)
     if isinstance(source, Quilt1MSource) and (frame := _QUILT_FRAME.fullmatch(stem)):
-        return source_id_of(frame["video"], frame["frame"])
+        return grouped_source_id(frame["video"], frame["frame"])
     return stem
 
 
@@ -100,7 +100,7 @@ def _pathgen(source: PathGenSource) -> Iterator[Row | BadRow]:
         yield Row(
             item=item,
             source=source.name,
-            source_id=source_id_of(wsi, f"{position[0]}-{position[1]}"),
+            source_id=grouped_source_id(wsi, f"{position[0]}-{position[1]}"),
             caption=cells.get("caption"),  # type: ignore[arg-type]  # what is no text is told when captions are checked
             image=wsi,
             position=position,
@@ -108,7 +108,7 @@ def _pathgen(source: PathGenSource) -> Iterator[Row | BadRow]:
 
 
 def _position(value: Any) -> tuple[int, int] | None:
-    """Two whole numbers, which PathGen writes as text.
+    """Parses two integers, which PathGen writes as text.
 
     >>> _position(["21408", "27328"]), _position([672, 0.0]), _position(["1"]), _position(["x", "1"])
     ((21408, 27328), (672, 0), None, None)
@@ -143,7 +143,7 @@ def _pathcap(source: PathCapSource) -> Iterator[Row | BadRow]:
         yield Row(
             item=f"{item} {printable(image)}"[:300] if image != key else item,
             source=source.name,
-            source_id=source_id_of("" if article is None else str(article), PurePosixPath(image).stem),
+            source_id=grouped_source_id("" if article is None else str(article), PurePosixPath(image).stem),
             caption=cells.get("caption"),  # type: ignore[arg-type]
             image=image,
         )
@@ -154,7 +154,7 @@ _THE_KEY = ""
 
 
 def _image_key(cells: Mapping[str, Any], key: str, path: Path) -> str:
-    """Where the images' names stand, by the first record.
+    """Returns the key that holds the images' names, by the first record.
 
     Raises:
         InputError: That cannot be told.
@@ -183,7 +183,7 @@ def _arch(source: ArchSource) -> Iterator[Row | BadRow]:
 
 
 def _arch_set(source: ArchSource, table: Path) -> Iterator[Row | BadRow]:
-    """The records of the books or of the articles; figures (books) and captions (articles) group their images."""
+    """Yields records of ARCH's books or articles; figures (books) and captions (articles) group their images."""
     part = table.parent.name
     files: dict[str, str] = {}
     for path in sorted((table.parent / "images").iterdir()) if (table.parent / "images").is_dir() else ():
@@ -208,7 +208,7 @@ def _arch_set(source: ArchSource, table: Path) -> Iterator[Row | BadRow]:
         yield Row(
             item=item,
             source=f"{source.name}/{part}",
-            source_id=source_id_of(words if figure is None else str(figure), uuid),
+            source_id=grouped_source_id(words if figure is None else str(figure), uuid),
             caption=caption,  # type: ignore[arg-type]
             image=files[uuid],
         )

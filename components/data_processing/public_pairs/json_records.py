@@ -1,4 +1,4 @@
-"""The records of a JSON file that need not fit into memory."""
+"""Reads the records of a JSON file that need not fit into memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Worker processes that turn the records of a chunk into pairs and leave them on disk."""
+"""Turns the records of chunks into pairs in worker processes, and leaves them on disk."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from components.data_processing.public_pairs.sources import (
     Source,
     images_beside,
 )
-from pathoflow.data.images import UnreadableImage, decode, encode_jpeg, encode_png, image_columns, language_of
+from pathoflow.data.image_io import UnreadableImage, decode, encode_jpeg, encode_png, image_columns, language_of
 from pathoflow.data.schemas import PAIRS, ShardWriter
 from pathoflow.errors import PathoflowError, StageError
 from pathoflow.system.files import sync_directory, sync_tree
@@ -90,7 +90,7 @@ def read_chunks(
 
 
 def find_chunk(chunk: Chunk, scratch: Path, parts: Sequence[Path]) -> Path | None:
-    """The folder with a finished chunk's records."""
+    """Returns the folder with a finished chunk's records."""
     places = (place / "chunks" / chunk.name for place in (scratch, *parts))
     return next((folder for folder in places if folder.is_dir()), None)
 
@@ -147,7 +147,7 @@ class Reader:
         return {key: printable(value) for key, value in told.items()}
 
     def _pair(self, row: Row, source: int) -> dict[str, Any]:
-        """The pair of a record, without its pair_id.
+        """Returns the pair of a record, without its pair_id.
 
         Raises:
             UnreadableImage: The record cannot make a pair.
@@ -208,7 +208,7 @@ class Reader:
 
 
 def _is_portable(data: bytes) -> bool:
-    """Whether every reader shows these bytes as `decode` did: a plain JPEG or PNG that need not be turned."""
+    """Checks whether every reader shows these bytes as `decode` did: a plain JPEG or PNG, not rotated."""
     with Image.open(io.BytesIO(data)) as image:
         upright = image.getexif().get(ExifTags.Base.Orientation, 1) == 1
         return (image.format, image.mode) in _PORTABLE and upright and not image.has_transparency_data

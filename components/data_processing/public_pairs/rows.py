@@ -32,7 +32,7 @@ class Row:
 
     @property
     def group(self) -> str:
-        """What pairs share that belong into one split.
+        """The part of the source_id that belongs into one split.
 
         >>> Row("", "pathgen", "TCGA-1#0-672", "", "").group
         'TCGA-1'
@@ -50,12 +50,12 @@ class BadRow:
 
 
 def to_line(row: Row | BadRow) -> str:
-    """A row as a line of JSON."""
+    """Returns a row as a line of JSON."""
     return json.dumps(vars(row)) + "\n"
 
 
 def from_line(line: str) -> Row | BadRow:
-    r"""The row that `to_line` wrote.
+    r"""Parses the row that `to_line` wrote.
 
     >>> row = Row("a:1", "s", "x#1-2", "é\ud800", "x", (1, 2))
     >>> from_line(to_line(row)) == row
@@ -68,24 +68,24 @@ def from_line(line: str) -> Row | BadRow:
     return Row(**cells, position=tuple(position) if position else None)
 
 
-def source_id_of(group: str, name: str) -> str:
-    """A source_id whose pairs are kept together by `group`.
+def grouped_source_id(group: str, name: str) -> str:
+    """Returns a source_id whose pairs are kept together by `group`.
 
     Slashes would let the group end too early, and another `#` in the group too.
 
-    >>> source_id_of("PMC12", "fig#1"), source_id_of("a/b#c", "x"), source_id_of("", "lone")
+    >>> grouped_source_id("PMC12", "fig#1"), grouped_source_id("a/b#c", "x"), grouped_source_id("", "lone")
     ('PMC12#fig#1', 'a_b_c#x', 'lone')
     """
     return f"{group.replace('/', '_').replace('#', '_')}#{name}" if group else name
 
 
-def share_of(name: str, num_shares: int) -> int:
-    """The share, from 0, that a name always falls into."""
-    return int.from_bytes(hashlib.sha256(name.encode(errors="backslashreplace")).digest()[:8], "big") % num_shares
+def hash_bucket(name: str, num_buckets: int) -> int:
+    """Hashes a name to one of `num_buckets` buckets, numbered from 0."""
+    return int.from_bytes(hashlib.sha256(name.encode(errors="backslashreplace")).digest()[:8], "big") % num_buckets
 
 
 def printable(text: str) -> str:
-    r"""Text that any file can hold: bytes that were no text are spelled out.
+    r"""Returns text that any file can hold: bytes that were no text are escaped.
 
     >>> printable("caf\udce9")
     'caf\\udce9'
@@ -94,7 +94,7 @@ def printable(text: str) -> str:
 
 
 def check_caption(caption: object, max_chars: int) -> tuple[str, str] | None:
-    r"""Reason and detail if a caption cannot be used.
+    r"""Returns reason and detail if a caption cannot be used.
 
     >>> check_caption("  ", 10), check_caption("Lipoma", 10)
     (('empty_caption', 'the record has no caption'), None)
@@ -113,7 +113,7 @@ def check_caption(caption: object, max_chars: int) -> tuple[str, str] | None:
 
 
 def check_text(text: str) -> tuple[str, str] | None:
-    """Reason and detail if a text holds what is none."""
+    """Returns reason and detail if a text holds something else."""
     if "\0" in text:
         return "control_character", f"a NUL character in {printable(text)[:80]!r}"
     if not _is_text([text]):

@@ -1,4 +1,4 @@
-"""Patches of whole-slide images, read with OpenSlide."""
+"""Reads patches of whole-slide images with OpenSlide."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from PIL import Image
 
-from pathoflow.data.images import UnreadableImage
+from pathoflow.data.image_io import UnreadableImage
 from pathoflow.errors import StageError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class SlideStore:
         self._open: OrderedDict[str, OpenSlide] = OrderedDict()
 
     def read_patch(self, name: str, position: tuple[int, int], side_px: int) -> Image.Image:
-        """A square of a slide at its full resolution, in RGB; what no camera saw is white.
+        """Reads a square of a slide at full resolution, in RGB; areas that were not scanned are white.
 
         Args:
             name: The slide.
@@ -95,7 +95,7 @@ class SlideStore:
 
 
 def _openslide() -> ModuleType:
-    """OpenSlide, which only recipes with slides need."""
+    """Imports OpenSlide, which only recipes with slides need."""
     try:
         import openslide
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""The data sets that the stage reads, each with where its files are and what is known of them."""
+"""Describes the data sets that the stage reads: their files, and their licences."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SLIDE_END_BYTES = 256 * 1024
 
 
 class _Source(BaseModel):
-    """What all data sets have. Relative paths start at the stage's `root`."""
+    """Fields of all data sets. Relative paths start at the stage's `root`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -26,16 +26,16 @@ class _Source(BaseModel):
     )
 
     def below(self, root: Path) -> _Source:
-        """The same source with its paths below `root`."""
+        """Returns the same source with its paths below `root`."""
         paths = {key: root / value for key in self.path_keys if (value := getattr(self, key)) is not None}
         return self.model_copy(update=paths)
 
     def external_files(self) -> list[Path]:
-        """The files that are read whole."""
+        """Returns the files that are read whole."""
         return [path for path in self.paths() if not path.is_dir()]
 
     def external_folders(self) -> list[ExternalFolder]:
-        """The folders that are read."""
+        """Returns the folders that are read."""
         return [ExternalFolder(path) for path in self.paths() if path.is_dir()]
 
     def paths(self) -> list[Path]:
@@ -135,7 +135,7 @@ Source = Annotated[
 
 
 def images_beside(table: Path) -> Path:
-    """The folder or zip file of images that belongs to a table by its place."""
+    """Returns the folder or zip file of images that belongs to a table by its place."""
     for candidate in (table.parent / "images", table.parent / "images.zip"):
         if candidate.exists():
             return candidate

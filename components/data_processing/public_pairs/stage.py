@@ -34,7 +34,7 @@ def run(
     Args:
         config: The stage's configuration.
         teaching_atlas: Read when the configuration names no source.
-        parts: What shards read of the same sources; what is not in them is read here.
+        parts: Output of shards that read the same sources; chunks that are not in them are read here.
         out: Where the pairs go.
 
     Raises:
@@ -48,7 +48,7 @@ def run(
     with ShardWriter(out.path / "pairs", PAIRS, prefix="public") as writer:
         for chunk in chunks:
             for pair in _good_records(chunk, parts, tallies[chunk.source], out):
-                writer.write(_named(pair, used))
+                writer.write(_with_ids(pair, used))
     out.num_out = writer.num_rows
     out.metric("num_pairs", writer.num_rows)
     _describe(sources, tallies, out)
@@ -86,7 +86,7 @@ def run_shard(config: PublicPairsConfig, *, teaching_atlas: Path | None = None, 
 
 
 class _Tally:
-    """What became of the records of one source."""
+    """Counts of the records of one source."""
 
     def __init__(self) -> None:
         self.num_pairs = 0
@@ -95,7 +95,7 @@ class _Tally:
 
 
 def _sources(config: PublicPairsConfig, teaching_atlas: Path | None) -> list[Source]:
-    """The data sets to read."""
+    """Returns the data sets to read."""
     if config.sources:
         return config.located()
     if teaching_atlas is None:
@@ -107,7 +107,7 @@ def _sources(config: PublicPairsConfig, teaching_atlas: Path | None) -> list[Sou
 def _read(
     config: PublicPairsConfig, sources: Sequence[Source], parts: Sequence[Path], shard: Shard | None, out: StageOutput
 ) -> list[Chunk]:
-    """The chunks of the sources, each of which is then in the scratch directory or in one of the parts."""
+    """Reads the chunks of the sources; each is then in the scratch directory or in one of the parts."""
     (out.scratch / "chunks").mkdir(parents=True, exist_ok=True)
     chunks = plan_chunks(
         sources, config.chunk_rows, out.scratch, shard, lambda done: out.progress(done, done + 1, "records listed")
@@ -121,7 +121,7 @@ def _read(
 def _good_records(
     chunk: Chunk, parts: Sequence[Path], tally: _Tally, out: StageOutput, columns: list[str] | None = None
 ) -> Iterator[dict[str, Any]]:
-    """The records of a chunk that make a pair; the others are set aside."""
+    """Yields the records of a chunk that make a pair; the others are set aside."""
     folder = find_chunk(chunk, out.scratch, parts)
     assert folder is not None
     for record in read_rows(folder, columns):
@@ -135,8 +135,8 @@ def _good_records(
         out.quarantine(record["item"], record["reason"], record["detail"])
 
 
-def _named(record: dict[str, Any], used: Counter[int]) -> dict[str, Any]:
-    """The pair of a record; the second of an image is told from the first by `#2`.
+def _with_ids(record: dict[str, Any], used: Counter[int]) -> dict[str, Any]:
+    """Returns the pair of a record with its id; the second of an image is told from the first by `#2`.
 
     `used` counts by a number for each name, so that millions of names need little memory.
     """
@@ -149,7 +149,7 @@ def _named(record: dict[str, Any], used: Counter[int]) -> dict[str, Any]:
 
 
 def _describe(sources: Sequence[Source], tallies: Sequence[_Tally], out: StageOutput) -> None:
-    """Writes what the datasheet says of each source, and which slides are wanted."""
+    """Writes the facts about each source for the datasheet, and the list of wanted slides."""
     facts = {
         source.name: {
             "format": source.format,

@@ -1,4 +1,4 @@
-"""The records of a CSV, read so that one bad line costs no other."""
+"""Reads the records of a CSV such that one bad line costs no other."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class _RunawayRecordError(Exception):
 
 
 class _Lines:
-    """The lines of a file, of which those of the record in progress can be read again.
+    """The lines of a file; those of the record in progress can be read again.
 
     Attributes:
         first: The number of the record's first line.

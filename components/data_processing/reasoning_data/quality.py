@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from components.data_processing.reasoning_data.config import Task
-from pathoflow.data.images import language_of
+from pathoflow.data.image_io import language_of
 from pathoflow.qa.prompts import LETTERS, Message, options_in, response_text
 from pathoflow.qa.response import parse, without_tags
 

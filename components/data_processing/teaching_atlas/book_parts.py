@@ -1,4 +1,4 @@
-"""What a planned book consists of, before any of it is set in type."""
+"""Parts of a planned book, before it is typeset."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from components.data_processing.teaching_atlas.specimens import Language, Specim
 
 @dataclass(frozen=True)
 class BookStyle:
-    """How one book looks.
+    """The looks of one book.
 
     Attributes:
         stem: Name of its file or folder, without the file type.
@@ -35,7 +35,7 @@ class BookStyle:
     panel_gap_px: int
 
     def mark(self, letter: str) -> str:
-        """A panel's label as this book prints it on the picture."""
+        """Returns a panel's label as this book prints it on the picture."""
         return self.label.replace("a", letter.lower()).replace("A", letter)
 
 

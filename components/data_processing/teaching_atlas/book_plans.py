@@ -1,4 +1,4 @@
-"""Decides what stands on every page of every book: figures, captions, and body text that refers to them."""
+"""Plans the pages of every book: figures, captions, and body text that refers to them."""
 
 from __future__ import annotations
 
@@ -60,25 +60,25 @@ _NUM_DRAWS = 20
 
 
 @dataclass(frozen=True)
-class _Shape:
-    """Kind of a page: panels of each of its figures, number of filling sentences, and what else stands on it."""
+class _PageKind:
+    """Kind of a page: panels of each of its figures, number of filling sentences, and other items on it."""
 
     panels: tuple[int, ...]
     num_facts: int
     extra: str = ""
 
 
-_SHAPES: tuple[_Shape, ...] = (
-    _Shape((2,), 12),
-    _Shape((4,), 8),
-    _Shape((1, 1), 8),
-    _Shape((), 13, "table"),
-    _Shape((6,), 7),
-    _Shape((3,), 11),
-    _Shape((), 17, "qr code"),
-    _Shape((1,), 7, "chart"),
-    _Shape((5,), 7),
-    _Shape((3,), 11, "other techniques"),
+_SHAPES: tuple[_PageKind, ...] = (
+    _PageKind((2,), 12),
+    _PageKind((4,), 8),
+    _PageKind((1, 1), 8),
+    _PageKind((), 13, "table"),
+    _PageKind((6,), 7),
+    _PageKind((3,), 11),
+    _PageKind((), 17, "qr code"),
+    _PageKind((1,), 7, "chart"),
+    _PageKind((5,), 7),
+    _PageKind((3,), 11, "other techniques"),
 )
 
 
@@ -88,7 +88,7 @@ class _Draft:
 
     chapter: int
     opens_chapter: bool
-    shape: _Shape
+    shape: _PageKind
     figures: list[Figure]
     mentions: list[Mention] = field(default_factory=list)
 
@@ -148,7 +148,7 @@ def _figure(
     rng: np.random.Generator,
     seed: tuple[int, ...],
 ) -> Figure:
-    """A figure of one diagnosis, which its title names, or of both siblings, which its panels name in turn."""
+    """Plans a figure of one diagnosis, named by its title, or of both siblings, named by its panels in turn."""
     siblings = [diagnosis for diagnosis in DIAGNOSES if diagnosis.subfield == chapter.subfield]
     first = int(rng.integers(2))
     mixed = num_panels > 1 and rng.random() < 0.5
@@ -171,7 +171,7 @@ def _figure(
 
 
 def _other_figure(number: str, language: Language, rng: np.random.Generator, seed: tuple[int, ...]) -> Figure:
-    """A figure of an electron micrograph, an immunofluorescence image and a radiograph."""
+    """Plans a figure of an electron micrograph, an immunofluorescence image and a radiograph."""
     parts = []
     for diagnosis in OTHER_DIAGNOSES:
         specimen = draw_specimen(rng, diagnosis)
@@ -190,20 +190,20 @@ def _panels(parts: list[tuple[Specimen, str]], seed: tuple[int, ...]) -> tuple[P
 
 
 def named_part(diagnosis: Diagnosis, findings: str, language: Language) -> str:
-    """A panel's part of a caption that names the diagnosis itself."""
+    """Returns a panel's part of a caption that names the diagnosis itself."""
     name = diagnosis.name.text(language)
     return f"{name} with {findings}" if language == "en" else f"{name}，{findings}"
 
 
 def panel_caption(figure: Figure, panel: Panel, language: Language) -> str:
-    """What a panel's caption comes to: the figure's title and the panel's part, without number and label."""
+    """Returns a panel's full caption: the figure's title and the panel's part, without number and label."""
     if language == "zh":
         return f"{figure.title}。{panel.part}。"
     return f"{figure.title}. {capitalised(panel.part)}."
 
 
 def reference_to(figure: str, letter: str, style: BookStyle) -> str:
-    """How body text names a figure or a panel: `Fig. 3-2A`, `图13-19A`."""
+    """Returns the reference of body text to a figure or a panel: `Fig. 3-2A`, `图13-19A`."""
     shown = letter if style.label == "A" else letter.lower()
     return f"Fig. {figure}{shown}" if style.language == "en" else f"图{figure}{shown}"
 
@@ -239,7 +239,7 @@ def _panel_mention(figure: Figure, panel: Panel, style: BookStyle, rng: np.rando
 
 
 def _endless_facts(chapter: Chapter, language: Language, rng: np.random.Generator) -> Iterator[str]:
-    """Sentences of body text in a shuffled order, about the subfield and about the craft in general."""
+    """Yields sentences of body text in a shuffled order, about the subfield and the craft in general."""
     facts = [*FACTS[chapter.subfield][language], *GENERAL_FACTS[language]]
     return cycle([facts[place] for place in rng.permutation(len(facts))])
 
@@ -247,7 +247,7 @@ def _endless_facts(chapter: Chapter, language: Language, rng: np.random.Generato
 def _blocks(
     draft: _Draft, style: BookStyle, header: str, facts: Iterator[str], rng: np.random.Generator
 ) -> list[Block]:
-    """The page from top to bottom: headings, then text and figures in turn, then the extra."""
+    """Returns the page from top to bottom: headings, then text and figures in turn, then the extra."""
     language, extra = style.language, draft.shape.extra
     sentences = [mention.sentence for mention in draft.mentions]
     # A Chinese sentence takes two thirds of the room of its English counterpart.

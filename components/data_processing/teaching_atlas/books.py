@@ -1,4 +1,4 @@
-"""Makes the planned books: page images, the PDF files that hold some of them, and the truth about every panel."""
+"""Renders the planned books: page images, PDF files that hold some of them, and the truth about every panel."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class ScannedPage:
 
 
 def page_tasks(books: list[Book], *, seed: int, width_px: int, jpeg_quality: int) -> list[PageTask]:
-    """All pages of all books in order."""
+    """Returns all pages of all books in order."""
     return [
         PageTask(page, book.style, (seed, _SEED_BRANCH, place, page.index), width_px, jpeg_quality)
         for place, book in enumerate(books)
@@ -48,7 +48,7 @@ def page_tasks(books: list[Book], *, seed: int, width_px: int, jpeg_quality: int
 
 
 def make_page(task: PageTask) -> ScannedPage:
-    """Sets, scans and compresses one page."""
+    """Typesets, scans and compresses one page."""
     clean, boxes = set_page(task.page, task.style)
     rng = np.random.default_rng(task.seed)
     image, angle = scan(clean, rng, spine_left=task.page.number % 2 == 1, width_px=task.width_px)
@@ -58,7 +58,7 @@ def make_page(task: PageTask) -> ScannedPage:
 
 
 def page_file(style: BookStyle, page: int) -> str:
-    """The file below `books/` that holds a page of a book, counted from 1."""
+    """Returns the file below `books/` that holds a page of a book, counted from 1."""
     return f"{style.stem}.pdf" if style.container == "pdf" else f"{style.stem}/{style.stem}_{page:03d}.jpg"
 
 
@@ -84,7 +84,7 @@ def write_book(folder: Path, style: BookStyle, pages: list[ScannedPage], *, jpeg
 
 
 def pair_truths(book: Book, pages: list[ScannedPage]) -> list[dict[str, Any]]:
-    """What a perfect reader of the book would extract, one record a panel in reading order."""
+    """Returns the pairs that a perfect reader of the book would extract, one per panel in reading order."""
     mentions = [(page.index, mention) for page in book.pages for mention in page.mentions]
     truths = []
     for page, scanned in zip(book.pages, pages, strict=True):

@@ -1,4 +1,4 @@
-"""A small drawing surface in field units, so that a scene looks the same at every image size."""
+"""Draws shapes in units of the field, so that a scene looks the same at every image size."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Canvas:
         self._draw.rectangle((x0 * s, y0 * s, x1 * s, y1 * s), fill)
 
     def photograph(self, rng: np.random.Generator, *, noise: float, texture: float) -> Image.Image:
-        """The finished picture as a camera sees it: soft, uneven in light and colour, and noisy.
+        """Returns the finished picture as a camera sees it: soft, uneven in light and colour, and noisy.
 
         Args:
             rng: Source of what differs between two pictures of one scene.
@@ -85,7 +85,7 @@ class Canvas:
 def scatter(
     rng: np.random.Generator, canvas: Canvas, pitch: float, *, jitter: float = 0.25, margin: float = 0.5
 ) -> Points:
-    """Points `[N, 2]` about `pitch` apart: a hexagonal grid, turned, shifted and shaken, that covers the field.
+    """Returns points `[N, 2]` about `pitch` apart: a jittered, rotated hexagonal grid that covers the field.
 
     Args:
         rng: Source of the turn, the shift and the shaking.
@@ -109,7 +109,7 @@ def scatter(
 
 
 def rotation(angle: float) -> Points:
-    """The matrix that turns row vectors by `angle` radians."""
+    """Returns the matrix that rotates row vectors by `angle` radians."""
     return np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
 
 
@@ -122,7 +122,7 @@ def outlines(
     roughness: float = 0.06,
     num_points: int = 20,
 ) -> Points:
-    """The edges `[N, num_points, 2]` of roundish cells, glands or masses, each turned at random.
+    """Returns the outlines `[N, num_points, 2]` of roundish cells, glands or masses, rotated at random.
 
     Args:
         rng: Source of their shapes.
@@ -145,12 +145,12 @@ def outlines(
 
 
 def outline(rng: np.random.Generator, centre: Points, radius: float, **shape: Any) -> Points:
-    """The edge `[num_points, 2]` of one roundish thing; see `outlines`."""
+    """Returns the outline `[num_points, 2]` of one roundish object; see `outlines`."""
     return np.asarray(outlines(rng, centre[None], radius, **shape)[0])
 
 
 def blend(first: Colour, second: Colour, share: float) -> Colour:
-    """A colour between two: `share` 0 is the first, 1 the second.
+    """Mixes two colours: `share` 0 is the first, 1 the second.
 
     >>> blend((0, 0, 0), (200, 100, 50), 0.5)
     (100, 50, 25)
@@ -159,8 +159,8 @@ def blend(first: Colour, second: Colour, share: float) -> Colour:
     return red, green, blue
 
 
-def shaken(rng: np.random.Generator, colour: Colour, levels: int = 8) -> Colour:
-    """A colour near `colour`: lighter or darker by up to `levels`."""
+def jitter_colour(rng: np.random.Generator, colour: Colour, levels: int = 8) -> Colour:
+    """Returns a colour near `colour`: lighter or darker by up to `levels`."""
     shift = int(rng.integers(-levels, levels + 1))
     red, green, blue = (min(255, max(0, part + shift)) for part in colour)
     return red, green, blue

@@ -10,7 +10,7 @@ from pathoflow.contract.config import StageConfig
 
 
 class TeachingAtlasConfig(StageConfig):
-    """What the synthetic atlas holds and how it is rendered."""
+    """The content of the synthetic atlas, and how it is rendered."""
 
     stage: ClassVar[str] = "teaching_atlas"
     key_metric: ClassVar[str | None] = "num_images"

@@ -1,4 +1,4 @@
-"""Things on a page that are no specimen: a table, a line chart, a QR code."""
+"""Draws things on a page that are no specimen: a table, a line chart, a QR code."""
 
 from __future__ import annotations
 
@@ -58,6 +58,6 @@ def draw_chart(
 
 
 def qr_code(text: str, size_px: int) -> Image.Image:
-    """A square QR code with its quiet zone that decodes to `text`."""
+    """Returns a square QR code with its quiet zone that decodes to `text`."""
     modules = cv2.QRCodeEncoder.create().encode(text)
     return Image.fromarray(modules).convert("RGB").resize((size_px, size_px), Image.Resampling.NEAREST)

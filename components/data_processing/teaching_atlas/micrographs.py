@@ -1,4 +1,4 @@
-"""Draws specimens: every finding that a caption may name is put into the pixels here.
+"""Draws specimens: every finding that a caption may name is in the pixels.
 
 Light, focus, position, turn and noise differ from picture to picture and are named by no caption.
 """
@@ -15,11 +15,11 @@ from components.data_processing.teaching_atlas.canvas import (
     Colour,
     Points,
     blend,
+    jitter_colour,
     outline,
     outlines,
     rotation,
     scatter,
-    shaken,
 )
 from components.data_processing.teaching_atlas.other_images import (
     bone_cyst,
@@ -44,7 +44,7 @@ def render(specimen: Specimen, rng: np.random.Generator, size_px: tuple[int, int
 
 
 def _landmark_centre(specimen: Specimen, rng: np.random.Generator, canvas: Canvas) -> Points | None:
-    """Where the specimen's landmark lies: near the middle of its quarter of the field."""
+    """Returns the place of the specimen's landmark, near the middle of its quarter of the field."""
     where = specimen.findings["landmark"]
     if where == "none":
         return None
@@ -121,7 +121,7 @@ _BACKDROPS: dict[str, Colour] = {
 
 
 def _gross_table(specimen: Specimen, rng: np.random.Generator, canvas: Canvas) -> Points:
-    """Lays out ruler and blood spot; returns where the specimen goes."""
+    """Draws ruler and blood spot; returns the place of the specimen."""
     middle = np.array([canvas.width / 2, canvas.height / 2]) + rng.uniform(-3, 3, size=2)
     if specimen.findings["ruler"] == "below":
         top = canvas.height - 13
@@ -143,7 +143,7 @@ def _lipoma(specimen: Specimen, rng: np.random.Generator, size_px: tuple[int, in
     canvas = Canvas(size_px, _BACKDROPS[specimen.findings["backdrop"]])
     middle = _gross_table(specimen, rng, canvas)
     radius = {"small": 16, "large": 29}[specimen.findings["size"]]
-    yellow = shaken(rng, (238, 192, 62), 14)
+    yellow = jitter_colour(rng, (238, 192, 62), 14)
     edge = outline(rng, middle, radius, stretch=1.3, roughness=0.12, num_points=11)
     canvas.discs(edge + _SHADOW_OFFSET, radius * 0.33, blend(_BACKDROPS[specimen.findings["backdrop"]], (0, 0, 0), 0.5))
     canvas.blob(edge, blend(yellow, (150, 96, 10), 0.35))
@@ -151,7 +151,7 @@ def _lipoma(specimen: Specimen, rng: np.random.Generator, size_px: tuple[int, in
     for x, y in rng.permutation(lobes + rng.normal(0, 0.07 * radius, size=lobes.shape)):
         lobe = radius * rng.uniform(0.2, 0.36)
         canvas.disc(x, y, lobe, blend(yellow, (150, 96, 10), 0.4))
-        canvas.disc(x - 0.02 * radius, y - 0.03 * radius, 0.86 * lobe, shaken(rng, yellow, 10))
+        canvas.disc(x - 0.02 * radius, y - 0.03 * radius, 0.86 * lobe, jitter_colour(rng, yellow, 10))
         canvas.disc(x - 0.25 * lobe, y - 0.3 * lobe, 0.25 * lobe, blend(yellow, WHITE, 0.45))
     return canvas.photograph(rng, noise=3, texture=5)
 
@@ -159,7 +159,7 @@ def _lipoma(specimen: Specimen, rng: np.random.Generator, size_px: tuple[int, in
 def _melanoma(specimen: Specimen, rng: np.random.Generator, size_px: tuple[int, int]) -> Image.Image:
     canvas = Canvas(size_px, _BACKDROPS[specimen.findings["backdrop"]])
     middle = _gross_table(specimen, rng, canvas)
-    skin = shaken(rng, (226, 172, 142), 12)
+    skin = jitter_colour(rng, (226, 172, 142), 12)
     flap = outline(rng, middle, 31, stretch=1.2, roughness=0.03, num_points=36)
     canvas.blob(flap + _SHADOW_OFFSET, blend(_BACKDROPS[specimen.findings["backdrop"]], (0, 0, 0), 0.5))
     canvas.blob(flap, skin, blend(skin, (120, 50, 40), 0.5), 1.5)
@@ -187,10 +187,10 @@ def _lymphoma(specimen: Specimen, rng: np.random.Generator, size_px: tuple[int, 
         centres = centres[np.hypot(*(centres - vessel).T) > 17]
     for centre, edge in zip(centres, outlines(rng, centres, radius, num_points=12), strict=True):
         if positive:
-            canvas.blob(edge, (232, 214, 196), shaken(rng, DAB, 14), 0.42 * radius)
+            canvas.blob(edge, (232, 214, 196), jitter_colour(rng, DAB, 14), 0.42 * radius)
         else:
             canvas.blob(edge, (226, 228, 238))
-        canvas.blob(centre + (edge - centre) * 0.62, shaken(rng, nucleus, 10))
+        canvas.blob(centre + (edge - centre) * 0.62, jitter_colour(rng, nucleus, 10))
     if vessel is not None:
         edge = outline(rng, vessel, 14, roughness=0.04, num_points=24)
         canvas.blob(edge, (252, 252, 252), blend(WHITE, COUNTERSTAIN, 0.5), 1.5)
@@ -210,11 +210,11 @@ def _smear(specimen: Specimen, rng: np.random.Generator, size_px: tuple[int, int
     centres = scatter(rng, canvas, pitch, jitter=0.15, margin=0.1)
     edges = outlines(rng, centres, radius, stretch=1.2, num_points=12 if high_grade else 7)
     for centre, edge in zip(centres, edges, strict=True):
-        fill = shaken(rng, cytoplasm, 10)
+        fill = jitter_colour(rng, cytoplasm, 10)
         canvas.blob(edge, fill, blend(fill, (60, 60, 90), 0.35), 0.7)
         if high_grade:
             nucleus = outline(rng, centre, radius * 0.76, roughness=0.1, num_points=14)
-            canvas.blob(nucleus, shaken(rng, (58, 34, 92), 10))
+            canvas.blob(nucleus, jitter_colour(rng, (58, 34, 92), 10))
             canvas.discs(centre + rng.normal(0, 2.5, size=(5, 2)), 0.9, (26, 12, 48))
         else:
             canvas.disc(centre[0], centre[1], 2.4, (66, 44, 104))
@@ -227,7 +227,7 @@ def _smear(specimen: Specimen, rng: np.random.Generator, size_px: tuple[int, int
 
 
 def scatter_around(rng: np.random.Generator, num_points: int, reach: float) -> Points:
-    """Offsets `[num_points, 2]` spread evenly over a disc of radius `reach` (a sunflower, turned at random)."""
+    """Returns offsets `[num_points, 2]` spread evenly over a disc of radius `reach` (a sunflower, rotated)."""
     step = np.arange(num_points)
     radius = reach * np.sqrt((step + 0.5) / num_points)
     angle = step * np.pi * (3 - np.sqrt(5)) + rng.uniform(0, 2 * np.pi)

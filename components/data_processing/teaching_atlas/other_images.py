@@ -1,11 +1,11 @@
-"""Images of other kinds that textbooks show beside the five subfields; they stand in books only."""
+"""Draws images of other kinds that textbooks show beside the five subfields; they stand in books only."""
 
 from __future__ import annotations
 
 import numpy as np
 from PIL import Image
 
-from components.data_processing.teaching_atlas.canvas import Canvas, outline, outlines, scatter, shaken
+from components.data_processing.teaching_atlas.canvas import Canvas, jitter_colour, outline, outlines, scatter
 from components.data_processing.teaching_atlas.specimens import Diagnosis, Phrase, Specimen
 
 OTHER_DIAGNOSES: tuple[Diagnosis, ...] = (
@@ -49,13 +49,13 @@ OTHER_DIAGNOSES: tuple[Diagnosis, ...] = (
 
 
 def oncocytoma(specimen: Specimen, rng: np.random.Generator, size_px: tuple[int, int]) -> Image.Image:
-    """An electron micrograph: mitochondria with cristae beside a nucleus."""
+    """Draws an electron micrograph: mitochondria with cristae beside a nucleus."""
     canvas = Canvas(size_px, (176, 176, 176))
     canvas.discs(scatter(rng, canvas, 4, jitter=0.5), 0.6, (140, 140, 140))
     pitch = {"few": 34, "many": 16}[specimen.findings["number"]]
     centres = scatter(rng, canvas, pitch, jitter=0.2)
     for edge in outlines(rng, centres, 6.5, stretch=2.2, num_points=24):
-        canvas.blob(edge, shaken(rng, (116, 116, 116), 12), (48, 48, 48), 0.8)
+        canvas.blob(edge, jitter_colour(rng, (116, 116, 116), 12), (48, 48, 48), 0.8)
         for start, end in zip(edge[2:10:2], edge[22:14:-2], strict=True):
             canvas.capsule(start * 0.85 + end * 0.15, start * 0.3 + end * 0.7, 0.35, (62, 62, 62))
     corner = np.array([rng.choice([0.0, canvas.width]), canvas.height * rng.uniform(0.2, 0.8)])
@@ -65,7 +65,7 @@ def oncocytoma(specimen: Specimen, rng: np.random.Generator, size_px: tuple[int,
 
 
 def membranous_nephropathy(specimen: Specimen, rng: np.random.Generator, size_px: tuple[int, int]) -> Image.Image:
-    """A glomerulus by immunofluorescence: granules along capillary loops in a dark field."""
+    """Draws a glomerulus by immunofluorescence: granules along capillary loops in a dark field."""
     canvas = Canvas(size_px, (4, 10, 6))
     level = {"weak": 105, "strong": 245}[specimen.findings["intensity"]]
     middle = np.array([canvas.width / 2, canvas.height / 2])
@@ -77,7 +77,7 @@ def membranous_nephropathy(specimen: Specimen, rng: np.random.Generator, size_px
 
 
 def bone_cyst(specimen: Specimen, rng: np.random.Generator, size_px: tuple[int, int]) -> Image.Image:
-    """A radiograph of a long bone with one lucent lesion in its shaft."""
+    """Draws a radiograph of a long bone with one lucent lesion in its shaft."""
     canvas = Canvas(size_px, (26, 26, 28))
     x, lean = canvas.width * rng.uniform(0.42, 0.58), rng.uniform(-5, 5)
     top, bottom = np.array([x - lean, -12.0]), np.array([x + lean, canvas.height + 12])

@@ -1,4 +1,4 @@
-"""The plot that shows a person what the atlas looks like."""
+"""Plots an overview of the atlas."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SEED_BRANCH = 5
 
 
 def specimens_overview(seed: int) -> Figure:
-    """A grid of examples with their captions, one row for each diagnosis.
+    """Plots a grid of examples with their captions, one row for each diagnosis.
 
     All pictures are one mosaic on one pair of axes: fifty pairs take seconds to draw.
     """

@@ -1,4 +1,4 @@
-"""The words of the books: chapter names, sentences of body text and the shapes of sentences that refer to figures."""
+"""Texts of the books: chapter names, sentences of body text and templates of sentences that refer to figures."""
 
 from __future__ import annotations
 

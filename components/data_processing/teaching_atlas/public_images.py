@@ -1,4 +1,4 @@
-"""The public part: a zip file of captioned images and a table in the columns of Quilt-1M's `quilt_1M_lookup.csv`."""
+"""Renders the public part: a zip file of captioned images, and a table like `quilt_1M_lookup.csv` of Quilt-1M."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ class ImageTask:
 
     @property
     def image_path(self) -> str:
-        """File name inside the zip file, and in the table."""
+        """Returns the file name inside the zip file, and in the table."""
         return f"{self.split}_{self.number:06d}.jpg"
 
 
 def image_tasks(*, seed: int, num_train: int, num_heldout: int, size_px: int, jpeg_quality: int) -> list[ImageTask]:
-    """The images of both splits, train first; diagnoses take turns, so that each split is balanced."""
+    """Returns the images of both splits, train first; diagnoses take turns, so that each split is balanced."""
     return [
         ImageTask(split, number, seed, size_px, jpeg_quality)
         for split, num in (("train", num_train), ("val", num_heldout))

@@ -13,7 +13,7 @@ _LARGEST_SKEW_DEGREES = 0.7
 
 
 def scan(page: Image.Image, rng: np.random.Generator, *, spine_left: bool, width_px: int) -> tuple[Image.Image, float]:
-    """The page as a scanner sees it, `width_px` wide, and the angle in degrees by which it was turned."""
+    """Scans a page at a width of `width_px`; returns it and the angle in degrees by which it was rotated."""
     angle = float(rng.uniform(-_LARGEST_SKEW_DEGREES, _LARGEST_SKEW_DEGREES))
     # Bilinear turning also softens the type, as a scanner's lens does.
     turned = page.rotate(angle, Image.Resampling.BILINEAR, fillcolor=(255, 255, 255))
@@ -31,7 +31,7 @@ def scan(page: Image.Image, rng: np.random.Generator, *, spine_left: bool, width
 
 
 def scanned_box(box: Box, angle: float, page_size_px: tuple[int, int]) -> Box:
-    """Where a box of the clean page lies on the scan, as shares of its width and height.
+    """Maps a box of the clean page to the scan, as fractions of its width and height.
 
     The scan's box is the upright rectangle around the turned one.
 

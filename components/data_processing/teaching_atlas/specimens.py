@@ -1,4 +1,4 @@
-"""What the atlas shows: ten diagnoses, the findings that vary within each, and the words for them.
+"""Defines ten diagnoses, the findings that vary within each, and the words for them.
 
 Every phrase names something that `micrographs.render` draws, so a caption can be checked by looking. Siblings
 (two diagnoses of one subfield) share all findings but the first, which is the feature that tells them apart.
@@ -22,7 +22,7 @@ class Phrase:
     zh: str
 
     def text(self, language: Language) -> str:
-        """The words in `language`."""
+        """Returns the words in `language`."""
         return self.en if language == "en" else self.zh
 
 
@@ -32,7 +32,7 @@ Finding = dict[str, Phrase]
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """A diagnosis of the atlas: its names, how it was prepared, and what varies from specimen to specimen."""
+    """A diagnosis of the atlas: its names, its preparation, and the findings that vary among specimens."""
 
     id: str
     name: Phrase
@@ -50,7 +50,7 @@ class Specimen:
 
 
 def _landmark(name: Phrase, absent: Phrase) -> Finding:
-    """A spot in one quarter of the field, or none."""
+    """Defines a spot in one quarter of the field, or none."""
     return {"none": absent} | {
         f"{row} {column}": Phrase(f"{name.en} at {row} {column}", f"{column_zh}{row_zh}见{name.zh}")
         for row, row_zh in (("upper", "上"), ("lower", "下"))
@@ -258,13 +258,13 @@ def draw_specimen(rng: np.random.Generator, diagnosis: Diagnosis) -> Specimen:
 
 
 def finding_phrases(specimen: Specimen, language: Language) -> list[str]:
-    """The phrases for a specimen's findings, the telling one first."""
+    """Returns the phrases for a specimen's findings, the telling one first."""
     findings = specimen.diagnosis.findings
     return [findings[name][value].text(language) for name, value in specimen.findings.items()]
 
 
 def joined_findings(specimen: Specimen, language: Language, num_findings: int | None = None) -> str:
-    """The first `num_findings` of a specimen's findings, or all, as one phrase."""
+    """Joins the first `num_findings` of a specimen's findings, or all, into one phrase."""
     phrases = finding_phrases(specimen, language)[:num_findings]
     if language == "zh" or len(phrases) == 1:
         return "，".join(phrases)
@@ -272,7 +272,7 @@ def joined_findings(specimen: Specimen, language: Language, num_findings: int | 
 
 
 def caption(specimen: Specimen, rng: np.random.Generator) -> str:
-    """An English caption of at most 25 words that names the diagnosis and every finding, in one of four orders."""
+    """Writes an English caption of at most 25 words that names diagnosis and every finding, in one of four orders."""
     name, preparation = specimen.diagnosis.name.en, specimen.diagnosis.preparation.en
     findings = joined_findings(specimen, "en")
     return (
@@ -284,7 +284,7 @@ def caption(specimen: Specimen, rng: np.random.Generator) -> str:
 
 
 def capitalised(text: str) -> str:
-    """`text` with an upper-case first letter and the rest unchanged.
+    """Returns `text` with an upper-case first letter and the rest unchanged.
 
     >>> capitalised("two HER2 signals")
     'Two HER2 signals'

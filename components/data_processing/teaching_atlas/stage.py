@@ -119,7 +119,7 @@ def write_lines(path: Path, records: Iterable[dict[str, Any]]) -> None:
 
 
 def specimen_of_pair(pair: dict[str, Any]) -> dict[str, Any]:
-    """A panel's record in the list of all specimens."""
+    """Returns a panel's record in the list of all specimens."""
     return {
         "image": f"books/{pair['panel_id']}",
         "split": "heldout" if "heldout" in pair["book"] else "train",

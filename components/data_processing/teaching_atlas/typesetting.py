@@ -1,4 +1,4 @@
-"""Sets a planned page in type, black on white, and tells where its panels came to lie."""
+"""Typesets a planned page, black on white, and tells where its panels lie."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _TOKEN = re.compile(r"[(\[“（【]*(?:[!-'*-Z\\^-~]+[!-'*-Z\\^-~)\]]*|[^\s])[)
 
 
 def font_file(language: Language, *, serif: bool, bold: bool = False) -> Path:
-    """The font file for a language, from the packages that ship them: DejaVu (matplotlib), Noto Sans SC (zhplot).
+    """Returns the font file for a language from the packages that ship them: DejaVu (matplotlib), Noto Sans SC.
 
     Raises:
         InputError: The package with the Chinese font is not installed.
@@ -60,7 +60,7 @@ def font_file(language: Language, *, serif: bool, bold: bool = False) -> Path:
 
 @lru_cache(maxsize=32)
 def load_font(language: Language, size_px: int, *, serif: bool = True, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """A font at a size; the basic layout engine gives the same glyph positions on every machine."""
+    """Loads a font at a size; the basic layout engine gives the same glyph positions on every machine."""
     path = font_file(language, serif=serif, bold=bold)
     return ImageFont.truetype(path, size_px, layout_engine=ImageFont.Layout.BASIC)
 
@@ -79,7 +79,7 @@ def break_lines(text: str, font: ImageFont.FreeTypeFont, first_px: float, width_
 
 
 class Sheet:
-    """A page that is being set from top to bottom.
+    """A page that is typeset from top to bottom.
 
     Args:
         style: How the book looks.
@@ -95,7 +95,7 @@ class Sheet:
         self.panel_boxes: dict[tuple[str, str], Box] = {}
 
     def font(self, size_px: int, *, serif: bool = True, bold: bool = False) -> ImageFont.FreeTypeFont:
-        """A font of the book's language."""
+        """Returns a font of the book's language."""
         return load_font(self.style.language, size_px, serif=serif, bold=bold)
 
     def running_header(self, page: Page) -> None:
@@ -241,7 +241,7 @@ class Sheet:
 
 
 def set_page(page: Page, style: BookStyle) -> tuple[Image.Image, dict[tuple[str, str], Box]]:
-    """Sets one page; returns it with the box of each panel by (figure number, panel letter), in pixels.
+    """Typesets one page; returns it with the box of each panel by (figure number, panel letter), in pixels.
 
     Figures are set smaller where the page would otherwise overflow.
     """

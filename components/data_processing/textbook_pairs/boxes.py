@@ -1,4 +1,4 @@
-"""Rectangles on a page, in pixels, and the order in which a reader visits them."""
+"""Boxes on a page, in pixels, and their reading order."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ class Box(NamedTuple):
         return (self.x0 + self.x1) / 2, (self.y0 + self.y1) / 2
 
     def intersection(self, other: Box) -> Box:
-        """What both cover; an empty box has no positive width or height."""
+        """Returns the box that both cover; an empty one has no positive width or height."""
         return Box(max(self.x0, other.x0), max(self.y0, other.y0), min(self.x1, other.x1), min(self.y1, other.y1))
 
-    def share_in(self, other: Box) -> float:
-        """The share of this box's area that `other` covers, 0..1.
+    def covered_by(self, other: Box) -> float:
+        """Returns the fraction of this box's area that `other` covers, 0..1.
 
-        >>> Box(0, 0, 10, 10).share_in(Box(5, 0, 20, 10))
+        >>> Box(0, 0, 10, 10).covered_by(Box(5, 0, 20, 10))
         0.5
         """
         inside = self.intersection(other)
@@ -52,45 +52,45 @@ class Box(NamedTuple):
         return 0.0 if empty or not self.area else inside.area / self.area
 
     def iou(self, other: Box) -> float:
-        """Intersection over union, 0..1."""
-        inside = self.share_in(other) * self.area
+        """Returns the intersection over union, 0..1."""
+        inside = self.covered_by(other) * self.area
         return inside / (self.area + other.area - inside) if inside else 0.0
 
     def overlap_x(self, other: Box) -> float:
-        """The share of the narrower box's width that both have in common, 0..1."""
+        """Returns the fraction of the narrower box's width that both have in common, 0..1."""
         return _overlap(self.x0, self.x1, other.x0, other.x1)
 
     def overlap_y(self, other: Box) -> float:
-        """The share of the lower box's height that both have in common, 0..1.
+        """Returns the fraction of the lower box's height that both have in common, 0..1.
 
         >>> Box(0, 0, 1, 10).overlap_y(Box(5, 8, 6, 12))
         0.5
         """
         return _overlap(self.y0, self.y1, other.y0, other.y1)
 
-    def grown(self, by_px: float) -> Box:
-        """The box with `by_px` more on every side."""
+    def expanded(self, by_px: float) -> Box:
+        """Returns the box with `by_px` more on every side."""
         return Box(self.x0 - by_px, self.y0 - by_px, self.x1 + by_px, self.y1 + by_px)
 
-    def moved(self, dx: float, dy: float) -> Box:
-        """The box shifted by (dx, dy)."""
+    def shifted(self, dx: float, dy: float) -> Box:
+        """Returns the box shifted by (dx, dy)."""
         return Box(self.x0 + dx, self.y0 + dy, self.x1 + dx, self.y1 + dy)
 
     def scaled(self, factor: float) -> Box:
-        """The box in a picture `factor` times as large."""
+        """Returns the box in a picture `factor` times as large."""
         return Box(self.x0 * factor, self.y0 * factor, self.x1 * factor, self.y1 * factor)
 
     def clipped(self, width: float, height: float) -> Box:
-        """The part of the box that lies on a page of that size."""
+        """Returns the part of the box that lies on a page of that size."""
         return self.intersection(Box(0, 0, width, height))
 
-    def whole(self) -> tuple[int, int, int, int]:
-        """The smallest box of whole pixels around it, as array bounds (x0, y0, x1, y1)."""
+    def pixel_bounds(self) -> tuple[int, int, int, int]:
+        """Returns the smallest box of whole pixels around it, as array bounds (x0, y0, x1, y1)."""
         return int(self.x0), int(self.y0), -int(-self.x1 // 1), -int(-self.y1 // 1)
 
 
 def union(boxes: Iterable[Box]) -> Box:
-    """The smallest box around all boxes.
+    """Returns the smallest box around all boxes.
 
     >>> union([Box(0, 0, 1, 1), Box(4, 2, 6, 3)])
     Box(x0=0, y0=0, x1=6, y1=3)
@@ -100,10 +100,10 @@ def union(boxes: Iterable[Box]) -> Box:
 
 
 def reading_order(items: Sequence[T], box_of: Callable[[T], Box], *, columns_first: bool) -> list[T]:
-    """Items in reading order, by recursive XY-cut: split at gaps between rows and columns, in turn.
+    """Sorts items into reading order by recursive XY-cut: splits at gaps between rows and columns, in turn.
 
     Args:
-        items: What to order, panels or lines of text.
+        items: Panels or lines of text.
         box_of: The box of an item.
         columns_first: Whether a page with both kinds of gaps is read column by column (text) or row by row (panels).
 
@@ -131,7 +131,7 @@ def _overlap(a0: float, a1: float, b0: float, b1: float) -> float:
 
 
 def _split_at_gaps(items: Sequence[T], box_of: Callable[[T], Box], axis: int) -> list[list[T]]:
-    """Groups of items whose extents along `axis` (0 is x, 1 is y) do not touch, in order."""
+    """Groups items whose extents along `axis` (0 is x, 1 is y) do not touch, in order."""
     ordered = sorted(items, key=lambda item: _extent(box_of(item), axis))
     groups = [[ordered[0]]]
     end = _extent(box_of(ordered[0]), axis)[1]
@@ -155,6 +155,6 @@ def _split_at_widest_gap(items: Sequence[T], box_of: Callable[[T], Box], axis: i
 
 
 def _extent(box: Box, axis: int) -> tuple[float, float]:
-    """Start and end along an axis, a little shorter than they are: boxes of lines and panels are not exact."""
+    """Returns start and end along an axis, slightly shortened: boxes of lines and panels are not exact."""
     slack = 0.1 * min(box.width, box.height)
     return box[axis] + slack, box[axis + 2] - slack

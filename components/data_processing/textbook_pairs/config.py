@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from components.data_processing.textbook_pairs.listing import book_files
+from components.data_processing.textbook_pairs.pages.listing import book_files
 from pathoflow.contract.config import StageConfig
 from pathoflow.errors import InputError
 from pathoflow.inference.endpoint import Endpoint

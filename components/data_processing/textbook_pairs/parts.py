@@ -1,4 +1,4 @@
-"""What one shard read, as a few large files that travel to the run which merges the shards."""
+"""Packs the records of one shard into a few large files, and unpacks them in the run that merges the shards."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from components.data_processing.textbook_pairs.pages import Page
+from components.data_processing.textbook_pairs.pages.page import Page
 from pathoflow.system.files import sync_directory
 
 PART_BYTES = 1 << 30
@@ -20,8 +20,8 @@ PAGES_TOGETHER = 128
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
-def stretches(pages: Sequence[Page]) -> Iterator[range]:
-    """Runs of pages that one shard reads together, none longer than `PAGES_TOGETHER` and none across two books."""
+def page_runs(pages: Sequence[Page]) -> Iterator[range]:
+    """Yields runs of pages that one shard reads together, at most `PAGES_TOGETHER` and within one book."""
     begin = 0
     for at in range(1, len(pages) + 1):
         if at == len(pages) or pages[at].book != pages[begin].book or at - begin == PAGES_TOGETHER:
@@ -50,7 +50,7 @@ def pack(records: Path, directory: Path) -> None:
 
 
 def unpack(parts: Sequence[Path], records: Path) -> None:
-    """Puts what the shards read into `records`, where the run that merges them finds it done; safe to repeat."""
+    """Unpacks what the shards read into `records`, where the merging run finds it done; safe to repeat."""
     if not parts:
         return
     records.mkdir(parents=True, exist_ok=True)

@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Self, TypeVar
 from pydantic import ValidationError
 
 from components.data_processing.textbook_pairs.config import TextbookPairsConfig
-from components.data_processing.textbook_pairs.contact_sheet import page_picture
-from components.data_processing.textbook_pairs.pages import Page
+from components.data_processing.textbook_pairs.pages.page import Page
 from components.data_processing.textbook_pairs.records import BadPage, Drawn, PageRecord, Record
-from pathoflow.data.images import UnreadableImage
+from components.data_processing.textbook_pairs.review.contact_sheet import page_picture
+from pathoflow.data.image_io import UnreadableImage
 from pathoflow.errors import PathoflowError, StageError
 from pathoflow.system.files import write_atomically
 from pathoflow.system.processes import die_with_parent
 
 if TYPE_CHECKING:
-    from components.data_processing.textbook_pairs.curation import PageReader
+    from components.data_processing.textbook_pairs.page_reader import PageReader
 
 Kind = Literal["figures", "text", "mentions", "picture"]
 R = TypeVar("R", bound=Record)
@@ -36,17 +36,17 @@ _PAGES_PER_TRIM = 4
 
 
 def key_of(at: int) -> str:
-    """Names the files of a page by its place among all pages."""
+    """Returns the name of a page's files, from its position among all pages."""
     return f"{at:06d}"
 
 
-def picture_of(key: str) -> str:
-    """Names the file of a page's picture for reviewers."""
+def picture_name(key: str) -> str:
+    """Returns the file name of a page's picture for reviewers."""
     return f"{key}-page.jpg"
 
 
 class Job(NamedTuple):
-    """What to do with a page.
+    """One thing to do with a page.
 
     Attributes:
         page: The page.
@@ -70,7 +70,7 @@ class PageStore:
         directory.mkdir(parents=True, exist_ok=True)
 
     def has(self, job: Job) -> bool:
-        """Whether the job is done."""
+        """Checks whether the job is done."""
         return self._path(job).exists()
 
     def save(self, job: Job, record: Record, crops: dict[str, bytes]) -> None:
@@ -80,7 +80,7 @@ class PageStore:
         write_atomically(self._path(job), record.model_dump_json())
 
     def load(self, job: Job, kind: type[R]) -> R | BadPage:
-        """The record of a finished job, or why there is none."""
+        """Loads the record of a finished job, or why there is none."""
         content = self._path(job).read_bytes()
         try:
             return kind.model_validate_json(content)
@@ -88,7 +88,7 @@ class PageStore:
             return BadPage.model_validate_json(content)
 
     def crop(self, name: str) -> bytes:
-        """The encoded pixels of a panel."""
+        """Returns the encoded pixels of a panel."""
         return (self.directory / name).read_bytes()
 
     def _path(self, job: Job) -> Path:
@@ -118,17 +118,17 @@ class PagePool:
 
     @property
     def has_begun(self) -> bool:
-        """Whether there are processes; they start when there is a first page to read."""
+        """Whether worker processes run; they start when there is a first page to read."""
         return self._executor is not None
 
     def close(self) -> None:
-        """Ends the processes; safe to repeat."""
+        """Stops the processes; safe to repeat."""
         if self._executor is not None:
             self._executor.shutdown(wait=True, cancel_futures=True)
             self._executor = None
 
     def read(self, jobs: deque[Job]) -> Iterator[Job]:
-        """Does jobs from the left of a queue, and yields each once the store has its record.
+        """Runs jobs from the left of a queue, and yields each once the store has its record.
 
         Whoever takes them may add to the queue meanwhile: no worker then waits for the last of one kind of job.
 
@@ -144,7 +144,7 @@ class PagePool:
                     if self.store.has(job):
                         yield job
                     else:
-                        handed_out[self._start().submit(_do, job)] = job
+                        handed_out[self._start().submit(_run_job, job)] = job
                 for future in wait(handed_out, return_when=FIRST_COMPLETED).done:
                     job = handed_out.pop(future)
                     future.result()
@@ -182,7 +182,7 @@ def _start_worker(config: TextbookPairsConfig, store: PageStore) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     import cv2
 
-    from components.data_processing.textbook_pairs.curation import PageReader
+    from components.data_processing.textbook_pairs.page_reader import PageReader
 
     cv2.setNumThreads(1)
     try:
@@ -192,7 +192,7 @@ def _start_worker(config: TextbookPairsConfig, store: PageStore) -> None:
         _worker = error
 
 
-def _do(job: Job) -> None:
+def _run_job(job: Job) -> None:
     assert _worker is not None
     if isinstance(_worker, PathoflowError):
         raise _worker
@@ -205,7 +205,7 @@ def _do(job: Job) -> None:
             assert isinstance(looked, PageRecord), "text is asked only of pages that could be read"
             record = reader.read_text(job.page, looked.seen)
         elif job.kind == "picture":
-            record, crops = Drawn(), {picture_of(job.key): page_picture(job.page, reader.config)}
+            record, crops = Drawn(), {picture_name(job.key): page_picture(job.page, reader.config)}
         else:
             record, crops = reader.read_figures(job.page, job.key, job.overleaf)
     except UnreadableImage as error:
@@ -219,11 +219,11 @@ def _do(job: Job) -> None:
     store.save(job, record, crops)
     _worker.num_pages += 1
     if _worker.num_pages % _PAGES_PER_TRIM == 0:
-        _give_memory_back()
+        _release_memory()
 
 
-def _give_memory_back() -> None:
-    """Returns freed memory to the system: of tensors of ever new sizes the allocator keeps ever more."""
+def _release_memory() -> None:
+    """Returns freed memory to the system: for tensors of ever new sizes the allocator keeps ever more."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

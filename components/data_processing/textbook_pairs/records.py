@@ -1,27 +1,25 @@
-"""What is known of a page once it was read; kept on disk so that a killed run does not read it again."""
+"""Records of pages that were read; kept on disk so that a killed run does not read them again."""
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from components.data_processing.textbook_pairs.boxes import Box
-from components.data_processing.textbook_pairs.layout import Region
-from components.data_processing.textbook_pairs.pictures import Picture
+from components.data_processing.textbook_pairs.figures.cutting import LabelSource
+from components.data_processing.textbook_pairs.figures.pictures import Picture
+from components.data_processing.textbook_pairs.layout.regions import Region
 
-WHOLE = ""
-"""The label of a figure that has one panel or was kept whole."""
+if TYPE_CHECKING:
+    from components.data_processing.textbook_pairs.pages.page import Page
 
 
 class Record(BaseModel):
     """Base of the records: frozen, as JSON on disk."""
 
     model_config = ConfigDict(frozen=True)
-
-
-LabelSource = Literal["", "labels", "places", "order"]
-"""How panels came to their parts of the caption: by printed labels, by words such as left, or by reading order."""
 
 
 class Panel(Record):
@@ -68,11 +66,11 @@ class Rejected(Record):
 
 
 class Seen(Record):
-    """What was seen of a page before any text was read, so that a second look need not search for it again.
+    """What layout analysis found on a page before any text was read, kept for a second look.
 
     Attributes:
-        regions: What the layout model found; None if it was not asked, since nothing there may be a picture.
-        pictures: What may be figures, and what was rejected.
+        regions: The layout model's regions; None if it was not asked, since nothing there may be a picture.
+        pictures: Boxes that may be figures, and those that were rejected.
         skew_degrees: How far the page was turned counter-clockwise to stand upright.
         is_clean: Whether the page has neither shadows nor dust.
     """
@@ -96,7 +94,7 @@ class TextSource(Record):
 
 
 class PageRecord(Record):
-    """One page.
+    """The figures of one page, and its text if that was read with them.
 
     Attributes:
         width: Width of the rendered page in pixels.
@@ -104,7 +102,7 @@ class PageRecord(Record):
         figures: Its figures.
         rejected: Regions that were looked at and are no figures.
         paragraphs: Its body text, or None where it was not read.
-        seen: What the figures were looked for in.
+        seen: The layout analysis in which the figures were searched.
         text_source: Where the text that was read comes from.
     """
 
@@ -124,6 +122,35 @@ class Text(Record):
     text_source: TextSource
 
 
+@dataclass(frozen=True)
+class ReadPage:
+    """A page with everything that was read of it.
+
+    Attributes:
+        page: Where it is found.
+        position: Its place among all pages of the run, from 0.
+        record: Its size, its figures, and the regions that are none.
+        text: Its body text; empty where no figure is near.
+        references: The in-line references of every panel, figure by figure; empty until they are looked for.
+    """
+
+    page: Page
+    position: int
+    record: PageRecord
+    text: Text
+    references: list[list[list[str]]] = field(default_factory=list)
+
+    @property
+    def figures(self) -> list[Figure]:
+        """Its figures."""
+        return self.record.figures
+
+    @property
+    def name(self) -> str:
+        """The name of the page in pairs and reports."""
+        return f"{self.page.name}/p{self.page.number}"
+
+
 class UnnumberedMention(Record):
     """A sentence that refers to a figure without its number.
 
@@ -139,13 +166,13 @@ class UnnumberedMention(Record):
 
 
 class Mentions(Record):
-    """What a language model found for the figures of one page."""
+    """The answer of a language model about the figures of one page."""
 
     found: list[UnnumberedMention]
 
 
 class Drawn(Record):
-    """What says that a page's picture for reviewers is drawn."""
+    """Marks that a page's picture for reviewers is drawn."""
 
 
 class BadPage(Record):

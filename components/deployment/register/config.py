@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from pathoflow.contract.config import StageConfig
 
@@ -19,8 +19,9 @@ class RegisterConfig(StageConfig):
     model_name: str = Field(
         default="patho-r1",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$",
-        description="Name of the model; it is registered as `<name>.dev`, the first of its registry's stages.",
+        description="Name of the model; it is registered as `<name>.dev`, the first of its environments.",
     )
+    model_stage: str = Field(default="rl", description="Stage whose model is registered: one of the inputs.")
     signing: Literal["key", "throwaway"] = Field(
         default="key",
         description="Whose signature the version gets: that of the key file which PATHOFLOW_SIGNING_KEY names, or of a "
@@ -31,3 +32,11 @@ class RegisterConfig(StageConfig):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
         description="Licence of the weights in the model card, as Hugging Face abbreviates it.",
     )
+
+    @field_validator("model_stage")
+    @classmethod
+    def _is_trained_model(cls, stage: str) -> str:
+        models = [name for name in cls.inputs if name not in ("vqa_benchmarks", "pathoclip")]
+        if stage not in models:
+            raise ValueError(f"no model of this stage is handed in; choose from: {', '.join(models)}")
+        return stage

@@ -1,4 +1,4 @@
-"""Registers the reinforced model as a version in MLflow's registry, with its lineage as tags."""
+"""Registers the trained model as a version in MLflow's registry, with its lineage as tags."""
 
 from __future__ import annotations
 
@@ -14,42 +14,45 @@ from components.deployment.register.config import RegisterConfig
 from pathoflow.contract.lineage import LINEAGE_TAG, ancestors, write_references
 from pathoflow.contract.output import StageOutput
 from pathoflow.contract.sealing import Manifest, read_manifest
-from pathoflow.errors import SignatureError, StageError
+from pathoflow.errors import InputError, SignatureError, StageError
 from pathoflow.governance.registry.access import Registry, local_key, make_throwaway_key
 from pathoflow.governance.registry.registration import register_version
 from pathoflow.stores.tracking import IDENTITY_TAG, Tracker
 
 
-def run(config: RegisterConfig, *, vqa_benchmarks: Path, pathoclip: Path, rl: Path, out: StageOutput) -> None:
+def run(config: RegisterConfig, *, vqa_benchmarks: Path, pathoclip: Path, out: StageOutput, **models: Path) -> None:
     """Creates a version of `<model_name>.dev` that points at the model's bytes in MLflow; the bytes do not move.
 
     A version that already stands for the same model and scores is found again instead of made twice. It is signed,
     gets its model card, stands in the decision log, and becomes the champion of dev.
 
     Args:
-        config: The registered model's name.
+        config: The registered model's name, and the stage that trained it.
         vqa_benchmarks: Scores of the model.
         pathoclip: PathoCLIP of the same run; its identity and retrieval figures become tags.
-        rl: The model to register.
         out: Gets `registration.json` and the note `model_version`.
+        models: Trained models by stage; that of `config.model_stage` is registered.
 
     Raises:
+        InputError: The model was not trained.
         StageError: The model was never logged to this tracking server.
         SignatureError: There is no key to sign with, or it will not do.
     """
     registry = _registry(config)
     tracker = Tracker(os.environ["MLFLOW_TRACKING_URI"], os.environ["MLFLOW_EXPERIMENT_NAME"])
-    sealed = (read_manifest(path) for path in (vqa_benchmarks, pathoclip, rl))
-    manifests = {manifest.stage: manifest for manifest in sealed}
-    model = manifests["rl"]
+    if config.model_stage not in models:
+        raise InputError(f"register needs the sealed output of {config.model_stage}. Run {config.model_stage} first.")
+    model = read_manifest(models[config.model_stage])
+    others = {manifest.stage: manifest for manifest in map(read_manifest, (vqa_benchmarks, pathoclip))}
     logged = tracker.find_model(model.identity)
     if logged is None:
         raise StageError(
-            f"The model {model.identity} is not in MLflow at {tracker.uri}. Run the rl stage again against that server."
+            f"The model {model.identity} is not in MLflow at {tracker.uri}. Run the {model.stage} stage again against "
+            "that server."
         )
     run_id, source = logged
-    references, unknown = ancestors(tracker.client, manifests.values())
-    tags = lineage_tags(manifests) | dvc_tags(tracker.client, run_id)
+    references, unknown = ancestors(tracker.client, (*others.values(), model))
+    tags = lineage_tags(model, others) | dvc_tags(tracker.client, run_id)
     name = f"{config.model_name}.dev"
     found = _find(tracker.client, name, tags) or _create(tracker.client, name, source, run_id, tags)
     # A local store gives a number here, a server a text.
@@ -57,17 +60,17 @@ def run(config: RegisterConfig, *, vqa_benchmarks: Path, pathoclip: Path, rl: Pa
     if LINEAGE_TAG not in found.tags:
         tracker.client.set_model_version_tag(name, str(version), LINEAGE_TAG, write_references(references))
     stands_on = {reference.stage: reference.identity for reference in references}
-    register_version(registry, config.model_name, version, manifests, stands_on, config.license)
+    register_version(registry, config.model_name, version, model, others, stands_on, config.license)
     out.num_in, out.num_out = 1, 1
     out.metric("model_version", version)
-    for figure, value in manifests["vqa_benchmarks"].metrics.items():
+    for figure, value in others["vqa_benchmarks"].metrics.items():
         out.metric(figure, value)
     out.note("model_version", f"{name} version {version}")
     out.save_json("registration.json", {"name": name, "version": version, "tags": tags, "unknown": unknown})
 
 
 def _registry(config: RegisterConfig) -> Registry:
-    """The registry, with a key to sign with."""
+    """Opens the registry, with a key to sign with."""
     registry = Registry.from_environment()
     if config.signing == "throwaway":
         if registry.workdir is None:
@@ -81,17 +84,18 @@ def _registry(config: RegisterConfig) -> Registry:
     return registry
 
 
-def lineage_tags(manifests: Mapping[str, Manifest]) -> dict[str, str]:
-    """Tags that lead from a version back to its data, code and configuration.
+def lineage_tags(model: Manifest, others: Mapping[str, Manifest]) -> dict[str, str]:
+    """Returns tags that lead from a version back to its data, code and configuration.
 
     Args:
-        manifests: Of the model, of its scores and of PathoCLIP, by stage.
+        model: Manifest of the model.
+        others: Manifests of its scores and of PathoCLIP, by stage.
     """
-    model = manifests["rl"]
+    manifests = {**others, model.stage: model}
     identities = {name: identity for manifest in manifests.values() for name, identity in manifest.inputs.items()}
     identities |= {stage: manifest.identity for stage, manifest in manifests.items()}
-    figures = manifests["vqa_benchmarks"].metrics | {
-        f"pathoclip_{name}": value for name, value in manifests["pathoclip"].metrics.items()
+    figures = others["vqa_benchmarks"].metrics | {
+        f"pathoclip_{name}": value for name, value in others["pathoclip"].metrics.items()
     }
     return {
         IDENTITY_TAG: model.identity,
@@ -106,7 +110,7 @@ def lineage_tags(manifests: Mapping[str, Manifest]) -> dict[str, str]:
 
 
 def dvc_tags(client: MlflowClient, run_id: str) -> dict[str, str]:
-    """DVC digests of the data sets that the model's run recorded as its inputs."""
+    """Returns DVC digests of the data sets that the model's run recorded as its inputs."""
     inputs = client.get_run(run_id).inputs.dataset_inputs
     return {
         f"pathoflow.dvc.{item.dataset.name}": item.dataset.digest
@@ -116,7 +120,7 @@ def dvc_tags(client: MlflowClient, run_id: str) -> dict[str, str]:
 
 
 def _find(client: MlflowClient, name: str, tags: Mapping[str, str]) -> ModelVersion | None:
-    """The version that stands for the same model, scores and lineage."""
+    """Finds the version that stands for the same model, scores and lineage."""
     keys = [key for key in tags if key.startswith(IDENTITY_TAG)]
     for version in client.search_model_versions(f"name = '{name}'"):
         if all(version.tags.get(key) == tags[key] for key in keys):

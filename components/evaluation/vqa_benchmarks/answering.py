@@ -18,10 +18,10 @@ from components.evaluation.vqa_benchmarks.questions import images
 from pathoflow.errors import InputError
 from pathoflow.inference.protocol import Request
 from pathoflow.inference.transformers_engine import RequestEncoder, TransformersEngine
-from pathoflow.modeling.checkpoint import load_processor
 from pathoflow.modeling.encoding import Encoder
 from pathoflow.modeling.loading import ModelReference, load
-from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
+from pathoflow.modeling.pretrained import load_processor
+from pathoflow.modeling.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 from pathoflow.qa.prompts import LETTERS, PromptStyle, response_text
 from pathoflow.qa.question import Question
 from pathoflow.system.processes import die_with_parent

@@ -8,9 +8,9 @@ from pathlib import Path
 from components.evaluation.vqa_benchmarks.config import VqaBenchmarksConfig
 from components.evaluation.vqa_benchmarks.questions import sizes
 from pathoflow.contract.output import StageOutput
-from pathoflow.modeling.checkpoint import load_processor
-from pathoflow.modeling.loading import configuration
-from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
+from pathoflow.modeling.loading import load_configuration
+from pathoflow.modeling.pretrained import load_processor
+from pathoflow.modeling.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 from pathoflow.qa.question import Question
 
 
@@ -29,7 +29,7 @@ def answerable(
     """
     kept = list(questions)
     for model, source in sources.items():
-        text = configuration(Qwen2_5_VLForConditionalGeneration, Path(source)).text_config
+        text = load_configuration(Qwen2_5_VLForConditionalGeneration, Path(source)).text_config
         positions: int = text.max_position_embeddings
         measured = zip(kept, prompt_lengths(kept, source, config), strict=True)
         kept = []

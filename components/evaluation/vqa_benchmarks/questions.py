@@ -13,7 +13,7 @@ from PIL import Image
 
 from components.evaluation.vqa_benchmarks.config import VqaBenchmarksConfig
 from pathoflow.contract.output import StageOutput
-from pathoflow.data.images import encode_png, examine
+from pathoflow.data.image_io import encode_png, probe
 from pathoflow.data.schemas import count_rows, read_rows
 from pathoflow.data.trainable.rows import question_fault
 from pathoflow.qa.question import Question
@@ -23,7 +23,7 @@ GREY = (127, 127, 127)
 
 def sizes(question: Question) -> list[tuple[int, int]]:
     """Returns width and height of each image."""
-    return [examine(data, max_pixels=sys.maxsize) for data in question.images]
+    return [probe(data, max_pixels=sys.maxsize) for data in question.images]
 
 
 def images(question: Question, *, blank: bool) -> list[bytes]:

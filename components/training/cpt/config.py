@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from pathoflow.modeling.shape import TinyShape
-from pathoflow.modeling.source import SourceConfig
+from pathoflow.modeling.source_config import SourceConfig
+from pathoflow.modeling.tiny_shape import TinyShape
 from pathoflow.training.config import FineTuningConfig
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from components.training.cpt.config import CptConfig
 from pathoflow.contract.output import StageOutput
 from pathoflow.data.schemas import read_rows
+from pathoflow.data.trainable.quarantine import quarantine_faulty
 from pathoflow.data.trainable.rows import pair_fault
-from pathoflow.data.trainable.selection import set_aside
 from pathoflow.errors import InputError
 from pathoflow.training.curves import plot_curves
 from pathoflow.training.job import Job
-from pathoflow.training.launch import torchrun
+from pathoflow.training.launch import launch_workers
 
 
 def run(config: CptConfig, *, corpus: Path, reasoning_data: Path, out: StageOutput) -> None:
@@ -31,10 +31,10 @@ def run(config: CptConfig, *, corpus: Path, reasoning_data: Path, out: StageOutp
     """
     rows = read_rows(corpus / "train", ["pair_id", "image", "width", "height", "caption", "inline_refs"])
     fault_of = partial(pair_fault, with_references=config.use_inline_references)
-    skipped = set_aside(rows, fault_of, itemgetter("pair_id"), out)
+    skipped = quarantine_faulty(rows, fault_of, itemgetter("pair_id"), out)
     if not out.num_out:
         raise InputError("corpus/train has no pair that can be used; quarantine.jsonl says why. Look at `corpus`.")
     job = Job.create(config, {"corpus": corpus, "reasoning_data": reasoning_data}, out, {"corpus/train": skipped})
-    torchrun("components.training.cpt.worker", job, config, offline=not config.on_hub)
+    launch_workers("components.training.cpt.worker", job, config, offline=not config.on_hub)
     job.collect(out)
     out.plot("curves", plot_curves(out.directory))

@@ -19,24 +19,24 @@ from pathoflow.data.schemas import read_rows
 from pathoflow.data.trainable.rows import turns_fault
 from pathoflow.errors import InputError
 from pathoflow.modeling import encoding
-from pathoflow.modeling.checkpoint import check_fit, copy_model, load_processor, save_model
 from pathoflow.modeling.encoding import Encoder, Sample
 from pathoflow.modeling.flops import sample_cost
-from pathoflow.modeling.loading import ModelReference, configuration, load
-from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
+from pathoflow.modeling.loading import ModelReference, load, load_configuration
+from pathoflow.modeling.pretrained import check_special_tokens, copy_model, load_processor, save_model
 from pathoflow.modeling.processor import Qwen2_5_VLProcessor, new_processor
-from pathoflow.modeling.source import TINY
-from pathoflow.modeling.tiny import build_tiny_model
+from pathoflow.modeling.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
+from pathoflow.modeling.source_config import TINY
+from pathoflow.modeling.tiny_model import build_tiny_model
 from pathoflow.modeling.tokenizer import IMAGE, train_tokenizer
 from pathoflow.training.engine import final_loss, fine_tune, pack_arguments, plan_steps, save_trained, weights_dtype
-from pathoflow.training.inspection import SampleTables
+from pathoflow.training.initial_loss_check import initial_loss
 from pathoflow.training.job import Job
-from pathoflow.training.knowledge import initial_loss
-from pathoflow.training.learning import learner
 from pathoflow.training.lengths import measure
 from pathoflow.training.plan import shuffled_passes
-from pathoflow.training.rows import ShardRows
+from pathoflow.training.sample_tables import SampleTables
+from pathoflow.training.shard_rows import ShardRows
 from pathoflow.training.steps import StepShares
+from pathoflow.training.trainable_weights import prepare_model
 from pathoflow.training.unseen import Unseen
 from pathoflow.training.worker import rows_of, run_worker
 
@@ -54,8 +54,8 @@ def main(job: Job, state: PartialState) -> None:
     reference = ModelReference(base) if tiny else ModelReference(config.model, config.revision, config.ignored_tensors)
     source = reference.directory()
     processor = load_processor(source, max_pixels=config.max_pixels)
-    model_config = configuration(Qwen2_5_VLForConditionalGeneration, source)
-    check_fit(model_config, processor.tokenizer)
+    model_config = load_configuration(Qwen2_5_VLForConditionalGeneration, source)
+    check_special_tokens(model_config, processor.tokenizer)
     pairs = rows_of(job, "corpus", "train", PAIR, groups_kept=config.shuffled_row_groups)
     outlines = rows_of(job, "corpus", "train", [column for column in PAIR if column != "image"])
     found = _lookups(config, job)
@@ -84,7 +84,7 @@ def main(job: Job, state: PartialState) -> None:
     unseen = Unseen(job.scratch / "unseen")
     shares = StepShares(plan, sample_of, encoder, config.cached_samples, unseen)
     tables = SampleTables(plan, sample_of, encoder, job, config.samples_shown_every_steps)
-    trainer = fine_tune(config, job, arguments, learner(model, config), shares, [tables], is_pretrained=not tiny)
+    trainer = fine_tune(config, job, arguments, prepare_model(model, config), shares, [tables], is_pretrained=not tiny)
     save_trained(trainer, processor, job.output / "model")
     if state.is_main_process:
         job.finish(

@@ -7,7 +7,7 @@ from typing import ClassVar
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pathoflow.contract.config import ImageKind, OutputKind
-from pathoflow.modeling.source import SourceConfig
+from pathoflow.modeling.source_config import SourceConfig
 
 
 class TinyClip(BaseModel):
@@ -40,7 +40,7 @@ class TinyClip(BaseModel):
 
 
 class PathoclipConfig(SourceConfig):
-    """Which model is trained, and how."""
+    """Configuration of the model and its training."""
 
     stage: ClassVar[str] = "pathoclip"
     inputs: ClassVar[tuple[str, ...]] = ("corpus",)

@@ -1,4 +1,4 @@
-"""The contrastive loss, its optimiser and schedule, and a training loop that a kill does not set back far."""
+"""Trains a CLIP with the contrastive loss, in a loop that resumes from frequent checkpoints."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def train(
         places = batch_of(step, len(examples), config.batch_size, config.seed)
         pixels = examples.pixels[places].to(device)
         crops = random_crops(pixels, config.min_crop_share, step, config.seed)
-        tokens = tokenized(processor, [examples.captions[place] for place in places.tolist()]).to(device)
+        tokens = tokenize(processor, [examples.captions[place] for place in places.tolist()]).to(device)
         logits = model(**tokens, pixel_values=normalised(crops, processor)).logits_per_image
         loss = contrastive_loss(logits, examples.caption_ids[places].to(device))
         optimizer.zero_grad(set_to_none=True)
@@ -65,7 +65,7 @@ def train(
 
 
 def contrastive_loss(logits: Tensor, caption_ids: Tensor) -> Tensor:
-    """InfoNCE over a batch, both ways, with every equal caption as a positive.
+    """Computes InfoNCE over a batch, both ways, with every equal caption as a positive.
 
     Two images of a batch may bear the very same caption. The identity matrix would teach the model to tell equal
     texts apart; here the target of a row is spread evenly over all columns whose caption is equal.
@@ -87,15 +87,15 @@ def contrastive_loss(logits: Tensor, caption_ids: Tensor) -> Tensor:
 
 
 def learning_rate_share(step: int, config: PathoclipConfig) -> float:
-    """The share of the peak learning rate at a step: a linear rise, then half a cosine down to 0."""
+    """Returns the share of the peak learning rate at a step: a linear rise, then half a cosine down to 0."""
     if step < config.warmup_steps:
         return (step + 1) / (config.warmup_steps + 1)
     progress = (step - config.warmup_steps) / max(1, config.num_steps - config.warmup_steps)
     return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
-def tokenized(processor: CLIPProcessor, captions: list[str]) -> Any:
-    """Captions as padded token tensors `[B, L]`, cut to the model's longest."""
+def tokenize(processor: CLIPProcessor, captions: list[str]) -> Any:
+    """Tokenizes captions into padded tensors `[B, L]`, truncated to the model's maximum length."""
     return processor.tokenizer(captions, padding=True, truncation=True, return_tensors="pt")
 
 

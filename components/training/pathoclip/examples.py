@@ -1,4 +1,4 @@
-"""Pairs as tensors, and the batches and crops that each training step sees."""
+"""Loads pairs as tensors, and draws each training step's batch and crops."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from torch.nn import functional
 from transformers import CLIPProcessor
 
 from pathoflow.contract.output import StageOutput
-from pathoflow.data.images import UnreadableImage, decode
+from pathoflow.data.image_io import UnreadableImage, decode
 from pathoflow.data.schemas import count_rows, read_rows
-from pathoflow.data.trainable.images import MAX_PIXELS
+from pathoflow.data.trainable.image_checks import MAX_PIXELS
 from pathoflow.data.trainable.rows import caption_fault, pair_fault
-from pathoflow.data.trainable.texts import Fault
+from pathoflow.data.trainable.text_checks import Fault
 
 CHUNK = 256
 COLUMNS = ["pair_id", "image", "width", "height", "caption"]
@@ -26,7 +26,7 @@ COLUMNS = ["pair_id", "image", "width", "height", "caption"]
 
 @dataclass(frozen=True)
 class Examples:
-    """The pairs of one split, in order.
+    """Pairs of one split, in order.
 
     Attributes:
         pixels: `[N, 3, S, S]`, uint8: resized and cropped as the processor does, not yet normalised.
@@ -43,7 +43,7 @@ class Examples:
 
 
 def load_captions(directory: Path) -> list[str]:
-    """The captions of a split that can be learned."""
+    """Returns the captions of a split that can be learned."""
     return [row["caption"] for row in read_rows(directory, ["caption"]) if not caption_fault(row["caption"])]
 
 
@@ -62,7 +62,7 @@ def load_examples(
     pixels = torch.empty((count_rows(directory), 3, size["height"], size["width"]), dtype=torch.uint8)
     captions: list[str] = []
     for num_rows, row in enumerate(read_rows(directory, COLUMNS), start=1):
-        seen = seen_by(processor, row)
+        seen = preprocess(processor, row)
         if isinstance(seen, Tensor):
             pixels[len(captions)] = seen
             captions.append(row["caption"])
@@ -76,8 +76,8 @@ def load_examples(
     return Examples(pixels[: len(captions)], captions, caption_ids)
 
 
-def seen_by(processor: CLIPProcessor, row: Mapping[str, Any]) -> Tensor | Fault:
-    """What CLIP sees of a pair's image, `[3, S, S]`, uint8, or why the pair cannot be learned."""
+def preprocess(processor: CLIPProcessor, row: Mapping[str, Any]) -> Tensor | Fault:
+    """Returns a pair's image as CLIP sees it, `[3, S, S]`, uint8, or why the pair cannot be learned."""
     if fault := pair_fault(row, with_references=False):
         return fault
     try:
@@ -89,14 +89,14 @@ def seen_by(processor: CLIPProcessor, row: Mapping[str, Any]) -> Tensor | Fault:
 
 
 def normalised(pixels: Tensor, processor: CLIPProcessor) -> Tensor:
-    """Pixels `[B, 3, S, S]` of 0..255 as the model wants them."""
+    """Normalises pixels `[B, 3, S, S]` of 0..255 for the model."""
     mean = torch.tensor(processor.image_processor.image_mean, device=pixels.device).view(3, 1, 1)
     deviation = torch.tensor(processor.image_processor.image_std, device=pixels.device).view(3, 1, 1)
     return (pixels.float() / 255 - mean) / deviation
 
 
 def batch_of(step: int, num_examples: int, batch_size: int, seed: int) -> Tensor:
-    """The places of the examples that step `step` (from 0) sees; a resumed run sees the same.
+    """Returns the positions of the examples of step `step` (from 0); a resumed run gets the same.
 
     Every epoch is a new permutation; what is left of it when no full batch fits is not used.
     """
@@ -125,6 +125,6 @@ def random_crops(pixels: Tensor, min_share: float, step: int, seed: int) -> Tens
 
 
 def _generator(*key: int) -> torch.Generator:
-    """A source of chance of its own for each key, on every machine the same."""
+    """Returns a random generator for a key, the same on every machine."""
     seed = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(seed) >> 1)

@@ -1,4 +1,4 @@
-"""The CLIP that is trained: loaded from a checkpoint, or a tiny one built for the captions at hand."""
+"""Loads the CLIP to train, or builds a tiny one for the captions at hand."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from components.training.pathoclip.config import PathoclipConfig, TinyClip
 from pathoflow.errors import InputError
 from pathoflow.modeling.loading import LoadReport, ModelReference
 from pathoflow.modeling.loading import load as load_weights
-from pathoflow.modeling.source import TINY
+from pathoflow.modeling.source_config import TINY
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 
 def load(config: PathoclipConfig, captions: Sequence[str]) -> tuple[CLIPModel, CLIPProcessor, LoadReport | None]:
-    """The model to train, its processor, and what was loaded if it was not built here.
+    """Returns the model to train, its processor, and the load report if it was not built here.
 
     Args:
         config: Names the checkpoint, or asks for a tiny model.
-        captions: What the tiny model's vocabulary is learned from.
+        captions: Texts to learn the tiny model's vocabulary from.
 
     Raises:
         InputError: The checkpoint cannot be loaded.
@@ -72,7 +72,7 @@ def _build(tiny: TinyClip, captions: Sequence[str], seed: int) -> tuple[CLIPMode
 
 
 def _train_tokenizer(captions: Sequence[str], tiny: TinyClip) -> PreTrainedTokenizerFast:
-    """A BPE vocabulary over lower-case bytes, as CLIP's, between CLIP's start and end tokens.
+    """Trains a BPE vocabulary over lower-case bytes, as CLIP's, between CLIP's start and end tokens.
 
     Differs from source: a leading space marks the start of a word, where CLIP's `</w>` marks its end. The trainer
     numbers symbols with a suffix in the order of a hash table, and so differs from run to run.

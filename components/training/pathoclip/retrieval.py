@@ -1,4 +1,4 @@
-"""How well captions find their images and images their captions."""
+"""Measures how well captions retrieve their images and images their captions."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import torch
 from torch import Tensor
 from transformers import CLIPModel, CLIPProcessor
 
-from components.training.pathoclip.contrastive import tokenized
+from components.training.pathoclip.contrastive import tokenize
 from components.training.pathoclip.examples import CHUNK, Examples, normalised
 
 CUTOFFS = (1, 5, 10, 20)
 
 
 def embed(model: CLIPModel, processor: CLIPProcessor, examples: Examples) -> tuple[Tensor, Tensor]:
-    """Unit embeddings `[N, D]` of the images and of the captions, on the CPU."""
+    """Returns unit embeddings `[N, D]` of the images and of the captions, on the CPU."""
     model.eval()
     images, texts = [], []
     for start in range(0, len(examples), CHUNK):
         chunk = slice(start, start + CHUNK)
         pixels = normalised(examples.pixels[chunk].to(model.device), processor)
-        tokens = tokenized(processor, examples.captions[chunk]).to(model.device)
+        tokens = tokenize(processor, examples.captions[chunk]).to(model.device)
         with torch.no_grad():
             output = model(**tokens, pixel_values=pixels)
         images.append(output.image_embeds.cpu())
@@ -30,7 +30,7 @@ def embed(model: CLIPModel, processor: CLIPProcessor, examples: Examples) -> tup
 
 
 def ranks(queries: Tensor, candidates: Tensor, caption_ids: Tensor) -> Tensor:
-    """The rank, from 1, of the best positive of each query among all candidates.
+    """Returns the rank, from 1, of the best positive of each query among all candidates.
 
     Every candidate with the query's caption is a positive. One that ties with a wrong candidate ranks behind it, so
     that a model that gives everything the same score finds nothing.
@@ -50,7 +50,7 @@ def ranks(queries: Tensor, candidates: Tensor, caption_ids: Tensor) -> Tensor:
 
 
 def recalls(images: Tensor, texts: Tensor, caption_ids: Tensor) -> dict[str, float]:
-    """Recall at each cutoff, from text to image, from image to text, and the mean of both."""
+    """Computes recall at each cutoff, from text to image, from image to text, and the mean of both."""
     directions = {
         "text_to_image": ranks(texts, images, caption_ids),
         "image_to_text": ranks(images, texts, caption_ids),
@@ -64,7 +64,7 @@ def recalls(images: Tensor, texts: Tensor, caption_ids: Tensor) -> dict[str, flo
 
 
 def chance_at_1(caption_ids: Sequence[int]) -> float:
-    """Recall@1 of a random order: the mean over queries of the share of candidates that are positives.
+    """Returns Recall@1 of a random order: the mean over queries of the share of candidates that are positives.
 
     >>> chance_at_1([0, 0, 1, 2])
     0.375

@@ -14,15 +14,15 @@ from transformers import CLIPModel, CLIPProcessor
 from components.training.pathoclip.config import PathoclipConfig
 from components.training.pathoclip.contrastive import CHECKPOINT, train
 from components.training.pathoclip.examples import Examples, load_captions, load_examples
-from components.training.pathoclip.knowledge import initial_figures, refuse_ignorance
+from components.training.pathoclip.initial_check import check_initial_rank, initial_metrics
 from components.training.pathoclip.model import load
 from components.training.pathoclip.retrieval import chance_at_1, embed, recalls
 from pathoflow.contract.output import StageOutput
-from pathoflow.data.images import encode_png
+from pathoflow.data.image_io import encode_png
 from pathoflow.data.plots import image_grid
 from pathoflow.data.schemas import count_rows
 from pathoflow.errors import InputError
-from pathoflow.training.metrics import Training, exposed, kind_and_size
+from pathoflow.training.prometheus import Training, model_label, serve_metrics
 
 NUM_QUERIES = 6
 NUM_RETRIEVED = 5
@@ -51,9 +51,9 @@ def run(config: PathoclipConfig, *, corpus: Path, out: StageOutput) -> None:
         corpus / "train", processor, out, lambda num: out.progress(num, num_pairs, "images decoded")
     )
     _check_number(len(examples))
-    initial = initial_figures(model, processor, examples)
-    refuse_ignorance(initial["initial_rank"], config)
-    with exposed(_described(model, config, len(examples), out.scratch)):
+    initial = initial_metrics(model, processor, examples)
+    check_initial_rank(initial["initial_rank"], config)
+    with serve_metrics(_described(model, config, len(examples), out.scratch)):
         losses = train(model, processor, examples, config, out.scratch, out)
     model.save_pretrained(out.path / "model")
     processor.save_pretrained(out.path / "model")
@@ -80,7 +80,7 @@ def _check_number(num_pairs: int) -> None:
 def _described(model: CLIPModel, config: PathoclipConfig, num_examples: int, scratch: Path) -> Training:
     return Training(
         stage=config.stage,
-        model=kind_and_size(model),
+        model=model_label(model),
         scratch=scratch,
         completed_by=CHECKPOINT,
         checkpoint_every_steps=config.checkpoint_every_steps,
@@ -110,7 +110,7 @@ def _loss_curve(losses: list[float]) -> Figure:
 
 
 def _retrieval_sheet(heldout: Examples, similarity: Tensor) -> Figure:
-    """For some captions, their own image and the images found for them, in a line."""
+    """Draws some captions, each with its own image and the images found for it, in a row."""
     images, words = [], []
     for query in random.Random(0).sample(range(len(heldout)), k=min(NUM_QUERIES, len(heldout))):
         best = similarity[query].argsort(descending=True, stable=True)[:NUM_RETRIEVED].tolist()
@@ -123,5 +123,5 @@ def _retrieval_sheet(heldout: Examples, similarity: Tensor) -> Figure:
 
 
 def _png(pixels: Tensor) -> bytes:
-    """Pixels `[3, S, S]` as an encoded image."""
+    """Encodes pixels `[3, S, S]` as PNG."""
     return encode_png(Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()))

@@ -9,7 +9,7 @@ from pathoflow.modeling.encoding import Encoder, Sample, prompt
 from pathoflow.qa.question import Question
 from pathoflow.training.job import Job, Overlong
 from pathoflow.training.lengths import measure
-from pathoflow.training.rows import ShardRows
+from pathoflow.training.shard_rows import ShardRows
 from pathoflow.training.worker import rows_of
 
 

@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from components.training.rl.config import RlConfig
 from pathoflow.contract.output import StageOutput
 from pathoflow.data.schemas import read_rows
+from pathoflow.data.trainable.quarantine import quarantine_faulty
 from pathoflow.data.trainable.rows import question_fault
-from pathoflow.data.trainable.selection import set_aside
 from pathoflow.errors import InputError
 from pathoflow.training.history import (
     ACCURACY,
@@ -29,7 +29,7 @@ from pathoflow.training.history import (
     model_of,
 )
 from pathoflow.training.job import Job
-from pathoflow.training.launch import torchrun
+from pathoflow.training.launch import launch_workers
 
 REWARD_PARTS = ("reward", "format_reward", "accuracy_reward", "length_reward", "think_answer_consistency")
 NUM_AVERAGED = 5
@@ -51,7 +51,7 @@ def run(config: RlConfig, *, diagnosis_mcqs: Path, sft: Path, out: StageOutput) 
     """
     skipped = {f"diagnosis_mcqs/{part}": _check(diagnosis_mcqs / part, config, out) for part in ("train", "dev")}
     job = Job.create(config, {"diagnosis_mcqs": diagnosis_mcqs, "sft": sft}, out, skipped)
-    torchrun("components.training.rl.worker", job, config)
+    launch_workers("components.training.rl.worker", job, config)
     job.collect(out)
     history = json.loads((job.scratch / HISTORY_FILE).read_bytes())
     _export(job, sft, best(history)["step"], out)
@@ -62,7 +62,7 @@ def _check(directory: Path, config: RlConfig, out: StageOutput) -> list[int]:
     """Quarantines the questions of one part that cannot be used; numbers of their rows."""
     num_before = out.num_in
     fault_of = partial(question_fault, reordered=config.shuffle_options and directory.name == "train")
-    skipped = set_aside(read_rows(directory), fault_of, itemgetter("mcq_id"), out)
+    skipped = quarantine_faulty(read_rows(directory), fault_of, itemgetter("mcq_id"), out)
     num_rows = out.num_in - num_before
     if len(skipped) == num_rows:
         raise InputError(

@@ -25,15 +25,15 @@ from components.training.rl.fitting import fitting
 from components.training.rl.knowledge import letters
 from components.training.rl.rewards import rewards_of
 from pathoflow.contract.output import Reporter
-from pathoflow.data.images import decode
-from pathoflow.data.trainable.images import MAX_PIXELS
+from pathoflow.data.image_io import decode
+from pathoflow.data.trainable.image_checks import MAX_PIXELS
 from pathoflow.inference.protocol import Request
 from pathoflow.inference.transformers_engine import RequestEncoder
-from pathoflow.modeling.attention import use_segments
-from pathoflow.modeling.checkpoint import load_processor
+from pathoflow.modeling.attention import use_segment_attention
 from pathoflow.modeling.encoding import Encoder
 from pathoflow.modeling.loading import ModelReference, load
-from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
+from pathoflow.modeling.pretrained import load_processor
+from pathoflow.modeling.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 from pathoflow.modeling.vision_cache import VisionFeatureCache
 from pathoflow.qa.question import Question
 from pathoflow.qa.scoring import is_correct, think_answer_consistent
@@ -41,12 +41,12 @@ from pathoflow.system.files import write_atomically
 from pathoflow.training.engine import trainer_arguments, weights_dtype
 from pathoflow.training.evaluation import EvalCallback
 from pathoflow.training.history import ACCURACY, CONSISTENCY, HISTORY_FILE, KEPT_MODELS
+from pathoflow.training.initial_loss_check import InitialLossCheck, initial_loss
 from pathoflow.training.job import Job
-from pathoflow.training.knowledge import KnowledgeCheck, initial_loss
-from pathoflow.training.learning import adapters, freeze
-from pathoflow.training.restart import train_safely
-from pathoflow.training.rows import ShardRows
-from pathoflow.training.snapshots import RestartableTrainer
+from pathoflow.training.preemptible import train_preemptibly
+from pathoflow.training.restartable_trainer import RestartableTrainer
+from pathoflow.training.shard_rows import ShardRows
+from pathoflow.training.trainable_weights import freeze, lora_config
 from pathoflow.training.worker import run_worker
 
 CURVES = {
@@ -103,7 +103,7 @@ def main(job: Job, state: PartialState) -> None:
         at_start=True,
         keep_best_in=job.scratch / KEPT_MODELS,
     )
-    check = KnowledgeCheck(
+    check = InitialLossCheck(
         partial(letters, dev_questions, config.prompt_style, encoder, state.process_index, state.num_processes),
         Reporter(job.report),
         config.max_initial_loss_share,
@@ -119,13 +119,13 @@ def main(job: Job, state: PartialState) -> None:
         callbacks=[check, evaluation],
         # Handed to TRL, instead of a model that has them: it takes the model without them as the reference then, and a
         # frozen copy of the adapters otherwise.
-        peft_config=adapters(config),
+        peft_config=lora_config(config),
     )
     look_fast(model, trainer.accelerator.unwrap_model(trainer.ref_model) if trainer.ref_model else None)
     trainer.remove_callback(PrinterCallback)
     check.trainer = evaluation.trainer = trainer
     evaluation.unwrap = lambda _: unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator)
-    train_safely(trainer, config, job, CURVES, stop_every_steps=config.steps_per_generation)
+    train_preemptibly(trainer, config, job, CURVES, stop_every_steps=config.steps_per_generation)
     if trainer.is_world_process_zero():
         write_atomically(job.scratch / HISTORY_FILE, json.dumps(trainer.state.log_history))
         job.finish(initial_loss(trainer.state.log_history), report.notes(), overlong + overlong_dev)
@@ -165,7 +165,7 @@ def look_fast(*models: Any) -> None:
     FlashAttention because of its name.
     """
     for model in filter(None, models):
-        use_segments(model)
+        use_segment_attention(model)
         VisionFeatureCache(model.model.visual).install()
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pathoflow.data.trainable.rows import conversation_fault, turn_text
-from pathoflow.data.trainable.texts import Fault
+from pathoflow.data.trainable.text_checks import Fault
 from pathoflow.qa.extraction import extract
 from pathoflow.qa.prompts import LETTERS, options_in
 from pathoflow.qa.question import Question

@@ -8,12 +8,12 @@ from components.training.sft.config import SftConfig
 from components.training.sft.questions import conversation_name, dev_fault
 from pathoflow.contract.output import StageOutput
 from pathoflow.data.schemas import read_rows
+from pathoflow.data.trainable.quarantine import quarantine_faulty
 from pathoflow.data.trainable.rows import conversation_fault
-from pathoflow.data.trainable.selection import set_aside
 from pathoflow.errors import InputError
 from pathoflow.training.curves import plot_curves
 from pathoflow.training.job import Job
-from pathoflow.training.launch import torchrun
+from pathoflow.training.launch import launch_workers
 
 COLUMNS = ["pair_id", "task", "messages", "images"]
 
@@ -31,12 +31,12 @@ def run(config: SftConfig, *, reasoning_data: Path, cpt: Path, out: StageOutput)
         InputError: No conversation can be used.
     """
     rows = read_rows(reasoning_data / "train", COLUMNS)
-    skipped = {"reasoning_data/train": set_aside(rows, conversation_fault, conversation_name, out)}
+    skipped = {"reasoning_data/train": quarantine_faulty(rows, conversation_fault, conversation_name, out)}
     if not out.num_out:
         raise InputError("reasoning_data/train has no conversation that can be used; quarantine.jsonl says why.")
     skipped["reasoning_data/dev"] = _unasked(reasoning_data / "dev", config, out)
     job = Job.create(config, {"reasoning_data": reasoning_data, "cpt": cpt}, out, skipped)
-    torchrun("components.training.sft.worker", job, config)
+    launch_workers("components.training.sft.worker", job, config)
     job.collect(out)
     out.plot("curves", plot_curves(out.directory))
 

@@ -18,26 +18,26 @@ from pathoflow.contract.output import Reporter
 from pathoflow.inference.protocol import Request
 from pathoflow.inference.transformers_engine import RequestEncoder
 from pathoflow.modeling import encoding
-from pathoflow.modeling.checkpoint import load_processor
 from pathoflow.modeling.encoding import Encoder, Sample
 from pathoflow.modeling.flops import sample_cost
-from pathoflow.modeling.loading import LoadReport, ModelReference, configuration, load
-from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
+from pathoflow.modeling.loading import LoadReport, ModelReference, load, load_configuration
+from pathoflow.modeling.pretrained import load_processor
 from pathoflow.modeling.processor import Qwen2_5_VLProcessor
+from pathoflow.modeling.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 from pathoflow.qa.prompts import chat_messages
 from pathoflow.qa.question import Question
 from pathoflow.qa.scoring import is_correct
 from pathoflow.training.engine import final_loss, fine_tune, pack_arguments, plan_steps, save_trained, weights_dtype
 from pathoflow.training.evaluation import EvalCallback, reached_at
 from pathoflow.training.history import ACCURACY, measurements
-from pathoflow.training.inspection import SampleTables
+from pathoflow.training.initial_loss_check import initial_loss
 from pathoflow.training.job import Job, Overlong, Unlearned
-from pathoflow.training.knowledge import initial_loss
-from pathoflow.training.learning import learner
 from pathoflow.training.lengths import measure
 from pathoflow.training.plan import shuffled_passes
-from pathoflow.training.rows import ShardRows
+from pathoflow.training.sample_tables import SampleTables
+from pathoflow.training.shard_rows import ShardRows
 from pathoflow.training.steps import StepShares
+from pathoflow.training.trainable_weights import prepare_model
 from pathoflow.training.unseen import Unseen
 from pathoflow.training.worker import rows_of, run_worker
 
@@ -47,7 +47,7 @@ def main(job: Job, state: PartialState) -> None:
     config = job.settings(SftConfig)
     start = ModelReference(job.inputs["cpt"] / "model")
     processor = load_processor(start.directory())
-    model_config = configuration(Qwen2_5_VLForConditionalGeneration, start.directory())
+    model_config = load_configuration(Qwen2_5_VLForConditionalGeneration, start.directory())
     rows = rows_of(job, "reasoning_data", "train", groups_kept=config.shuffled_row_groups)
     encoder = Encoder(processor, config.answer_weight)
     sample_of = ConversationSamples(rows, processor)
@@ -82,7 +82,7 @@ def main(job: Job, state: PartialState) -> None:
     callbacks = [tables, evaluation] if asked else [tables]
     arguments = pack_arguments(config, job.checkpoints, plan)
     model, report = load(Qwen2_5_VLForConditionalGeneration, start, dtype=weights_dtype(config))
-    trainer = fine_tune(config, job, arguments, learner(model, config), shares, callbacks)
+    trainer = fine_tune(config, job, arguments, prepare_model(model, config), shares, callbacks)
     save_trained(trainer, processor, job.output / "model")
     if state.is_main_process:
         broken = unseen.among(plan.samples_until(trainer.state.global_step))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pathoflow.data.trainable.images import MAX_PIXELS, image_fault
-from pathoflow.data.trainable.texts import Fault, text_fault
+from pathoflow.data.trainable.image_checks import MAX_PIXELS, image_fault
+from pathoflow.data.trainable.text_checks import Fault, text_fault
 from pathoflow.qa.prompts import LETTERS, with_options_reordered
 
 _ROLES = ("system", "user", "assistant")

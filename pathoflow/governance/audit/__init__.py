@@ -5,6 +5,7 @@
 
 from pathoflow.governance.audit.places import Places
 from pathoflow.governance.audit.report import AuditReport, Link, Output, Verdict
+from pathoflow.governance.audit.trust import Trust, TrustCheck
 from pathoflow.governance.audit.walk import audit
 
-__all__ = ["AuditReport", "Link", "Output", "Places", "Verdict", "audit"]
+__all__ = ["AuditReport", "Link", "Output", "Places", "Trust", "TrustCheck", "Verdict", "audit"]

@@ -33,7 +33,7 @@ def attest(report: AuditReport, key: KeyFile) -> bytes:
 
 
 def predicate(report: AuditReport) -> dict[str, Any]:
-    """What is said about the model's files."""
+    """Returns the statement about the model's files."""
     counts = Counter(link.verdict.value for link in report.links)
     return {
         "verifier": {"id": "pathoflow audit"},
@@ -61,5 +61,5 @@ def _model(report: AuditReport) -> Output | None:
 
 
 def _checks(report: AuditReport) -> set[str]:
-    """Which questions were asked: two audits with the same policy asked the same."""
+    """Returns the questions that were asked: two audits with the same policy asked the same."""
     return {link.check for link in report.links}

@@ -25,7 +25,7 @@ _KINDS = {"data": ComponentType.DATA, "model": ComponentType.MACHINE_LEARNING_MO
 
 
 def bill_of_materials(report: AuditReport) -> str:
-    """The bill of materials as JSON that its schema accepts.
+    """Builds the bill of materials as JSON that its schema accepts.
 
     The model's own files are components with their SHA-256; so is each file from outside. What the library does not
     write, the model card, is added to its document, and the whole is checked against the schema.

@@ -20,7 +20,7 @@ _VERSION = "registered version"
 
 
 def render(report: AuditReport) -> str:
-    """The dossier of a report.
+    """Renders the dossier of a report.
 
     Everything from the report is escaped, and a content security policy with the hashes of the page's own style and
     script keeps anything else from running, should a name have got through.
@@ -49,7 +49,7 @@ def _by_subject(report: AuditReport) -> list[tuple[str, list[Link]]]:
 
 
 def _figures(report: AuditReport) -> list[tuple[str, str, str]]:
-    """Name, value and, where it was measured, the interval of each figure that the version carries."""
+    """Returns name, value and, where measured, the interval of each figure that the version carries."""
     prefix = "metric."
     found = {tag.removeprefix(prefix): value for tag, value in report.tags.items() if tag.startswith(prefix)}
     bounds = {
@@ -63,7 +63,7 @@ def _figures(report: AuditReport) -> list[tuple[str, str, str]]:
 
 
 def _boxes(report: AuditReport) -> list[dict[str, Any]]:
-    """What the graph shows: each output, the files from outside, and the version."""
+    """Returns the boxes of the graph: each output, the files from outside, and the version."""
     boxes = []
     for output in report.outputs:
         links = report.of(output.name)
@@ -170,7 +170,7 @@ def _line(output: Output) -> str:
 
 
 def _size(num_bytes: float) -> str:
-    """A size for people.
+    """Formats a size for people.
 
     >>> _size(999), _size(1234567)
     ('999 B', '1.2 MB')
@@ -195,7 +195,7 @@ def _sources_of(output: Output) -> str:
 
 
 def _as_script_data(value: Any) -> str:
-    """JSON that cannot end the element it stands in, whatever its strings hold."""
+    """Formats JSON that cannot end the element it stands in, whatever its strings hold."""
     text = json.dumps(value, ensure_ascii=True)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 

@@ -1,4 +1,4 @@
-"""Which files hold an id: 64-bit fingerprints of every id of every shard, in buckets that are read whole.
+"""An index from ids to files: 64-bit fingerprints of every id of every shard, in buckets that are read whole.
 
 A bucket holds the fingerprints that begin with the same byte, in the order in which they came, so that adding is
 appending and a question reads one bucket, a 256th of all. Two of n ids have the same fingerprint with a probability of
@@ -20,7 +20,7 @@ _FLUSH_ENTRIES = 8_000_000
 
 
 def fingerprints(values: Sequence[str | None] | pa.Array | pa.ChunkedArray) -> NDArray[np.uint64]:
-    """One fingerprint for each value that is not null."""
+    """Computes one fingerprint for each value that is not null."""
     from pandas.util import hash_array
 
     array = values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values, pa.string())
@@ -68,7 +68,7 @@ class Buckets:
             start = int(end)
 
     def files_with(self, wanted: Iterable[np.uint64]) -> set[int]:
-        """The files that hold any of these ids."""
+        """Returns the files that hold any of these ids."""
         values = np.unique(np.fromiter(wanted, dtype=np.uint64))
         found: set[int] = set()
         numbers = _bucket_numbers(values)

@@ -1,4 +1,4 @@
-"""What became of a book, an image, a pair, a shard, a data set or a model: forward through every registered version."""
+"""Forward lineage: from a book, an image, a pair, a shard, a data set or a model to every registered version."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SHORTEST_DIGEST = 8
 
 
 class Use(StrEnum):
-    """What was done with what was asked for, the gravest first."""
+    """Uses of an item in an output, the gravest first."""
 
     TRAINED = "trained"
     TUNED = "tuned"
@@ -71,7 +71,7 @@ class Forward:
 
 
 def forward(index: LineageIndex, asked: str) -> Forward:
-    """Which outputs and versions stand on what a user names.
+    """Finds the outputs and versions that stand on what a user names.
 
     Args:
         index: Every version that is asked about.
@@ -138,7 +138,7 @@ def _is_source(asked: str, name: str) -> bool:
 
 
 def _pairs_of_book(index: LineageIndex, numbers: set[int], asked: str) -> set[str]:
-    """The pairs whose source is a book or a place in it; none where the id is another."""
+    """Returns the pairs whose source is a book or a place in it; none where the id is another."""
     pairs: set[str] = set()
     for number in numbers & index.booked:
         if not index.rows(number).is_file():
@@ -160,7 +160,7 @@ def _shards_with_pairs(index: LineageIndex, numbers: set[int], pairs: set[str]) 
 
 
 def _has_any(have: NDArray[np.uint64], wanted: NDArray[np.uint64]) -> bool:
-    """Whether two sorted arrays share a value."""
+    """Returns whether two sorted arrays share a value."""
     places = np.searchsorted(have, wanted)
     inside = places < len(have)
     return bool((have[places[inside]] == wanted[inside]).any())
@@ -176,7 +176,7 @@ def _trace_shards(index: LineageIndex, numbers: set[int], found: dict[str, Trace
 
 
 def use_of_part(path: str) -> Use:
-    """What a shard is for, by where it lies in its data set.
+    """Returns the use of a shard, by where it lies in its data set.
 
     >>> use_of_part("train/train-00000.parquet").value, use_of_part("dropped.parquet").value
     ('trained', 'dropped')
@@ -214,7 +214,7 @@ def _spread(index: LineageIndex, start: dict[str, Trace], *, by_row: bool) -> di
 
 
 def _used(index: LineageIndex, source: str, trace: Trace, kind: str) -> set[Use]:
-    """What an output of this kind does with what lies in one of its inputs."""
+    """Returns the use that an output of this kind makes of what lies in one of its inputs."""
     if index.outputs[source].kind == "model":
         # What a model was trained on stays in whatever is made from it.
         return trace.uses & {Use.TRAINED, Use.TUNED}
@@ -225,7 +225,7 @@ def _used(index: LineageIndex, source: str, trace: Trace, kind: str) -> set[Use]
 
 
 def _in_order(index: LineageIndex) -> Iterable[str]:
-    """Every output, inputs before what was made from them; a circle in damaged records is cut."""
+    """Returns every output, inputs before what was made from them; a circle in damaged records is cut."""
     done: dict[str, None] = {}
     for first in index.outputs:
         waiting = [first]
@@ -247,7 +247,7 @@ def _in_order(index: LineageIndex) -> Iterable[str]:
 
 
 def _use_of(version: IndexedVersion, traces: dict[str, Trace], index: LineageIndex) -> Use | None:
-    """The gravest use in a version: by its model, else by what judged it."""
+    """Returns the gravest use in a version: by its model, else by what judged it."""
     uses = set(traces[version.model].uses) if version.model in traces else set()
     if not uses & {Use.TRAINED, Use.TUNED}:
         others = [traces[identity] for identity in version.outputs if identity in traces]

@@ -1,4 +1,4 @@
-"""What may go: runs, data, pipeline artifacts and checkpoints that no registered version needs.
+"""Garbage collection of runs, data, pipeline artifacts and checkpoints that no registered version needs.
 
 What a version needs is what its lineage names. Where one version's lineage is not known, nothing is known to be safe.
 """
@@ -54,7 +54,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Cluster:
-    """What pipelines on a cluster leave beside MLflow and DVC, in folders that are named by the pipeline's run.
+    """Leftovers of pipelines on a cluster beside MLflow and DVC, in folders that are named by the pipeline's run.
 
     Attributes:
         artifacts: Where Kubeflow Pipelines keeps what its tasks hand on, as `s3://bucket/prefix` or a folder.
@@ -67,7 +67,7 @@ class Cluster:
 
 @dataclass
 class Needed:
-    """What registered versions, and the work directory's next run, cannot do without.
+    """Outputs and runs that registered versions, and the work directory's next run, cannot do without.
 
     Attributes:
         runs: Ids of MLflow runs.
@@ -84,7 +84,7 @@ class Needed:
 
 @dataclass
 class Plan:
-    """What a clean-up would remove.
+    """Plan of a clean-up.
 
     Attributes:
         items: What may go.
@@ -105,7 +105,7 @@ class Plan:
 
 
 def needed(places: Places) -> Needed:
-    """What must stay.
+    """Collects what registered versions and the next run need.
 
     Raises:
         UnreachableError: The registry does not answer.
@@ -146,7 +146,7 @@ def _need_data(places: Places, reference: Reference, found: Needed) -> None:
 
 
 def plan(places: Places, older_than_days: float, cluster: Cluster = Cluster()) -> Plan:
-    """What a clean-up would remove; nothing is touched.
+    """Plans a clean-up; nothing is touched.
 
     Args:
         places: The stores.
@@ -275,7 +275,7 @@ def _every_run(places: Places) -> dict[str, Run]:
 
 
 def _with_parents(needed_runs: set[str], runs: dict[str, Run]) -> set[str]:
-    """The needed runs and those that they are nested in."""
+    """Returns the needed runs and those that they are nested in."""
     kept = set(needed_runs)
     waiting = list(needed_runs)
     while waiting:
@@ -292,7 +292,7 @@ def _is_going_on(run: Run) -> bool:
 
 
 def _data_stores(places: Places) -> list[FolderStore | BucketStore]:
-    """The DVC remote, and the cache of a work directory."""
+    """Returns the DVC remote, and the cache of a work directory."""
     roots = [places.dvc_remote] if places.dvc_remote else []
     if places.workdir:
         roots.append(str(places.workdir.dvc / "cache"))

@@ -23,7 +23,7 @@ class Layout:
 
 
 def layers(names: Sequence[str], edges: Iterable[tuple[str, str]]) -> dict[str, int]:
-    """The column of each box: one right of the rightmost that it was made from; what begins stands by its first use.
+    """Places each box in a column: right of all that it was made from; what begins stands by its first use.
 
     >>> layers(["c", "b", "a", "source"], [("a", "b"), ("b", "c"), ("a", "c"), ("source", "c")])
     {'c': 2, 'b': 1, 'a': 0, 'source': 1}
@@ -66,7 +66,7 @@ def layout(names: Sequence[str], edges: Sequence[tuple[str, str]]) -> Layout:
 
 
 def _middles(edges: Sequence[tuple[str, str]], rows: dict[int, list[str]]) -> dict[str, float]:
-    """For each box, the mean height of those that it is joined to, from 0 to 1; its own where there are none."""
+    """Returns the mean height, 0 to 1, of those that each box is joined to; its own where there are none."""
     heights = {name: place / len(row) for row in rows.values() for place, name in enumerate(row)}
     middles = {}
     for name, own in heights.items():
@@ -76,7 +76,7 @@ def _middles(edges: Sequence[tuple[str, str]], rows: dict[int, list[str]]) -> di
 
 
 def path(start: tuple[int, int], end: tuple[int, int]) -> str:
-    """The curve of an SVG path from one box's right side to another's left, around what may stand between them."""
+    """Draws an SVG path from one box's right side to another's left, around what may stand between them."""
     x0, y0 = start[0] + BOX_WIDTH_PX, start[1] + BOX_HEIGHT_PX // 2
     x1, y1 = end[0], end[1] + BOX_HEIGHT_PX // 2
     bend = max(20, (x1 - x0) // 2)

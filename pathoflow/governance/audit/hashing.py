@@ -39,7 +39,7 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class Found:
-    """What was read.
+    """Result of reading a file.
 
     Attributes:
         num_bytes: The size.

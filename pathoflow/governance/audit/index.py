@@ -47,7 +47,7 @@ class IndexedFile:
 
 @dataclass
 class IndexedOutput:
-    """What the index keeps of a manifest.
+    """Summary of a manifest in the index.
 
     Attributes:
         stage: The stage that made it.
@@ -123,7 +123,7 @@ class LineageIndex:
         return found
 
     def rows(self, number: int) -> Path:
-        """The pairs of a shard and the book that each is from, kept where they come from no other shard."""
+        """Returns the pairs of a shard with the book of each, kept where they come from no other shard."""
         return self.folder / "rows" / f"{number}.parquet"
 
     def pairs(self, number: int) -> NDArray[np.uint64]:
@@ -133,7 +133,7 @@ class LineageIndex:
 
     @classmethod
     def load(cls, folder: Path) -> LineageIndex:
-        """The index in a folder; an empty one if there is none, or one of another form."""
+        """Loads the index in a folder; an empty one if there is none, or one of another form."""
         index = cls(folder)
         try:
             document = json.loads((folder / "graph.json").read_text())
@@ -281,7 +281,7 @@ def _terms(table: pa.Table) -> Iterator[NDArray[np.uint64]]:
 
 
 def books_of(source_ids: pa.ChunkedArray | pa.Array) -> Any:
-    """The first part of each source id, which names the book; null where there is only one part."""
+    """Returns the first part of each source id, which names the book; null where there is only one part."""
     parts = pc.split_pattern(source_ids, "/", max_splits=1)
     return pc.if_else(
         pc.greater(pc.list_value_length(parts), 1), pc.list_element(parts, 0), pa.scalar(None, pa.string())

@@ -19,19 +19,19 @@ class Links:
     found: list[Link] = field(default_factory=list)
 
     def passed(self, check: str, detail: str, where: str, num_bytes: int = 0) -> None:
-        """What was asked holds."""
+        """Adds a link that holds."""
         self._add(Verdict.PASS, check, detail, where, num_bytes)
 
     def failed(self, check: str, detail: str, where: str, num_bytes: int = 0) -> None:
-        """What was asked does not hold."""
+        """Adds a link that does not hold."""
         self._add(Verdict.FAIL, check, detail, where, num_bytes)
 
     def unknown(self, check: str, detail: str, where: str, num_bytes: int = 0) -> None:
-        """What was asked could not be looked at."""
+        """Adds a link that could not be looked at."""
         self._add(Verdict.UNKNOWN, check, detail, where, num_bytes)
 
     def equal(self, check: str, found: str | None, expected: str, where: str, *, told_by: str) -> None:
-        """A record that should say `expected`, as `told_by` does; None is a record that is not there."""
+        """Adds the comparison of a record with `expected`, which `told_by` says; None is a record that is not there."""
         if found is None:
             self.unknown(check, f"is missing; {told_by} says {expected}", where)
         elif found == expected:

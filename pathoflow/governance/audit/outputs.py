@@ -161,7 +161,7 @@ class StoredOutput:
 
 
 def object_name(md5: str) -> str:
-    """Where a DVC remote keeps the object with this digest.
+    """Returns where a DVC remote keeps the object with this digest.
 
     >>> object_name("0123abcd.dir")
     'files/md5/01/23abcd.dir'
@@ -170,7 +170,7 @@ def object_name(md5: str) -> str:
 
 
 def is_inside(path: str) -> bool:
-    """Whether a path from a manifest stays in the output's folder.
+    """Returns whether a path from a manifest stays in the output's folder.
 
     >>> is_inside("model/weights.bin"), is_inside("../x"), is_inside("/etc/passwd"), is_inside("a/../../x")
     (True, False, False, False)

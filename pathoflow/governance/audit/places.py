@@ -54,7 +54,7 @@ class Places:
 
     @classmethod
     def from_environment(cls, *, sources: Path | None = None, repository: Path = REPOSITORY) -> Places:
-        """The services that the environment names.
+        """Opens the services that the environment names.
 
         Raises:
             InputError: It names no MLflow server.
@@ -70,7 +70,7 @@ class Places:
 
     @classmethod
     def of_workdir(cls, root: Path, *, sources: Path | None = None, repository: Path = REPOSITORY) -> Places:
-        """The stores of a local run.
+        """Opens the stores of a local run.
 
         Raises:
             InputError: There is no MLflow store.
@@ -87,7 +87,7 @@ class Places:
         return MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
 
     def store(self, uri: str) -> Store:
-        """The store at a path or URI.
+        """Opens the store at a path or URI.
 
         Raises:
             UnreachableError: It is of a kind that cannot be read.
@@ -98,7 +98,7 @@ class Places:
         return self._stores[place]
 
     def data(self, reference: Reference) -> Store:
-        """The DVC remote that holds a data set.
+        """Opens the DVC remote that holds a data set.
 
         Raises:
             UnreachableError: No remote is known.
@@ -109,7 +109,7 @@ class Places:
         return self.store(remote)
 
     def artifacts(self, uri: str) -> Store:
-        """The folder behind an artifact URI; `runs:/…` is looked up.
+        """Opens the folder behind an artifact URI; `runs:/…` is looked up.
 
         Raises:
             MissingError: The run is gone.
@@ -121,7 +121,7 @@ class Places:
         return self.store(f"{self.run(run_id).info.artifact_uri}/{path}")
 
     def run(self, run_id: str) -> Run:
-        """A run of MLflow.
+        """Loads a run of MLflow.
 
         Raises:
             MissingError: It is gone.
@@ -145,7 +145,7 @@ class Places:
         return {run.info.run_id: run for run in found}
 
     def find_run(self, identity: str) -> Run | None:
-        """The run that published an output, if MLflow knows one.
+        """Finds the run that published an output, if MLflow knows one.
 
         Raises:
             UnreachableError: It cannot be looked up.
@@ -154,7 +154,7 @@ class Places:
             return find_run(self.client, identity)
 
     def metric_history(self, run_id: str, name: str) -> list[Metric]:
-        """Every point of a run's metric.
+        """Returns every point of a run's metric.
 
         Raises:
             UnreachableError: They cannot be looked up.
@@ -163,7 +163,7 @@ class Places:
             return list(self.client.get_metric_history(run_id, name))
 
     def _here(self, uri: str) -> str:
-        """A recorded path as it is now: a work directory may have been moved or copied with its stores."""
+        """Returns a recorded path as it is now: a work directory may have been moved or copied with its stores."""
         parts = urlsplit(uri)
         if self.workdir is None or parts.scheme not in ("", "file"):
             return uri

@@ -38,7 +38,7 @@ class History:
         self.code_digests = cache(self._code_digests)
 
     def _has(self, commit: str) -> bool:
-        """Whether the commit is there."""
+        """Returns whether the commit is there."""
         return _git(self.folder, "cat-file", "-e", f"{commit}^{{commit}}") is not None
 
     def _files(self, commit: str) -> tuple[str, ...]:
@@ -46,7 +46,7 @@ class History:
         return tuple(name for name in listing.decode(errors="surrogateescape").split("\0") if name)
 
     def contents(self, commit: str, paths: Sequence[str]) -> dict[str, bytes]:
-        """The content of files at a commit, by path; those that are not there are left out."""
+        """Returns the content of files at a commit, by path; those that are not there are left out."""
         asked = [path for path in paths if "\n" not in path]
         questions = "".join(f"{commit}:{path}\n" for path in asked).encode(errors="surrogateescape")
         answer = io.BytesIO(_git(self.folder, "cat-file", "--batch", stdin=questions) or b"")
@@ -59,7 +59,7 @@ class History:
         return found
 
     def _code_digests(self, commit: str, stage: str) -> list[str]:
-        """What `code_of` gives at a commit for each package that is called like the stage."""
+        """Returns the code digest at a commit of each package that is called like the stage."""
         configs = [path for path in self.files(commit) if PurePosixPath(path).parts[-2:] == (stage, "config.py")]
         return [self._code_digest(commit, PurePosixPath(path).parent) for path in configs]
 
@@ -76,7 +76,7 @@ class History:
 
 
 def check_configuration(manifest: Manifest, links: Links) -> None:
-    """Whether the configuration in the manifest has the digest that stands beside it."""
+    """Checks that the configuration in the manifest has the digest that stands beside it."""
     links.equal(
         "configuration",
         manifest.config_digest,
@@ -87,7 +87,7 @@ def check_configuration(manifest: Manifest, links: Links) -> None:
 
 
 def check_code(manifest: Manifest, history: History, links: Links) -> None:
-    """Whether the recorded commit is known, holds the code that ran, and nothing was changed on top of it."""
+    """Checks that the recorded commit is known, holds the code that ran, and nothing was changed on top of it."""
     commit, where = manifest.code.commit, f"commit {manifest.code.commit}"
     if not commit:
         links.unknown("code", "no commit is recorded: the stage ran outside of a repository", "manifest.json")
@@ -108,7 +108,7 @@ def check_code(manifest: Manifest, history: History, links: Links) -> None:
 
 
 def check_image(manifest: Manifest, kfp_run_id: str | None, links: Links) -> None:
-    """Whether a run on a cluster says which image it ran in."""
+    """Checks that a run on a cluster says which image it ran in."""
     image = manifest.image_digest
     if image and _IMAGE.fullmatch(image):
         links.passed("image", f"{image} (recorded; an audit pulls no image)", "manifest.json, image_digest")

@@ -1,4 +1,4 @@
-"""What an audit found: one link per question asked, and the outputs that were reached."""
+"""The report of an audit: one link per question asked, and the outputs that were reached."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SCHEMA_VERSION = 1
 
 
 class Verdict(StrEnum):
-    """What is known about a link of the chain.
+    """Verdict on a link of the chain.
 
     `UNKNOWN` means that a record or a byte could not be looked at; it never counts as good.
     """
@@ -30,7 +30,7 @@ class Verdict(StrEnum):
 
 
 def worst(verdicts: list[Verdict]) -> Verdict:
-    """The verdict on a whole whose parts got these.
+    """Returns the verdict on a whole whose parts got these.
 
     >>> worst([Verdict.PASS, Verdict.UNKNOWN]).value, worst([Verdict.UNKNOWN, Verdict.FAIL]).value
     ('UNKNOWN', 'FAIL')
@@ -143,14 +143,14 @@ class AuditReport(_Record):
 
     @property
     def problems(self) -> list[Link]:
-        """What is not well, the failures first."""
+        """Links that do not pass, the failures first."""
         found = [link for link in self.links if link.verdict is not Verdict.PASS]
         return sorted(found, key=lambda link: link.verdict.exit_code)
 
     def of(self, subject: str) -> list[Link]:
-        """The links of one subject."""
+        """Returns the links of one subject."""
         return [link for link in self.links if link.subject == subject]
 
     def subjects(self) -> list[str]:
-        """Every subject in the order of the walk."""
+        """Returns every subject in the order of the walk."""
         return list(dict.fromkeys(link.subject for link in self.links))

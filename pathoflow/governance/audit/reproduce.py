@@ -52,7 +52,7 @@ class Comparison:
 
 
 def check_recorded(report: AuditReport, repository: Path) -> str:
-    """The commit to run from.
+    """Checks that the records suffice, and returns the commit to run from.
 
     Raises:
         InputError: The records do not suffice to repeat the version; says which and why.
@@ -159,7 +159,7 @@ def _figures_apart(recorded: Manifest, repeated: Manifest, tolerance: float) -> 
 
 @contextmanager
 def _checked_out(repository: Path, commit: str, folder: Path) -> Iterator[Path]:
-    """A git worktree of a commit, for a while."""
+    """Checks a commit out into a git worktree, for a while."""
     git = ["git", "-C", str(repository), "worktree"]
     subprocess.run([*git, "remove", "--force", str(folder)], capture_output=True, check=False)
     added = subprocess.run([*git, "add", "--detach", str(folder), commit], capture_output=True, text=True, check=False)
@@ -172,7 +172,7 @@ def _checked_out(repository: Path, commit: str, folder: Path) -> Iterator[Path]:
 
 
 def _write_recipe(outputs: Sequence[Output], code: Path, sources: Path | None, folder: Path) -> Path:
-    """A recipe of the recorded configurations, each complete: no default of the code can change it.
+    """Writes a recipe of the recorded configurations, each complete: no default of the code can change it.
 
     The repetition registers its model in the stores of its own work directory, as the smoke recipe does.
     """
@@ -188,7 +188,7 @@ def _write_recipe(outputs: Sequence[Output], code: Path, sources: Path | None, f
 
 
 def _placed(value: Any, external: set[str], code: Path, sources: Path | None) -> Any:
-    """A recorded configuration with its files where they are now.
+    """Returns a recorded configuration with its files where they are now.
 
     Paths in a recipe are relative to its folder, recorded ones to the repository's root, whose files are those of the
     checked out commit. Files from elsewhere that are not at their recorded place are looked for in `sources`.
@@ -206,7 +206,7 @@ def _placed(value: Any, external: set[str], code: Path, sources: Path | None) ->
 
 
 def _environment(code: Path) -> dict[str, str]:
-    """The environment of the repeated run: the checked out code, and stores of its own."""
+    """Builds the environment of the repeated run: the checked out code, and stores of its own."""
     services = ("MLFLOW_", "PATHOFLOW_", "KFP_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(services)}
     return kept | {"PYTHONPATH": str(code)}

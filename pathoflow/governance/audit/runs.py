@@ -1,4 +1,4 @@
-"""What MLflow's run of a stage says, against the manifest of the stage's output."""
+"""Checks of a stage's MLflow run against the manifest of the stage's output."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathoflow.stores.tracking import IDENTITY_TAG, as_param
 
 
 def load_run(places: Places, run_id: str | None, links: Links) -> Run | None:
-    """The run, if MLflow has it; a run in its waste bin is one whose artifacts the next clean-up takes."""
+    """Loads the run, if MLflow has it; of a run in its waste bin the next clean-up takes the artifacts."""
     if not run_id:
         links.unknown("run", "no MLflow run is recorded", "lineage")
         return None
@@ -39,7 +39,7 @@ def load_run(places: Places, run_id: str | None, links: Links) -> Run | None:
 
 
 def logged_manifest(places: Places, run: Run, identity: str, links: Links) -> Manifest | None:
-    """The copy of the manifest that the run logged."""
+    """Returns the copy of the manifest that the run logged."""
     where = f"run {run.info.run_id}, {MANIFEST_FILE}"
     try:
         store = places.store(run.info.artifact_uri)

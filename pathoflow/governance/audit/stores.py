@@ -5,19 +5,13 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol, TypeVar
+from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
-from pathoflow.errors import SealError
-
-if TYPE_CHECKING:
-    from minio import Minio
-
-CHUNK_BYTES = 2**20
-_ATTEMPTS = 4
-_PAUSE_S = 0.1
-_NOT_THERE = ("NoSuchKey", "NoSuchBucket", "NoSuchObject")
+from pathoflow.errors import RegistryError, SealError
+from pathoflow.stores.objects.bucket import CHUNK_BYTES, Bucket, MissingObjectError, ObjectInfo
 
 Answer = TypeVar("Answer")
 
@@ -44,14 +38,14 @@ class Store(Protocol):
     root: str
 
     def names(self) -> set[str]:
-        """Every file below the root, as relative paths.
+        """Returns every file below the root, as relative paths.
 
         Raises:
             UnreachableError: The store cannot be asked.
         """
 
     def chunks(self, name: str) -> Iterator[bytes | memoryview]:
-        """The content of one file in pieces; each is valid until the next.
+        """Returns the content of one file in pieces; each is valid until the next.
 
         Raises:
             MissingError: There is no such file.
@@ -59,7 +53,7 @@ class Store(Protocol):
         """
 
     def state(self, name: str) -> tuple[int | str, ...]:
-        """What shows without reading a file that it was written since; empty where the store does not say.
+        """Returns what changes when a file is written, without reading it; empty where the store does not say.
 
         Raises:
             MissingError: There is no such file.
@@ -75,7 +69,7 @@ class FolderStore:
         self.root = str(root)
 
     def names(self) -> set[str]:
-        """Every file below the root, links included."""
+        """Returns every file below the root, links included."""
         return {
             path.relative_to(self._root).as_posix()
             for path in self._root.rglob("*")
@@ -83,14 +77,14 @@ class FolderStore:
         }
 
     def entries(self) -> Iterator[Entry]:
-        """Every regular file below the root."""
+        """Yields every regular file below the root."""
         for path in sorted(self._root.rglob("*")):
             if path.is_file():
                 state = path.stat()
                 yield Entry(path.relative_to(self._root).as_posix(), state.st_size, state.st_mtime)
 
     def state(self, name: str) -> tuple[int | str, ...]:
-        """Size, time of the last change, and number of the file itself."""
+        """Returns size, time of the last change, and number of the file itself."""
         try:
             found = (self._root / name).stat()
         except OSError as error:
@@ -102,7 +96,7 @@ class FolderStore:
         (self._root / name).unlink(missing_ok=True)
 
     def chunks(self, name: str) -> Iterator[bytes | memoryview]:
-        """The content of one file through one buffer."""
+        """Yields the content of one file through one buffer."""
         buffer = bytearray(CHUNK_BYTES)
         view = memoryview(buffer)
         try:
@@ -118,118 +112,78 @@ class FolderStore:
 class BucketStore:
     """Objects below a prefix of an S3 bucket."""
 
-    def __init__(self, uri: str, client: Minio) -> None:
+    def __init__(self, uri: str) -> None:
         parts = urlsplit(uri)
         self.root = uri.rstrip("/")
-        self._bucket, self._prefix = parts.netloc, unquote(parts.path).strip("/")
-        self._client = client
+        self._prefix = unquote(parts.path).strip("/")
+        self._bucket = Bucket.from_environment(parts.netloc)
 
     def names(self) -> set[str]:
-        """Every object below the prefix."""
+        """Returns every object below the prefix."""
         return {entry.name for entry in self.entries()}
 
     def entries(self) -> Iterator[Entry]:
-        """Every object below the prefix.
+        """Yields every object below the prefix; one whose time the store does not tell counts as new.
 
         Raises:
             UnreachableError: The store cannot be asked.
         """
-        from minio.error import MinioException
-        from urllib3.exceptions import HTTPError
-
         start = f"{self._prefix}/" if self._prefix else ""
-        try:
-            for item in self._client.list_objects(self._bucket, prefix=start, recursive=True):
-                if not item.is_dir:
-                    modified = item.last_modified.timestamp() if item.last_modified else time.time()
-                    yield Entry(str(item.object_name)[len(start) :], int(item.size or 0), modified)
-        except (MinioException, HTTPError, OSError) as error:
-            raise UnreachableError(str(error)) from error
+        with _told():
+            for found in self._bucket.list(start):
+                yield Entry(found.key[len(start) :], found.num_bytes, found.modified_s or time.time())
 
     def remove(self, name: str) -> None:
         """Removes one object."""
-        self._ask(lambda key: self._client.remove_object(self._bucket, key), name)
+        with _told():
+            self._bucket.remove(self._key(name))
 
     def chunks(self, name: str) -> Iterator[bytes | memoryview]:
-        """The content of one object as it comes over the wire; a broken connection is taken up where it broke."""
-        from minio.error import MinioException, S3Error
-        from urllib3.exceptions import HTTPError
-
-        key = self._key(name)
-        done, attempt = 0, 0
-        while True:
-            response = None
-            try:
-                response = self._client.get_object(self._bucket, key, offset=done)
-                for piece in response.stream(CHUNK_BYTES):
-                    done += len(piece)
-                    yield piece
-                return
-            except S3Error as error:
-                if error.code in _NOT_THERE:
-                    raise MissingError(str(error)) from error
-                if error.code == "InvalidRange" and done:
-                    return
-                attempt = _again(attempt, error)
-            except (MinioException, HTTPError, OSError) as error:
-                if " 404" in str(error):
-                    raise MissingError(str(error)) from error
-                attempt = _again(attempt, error)
-            finally:
-                if response is not None:
-                    response.close()
-                    response.release_conn()
+        """Yields the content of one object as it comes over the wire."""
+        with _told():
+            yield from self._bucket.stream(self._key(name))
 
     def state(self, name: str) -> tuple[int | str, ...]:
-        """Size, time of the last change, and the store's own checksum."""
-        found = self._ask(lambda key: self._client.stat_object(self._bucket, key), name)
-        modified = found.last_modified.isoformat() if found.last_modified else ""
-        return int(found.size or 0), modified, str(found.etag or "")
+        """Returns size, time of the last change, and the store's own checksum."""
+        found = self._info(name)
+        return found.num_bytes, str(found.modified_s), found.etag
 
     def size(self, name: str) -> int:
-        """Bytes of one object.
+        """Returns bytes of one object.
 
         Raises:
             MissingError: There is no such object.
             UnreachableError: The store cannot be asked.
         """
-        return int(self._ask(lambda key: self._client.stat_object(self._bucket, key), name).size or 0)
+        return self._info(name).num_bytes
 
     def part(self, name: str, start: int, length: int) -> bytes:
-        """A part of one object.
+        """Returns a part of one object.
 
         Raises:
             MissingError: There is no such object.
             UnreachableError: The store cannot be asked.
         """
+        with _told():
+            return self._bucket.read_part(self._key(name), start, length)
 
-        def get(key: str) -> bytes:
-            response = self._client.get_object(self._bucket, key, offset=start, length=length)
-            try:
-                return bytes(response.read())
-            finally:
-                response.close()
-                response.release_conn()
-
-        return self._ask(get, name)
-
-    def _ask(self, question: Callable[[str], Answer], name: str) -> Answer:
-        from minio.error import MinioException, S3Error
-        from urllib3.exceptions import HTTPError
-
-        attempt = 0
-        while True:
-            try:
-                return question(self._key(name))
-            except S3Error as error:
-                if error.code in _NOT_THERE:
-                    raise MissingError(str(error)) from error
-                attempt = _again(attempt, error)
-            except (MinioException, HTTPError, OSError) as error:
-                attempt = _again(attempt, error)
+    def _info(self, name: str) -> ObjectInfo:
+        with _told():
+            return self._bucket.info(self._key(name))
 
     def _key(self, name: str) -> str:
         return f"{self._prefix}/{name}" if self._prefix else name
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Tells of a bucket's errors in the words that all stores share."""
+    try:
+        yield
+    except MissingObjectError as error:
+        raise MissingError(str(error)) from error
+    except RegistryError as error:
+        raise UnreachableError(str(error)) from error
 
 
 class ServerStore:
@@ -242,7 +196,7 @@ class ServerStore:
         self._repository: Any = get_artifact_repository(self.root, tracking_uri=tracking_uri)
 
     def names(self) -> set[str]:
-        """Every artifact below the root."""
+        """Returns every artifact below the root."""
         from mlflow.exceptions import MlflowException
 
         found: set[str] = set()
@@ -259,11 +213,11 @@ class ServerStore:
         return found
 
     def state(self, name: str) -> tuple[int | str, ...]:
-        """Nothing: the server tells of an artifact's path and size only."""
+        """Returns nothing: the server tells of an artifact's path and size only."""
         return ()
 
     def chunks(self, name: str) -> Iterator[bytes | memoryview]:
-        """The content of one artifact as the server sends it."""
+        """Yields the content of one artifact as the server sends it."""
         from mlflow.exceptions import MlflowException
         from mlflow.utils.rest_utils import http_request
 
@@ -279,7 +233,7 @@ class ServerStore:
 
 
 def open_store(uri: str, tracking_uri: str) -> Store:
-    """The store at a folder's path or URI.
+    """Opens the store at a folder's path or URI.
 
     Raises:
         UnreachableError: Nothing here can read from such a place.
@@ -288,16 +242,14 @@ def open_store(uri: str, tracking_uri: str) -> Store:
     if parts.scheme in ("", "file"):
         return FolderStore(Path(unquote(parts.path) if parts.scheme else uri))
     if parts.scheme == "s3":
-        from pathoflow.stores.objects.s3 import connect
-
-        return BucketStore(uri, connect()[0])
+        return BucketStore(uri)
     if parts.scheme in ("mlflow-artifacts", "http", "https"):
         return ServerStore(uri, tracking_uri)
     raise UnreachableError(f"No reader for {parts.scheme}://. Supported: folders, s3, mlflow-artifacts.")
 
 
 def read(store: Store, name: str, limit_bytes: int = 512 * 2**20) -> bytes:
-    """The whole content of a small file: a manifest or a listing.
+    """Reads the whole content of a small file: a manifest or a listing.
 
     Raises:
         MissingError: There is no such file.
@@ -312,7 +264,7 @@ def read(store: Store, name: str, limit_bytes: int = 512 * 2**20) -> bytes:
 
 
 def read_sound(store: Store, name: str, parse: Callable[[bytes], Answer]) -> Answer:
-    """What a small file says; read a second time where a remote one makes no sense: the way may have spoilt it.
+    """Reads and parses a small file, a second time where a remote one makes no sense: the way may have spoilt it.
 
     Args:
         store: Holds it.
@@ -332,15 +284,8 @@ def read_sound(store: Store, name: str, parse: Callable[[bytes], Answer]) -> Ans
         return parse(read(store, name))
 
 
-def _again(attempt: int, error: Exception) -> int:
-    if attempt + 1 >= _ATTEMPTS:
-        raise UnreachableError(str(error)) from error
-    time.sleep(_PAUSE_S * 2**attempt)
-    return attempt + 1
-
-
 def random_access(store: Store, name: str) -> BinaryIO:
-    """A file of a store that can be read from any place, for formats that are read in parts.
+    """Opens a file of a store for reading from any place, for formats that are read in parts.
 
     Raises:
         MissingError: There is no such file.

@@ -48,7 +48,7 @@ def check_tags(version: Version, model: Manifest | None, outputs: Sequence[Store
 
 
 def _check_identities(version: Version, model: Manifest, outputs: Sequence[StoredOutput], links: Links) -> None:
-    """Each `pathoflow.identity.<stage>` names an output that the version stands on or was judged by."""
+    """Checks that each `pathoflow.identity.<stage>` names an output that the version stands on or was judged by."""
     wanted = {model.stage: model.identity, **model.inputs}
     for output in _ends(outputs):
         wanted |= (output.manifest.inputs if output.manifest else {}) | {output.stage: output.identity}
@@ -62,7 +62,7 @@ def _check_identities(version: Version, model: Manifest, outputs: Sequence[Store
 
 
 def _check_metrics(version: Version, model: Manifest, outputs: Sequence[StoredOutput], links: Links) -> None:
-    """Each `metric.<name>` is a figure of what judged the model, or `<stage>_<name>` one of another end."""
+    """Checks each `metric.<name>` against the figures of what judged the model, or `<stage>_<name>` of another end."""
     figures: dict[str, float] = {}
     for output in _ends(outputs):
         if output.manifest is None or output.manifest == model:
@@ -81,6 +81,6 @@ def _check_metrics(version: Version, model: Manifest, outputs: Sequence[StoredOu
 
 
 def _ends(outputs: Sequence[StoredOutput]) -> list[StoredOutput]:
-    """The outputs that no other was made from."""
+    """Returns the outputs that no other was made from."""
     used = {identity for output in outputs if output.manifest for identity in output.manifest.inputs.values()}
     return [output for output in outputs if output.identity not in used]

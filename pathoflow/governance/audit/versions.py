@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from mlflow.exceptions import MlflowException
 
 from pathoflow.errors import InputError
 from pathoflow.governance.audit.stores import UnreachableError
+from pathoflow.stores.tracking import IDENTITY_TAG
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -52,8 +53,20 @@ class Version:
         return f"{self.name}/{self.number}"
 
 
+def model_stage(tags: Mapping[str, str]) -> str | None:
+    """Returns the stage that trained a version, by the version's tags; None where they do not say.
+
+    >>> identities = {"pathoflow.identity.sft": "sha256:a", "pathoflow.identity.rl": "sha256:b"}
+    >>> model_stage({"pathoflow.identity": "sha256:b"} | identities)
+    'rl'
+    """
+    prefix, identity = f"{IDENTITY_TAG}.", tags.get(IDENTITY_TAG)
+    found = (tag.removeprefix(prefix) for tag, value in tags.items() if tag.startswith(prefix) and value == identity)
+    return next(found, None)
+
+
 def find_version(client: MlflowClient, asked: str) -> Version:
-    """The version that a user names; a model alone stands for its champion, or its latest version without one.
+    """Finds the version that a user names; a model alone stands for its champion, or else its latest version.
 
     Raises:
         InputError: There is no such model, alias or version; the message lists those that exist.
@@ -75,7 +88,7 @@ def find_version(client: MlflowClient, asked: str) -> Version:
 
 
 def load_version(client: MlflowClient, model: RegisteredModel, number: str) -> Version:
-    """One version of a model, with where its bytes lie.
+    """Loads one version of a model, with where its bytes lie.
 
     Raises:
         InputError: There is no such version.
@@ -101,7 +114,7 @@ def load_version(client: MlflowClient, model: RegisteredModel, number: str) -> V
 
 
 def all_versions(client: MlflowClient) -> list[Version]:
-    """Every version of every model.
+    """Returns every version of every model.
 
     Raises:
         UnreachableError: The registry does not answer.
@@ -119,7 +132,7 @@ def all_versions(client: MlflowClient) -> list[Version]:
 
 
 def _parse(asked: str) -> tuple[str, str | None, str | None]:
-    """Name, alias and version number in what was asked.
+    """Splits what was asked into name, alias and version number.
 
     >>> _parse("patho-r1.dev@champion"), _parse("two words/7"), _parse("patho-r1.dev")
     (('patho-r1.dev', 'champion', None), ('two words', None, '7'), ('patho-r1.dev', None, None))
@@ -150,7 +163,7 @@ def _versions(client: MlflowClient, name: str) -> list[ModelVersion]:
 
 
 def _pages(search: Callable[[str | None], Any]) -> Iterator[Any]:
-    """Every item of a search that MLflow answers in pages."""
+    """Yields every item of a search that MLflow answers in pages."""
     token = None
     while True:
         page = search(token)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pathoflow.contract.lineage import LINEAGE_TAG, read_references
 from pathoflow.contract.references import Reference
@@ -21,12 +21,9 @@ from pathoflow.governance.audit.report import AuditReport, Link, Output, Verdict
 from pathoflow.governance.audit.runs import check_run, load_run, logged_manifest
 from pathoflow.governance.audit.stores import MissingError, UnreachableError
 from pathoflow.governance.audit.tags import check_tags
-from pathoflow.governance.audit.trust import Trust, check_trust
+from pathoflow.governance.audit.trust import Trust, TrustCheck
 from pathoflow.governance.audit.versions import Version, find_version
 from pathoflow.stores.tracking import IDENTITY_TAG, REFERENCE_TAG
-
-if TYPE_CHECKING:
-    from pathoflow.governance.registry.access import Registry
 
 
 def audit(
@@ -34,7 +31,7 @@ def audit(
     places: Places,
     *,
     with_md5: bool = False,
-    registry: Callable[[], Registry] | None = None,
+    check_trust: TrustCheck | None = None,
     workers: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> AuditReport:
@@ -44,8 +41,8 @@ def audit(
         asked: `MODEL`, `MODEL@ALIAS` or `MODEL/VERSION`.
         places: The stores to look in.
         with_md5: Check DVC's own digest of each data file beside the manifest's SHA-256.
-        registry: Opens the registry, whose signatures and decision log are verified, too; without it, the report says
-            nothing of them.
+        check_trust: Verifies the version's signatures and the decision log; without it, the report says nothing of
+            them.
         workers: Threads that hash; by default one for each core.
         progress: Is told of bytes as they are read, from several threads.
 
@@ -79,7 +76,7 @@ def audit(
     names = walk.names()
     model = walk.model
     manifest = model.manifest if model else None
-    trust = check_trust(registry, version, manifest) if registry else Trust(Links("registry"))
+    trust = check_trust(version, manifest) if check_trust else Trust()
     outputs = [
         Output(
             name=names[output.identity],
@@ -160,7 +157,7 @@ class _Walk:
         return references
 
     def _reference(self, stage: str, identity: str, links: Links) -> Reference:
-        """Where an output lies: by the version's own record, or by the run that published it."""
+        """Finds where an output lies, by the version's own record or by the run that published it."""
         if identity in self._references:
             return self._references[identity]
         links.unknown("reference", f"{identity} is not in the version's lineage", self.version.label)
@@ -187,7 +184,7 @@ class _Walk:
         return output.manifest
 
     def _check(self, output: StoredOutput) -> None:
-        """What can be said of an output without its bytes."""
+        """Checks what can be said of an output without its bytes."""
         manifest, links = output.manifest, output.links
         if manifest is None:
             return
@@ -200,7 +197,7 @@ class _Walk:
         check_sources(manifest, self._history, self.places.sources, links)
 
     def check_version(self) -> None:
-        """What the registry says of the version, against what was reached."""
+        """Checks what the registry says of the version against what was reached."""
         version, links = self.version, self.registry
         links.equal("status", version.status, "READY", version.label, told_by="a finished registration")
         model = self.model = self._model()
@@ -210,7 +207,7 @@ class _Walk:
         check_kfp_run(version, self.places, links)
 
     def _model(self) -> StoredOutput | None:
-        """The output whose bytes the registry serves, which should be the one that the version's tag names."""
+        """Finds the output whose bytes the registry serves: it should be the one that the version's tag names."""
         links, where = self.registry, self.version.label
         named = self.outputs.get(self.version.tags.get(IDENTITY_TAG, ""))
         try:
@@ -233,7 +230,7 @@ class _Walk:
         return named
 
     def names(self) -> dict[str, str]:
-        """A name of each output by its identity: its stage, told apart where several of one stage take part."""
+        """Names each output, by identity: its stage, told apart where several of one stage take part."""
         names: dict[str, str] = {}
         for identity, output in self.outputs.items():
             taken = output.stage in names.values()
@@ -241,7 +238,7 @@ class _Walk:
         return names
 
     def edges(self, names: dict[str, str]) -> list[tuple[str, str]]:
-        """Input and output, by name."""
+        """Returns pairs of input and output, by name."""
         return [
             (names[source], names[output.identity])
             for output in self.outputs.values()
@@ -251,7 +248,7 @@ class _Walk:
         ]
 
     def links(self, names: dict[str, str]) -> list[Link]:
-        """Every link of the outputs."""
+        """Returns every link of the outputs."""
         found: list[Link] = []
         for identity, output in self.outputs.items():
             found += [link.model_copy(update={"subject": names[identity]}) for link in output.links.found]

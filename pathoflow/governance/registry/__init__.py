@@ -1,1 +1,1 @@
-"""The registry: models in the stages dev, staging and prod, moved by gates, approvals and a log of every decision."""
+"""The registry: models in dev, staging and prod, moved by gates and approvals, and a log of every decision."""

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING
 from pathoflow.contract.code import REPOSITORY
 from pathoflow.contract.workdir import WorkDir
 from pathoflow.errors import ConfigError, InputError, RegistryError, SignatureError
+from pathoflow.governance.audit import Places
 from pathoflow.governance.registry.decisions import DecisionLog
 from pathoflow.governance.registry.entries import Anchor
+from pathoflow.governance.registry.names import ENVIRONMENTS, registered, split
 from pathoflow.governance.signing import KeyFile, TrustedKeys, make_key
 from pathoflow.governance.signing.keys import THROWAWAY
 from pathoflow.stores.objects import ObjectStore, open_store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-    from pathoflow.governance.audit import Places
 
 STORE_VARIABLE = "PATHOFLOW_REGISTRY"
 TRUSTED_VARIABLE = "PATHOFLOW_TRUSTED_KEYS"
@@ -59,7 +59,7 @@ class Registry:
 
     @classmethod
     def from_environment(cls, key: Path | None = None) -> Registry:
-        """The registry that the environment names; beside a local MLflow store, the rest is found by itself.
+        """Opens the registry that the environment names; beside a local MLflow store, the rest is found by itself.
 
         Raises:
             ConfigError: A part is not named; the message says which variable names it.
@@ -81,7 +81,7 @@ class Registry:
 
     @classmethod
     def of_workdir(cls, root: Path, key: Path | None = None) -> Registry:
-        """The registry of a local run.
+        """Opens the registry of a local run.
 
         Raises:
             InputError: There is no MLflow store.
@@ -168,8 +168,6 @@ class Registry:
     @cached_property
     def places(self) -> Places:
         """The stores that hold what versions stand on."""
-        from pathoflow.governance.audit import Places
-
         if self.workdir is not None:
             return Places.of_workdir(self.workdir.root, sources=self.sources, repository=self.code)
         remote = os.environ.get("PATHOFLOW_DVC_REMOTE") or None
@@ -183,9 +181,7 @@ class _Anchors:
         self._registry = registry
 
     def read(self, models: Collection[str]) -> list[Anchor]:
-        """Every anchor, and those that are gone of models whose registered models are there."""
-        from pathoflow.governance.registry.names import STAGES, registered, split
-
+        """Returns every anchor, and those that are gone of models whose registered models are there."""
         with answering(self._registry.tracking_uri):
             tags = dict(self._tags())
         found = []
@@ -196,13 +192,13 @@ class _Anchors:
                 found.append(Anchor(split(name)[0], seq, digest, f"tag {ANCHOR_TAG} of {name} in MLflow"))
         noted = {anchor.model for anchor in found}
         for model in sorted(set(models) - noted):
-            if any(registered(model, stage) in tags for stage in STAGES):
+            if any(registered(model, environment) in tags for environment in ENVIRONMENTS):
                 where = f"tag {ANCHOR_TAG} of {registered(model, 'dev')} in MLflow"
                 found.append(Anchor(model, 0, "", where, gone=True))
         return found
 
     def _tags(self) -> Iterator[tuple[str, str]]:
-        """The anchor's text of every registered model, empty where there is none."""
+        """Yields the anchor's text of every registered model, empty where there is none."""
         token = None
         while True:
             page = self._registry.client.search_registered_models(page_token=token)
@@ -213,7 +209,7 @@ class _Anchors:
                 return
 
     def write(self, model: str, seq: int, digest: str) -> None:
-        """Notes an entry on the dev stage of a model, if it is there."""
+        """Notes an entry on the dev environment of a model, if it is there."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -248,12 +244,12 @@ def answering(uri: str) -> Iterator[None]:
 
 
 def local_trusted(root: Path) -> Path:
-    """The folder of trusted keys of a local registry."""
+    """Returns the folder of trusted keys of a local registry."""
     return root / "keys" / "trusted"
 
 
 def local_key(root: Path) -> Path:
-    """The throw-away key of a local registry."""
+    """Returns the throw-away key of a local registry."""
     return root / "keys" / f"{THROWAWAY}.key"
 
 

@@ -1,4 +1,4 @@
-"""Where a stage stands: its champion and those before it, as the log has it and as MLflow has it."""
+"""Where an environment stands: its champion and those before it, as the log has it and as MLflow has it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
 @dataclass(frozen=True)
-class StageState:
+class EnvironmentState:
     """Where one registered model stands.
 
     Attributes:
@@ -32,43 +32,43 @@ class StageState:
         before = [version for version in self.line if version != self.champion]
         return before[-1] if before else None
 
-    def promoted(self, version: int) -> StageState:
-        """The state once a version was promoted.
+    def promoted(self, version: int) -> EnvironmentState:
+        """Returns the state once a version was promoted.
 
-        >>> StageState(1, (1,)).promoted(2)
-        StageState(champion=2, line=(1, 2))
+        >>> EnvironmentState(1, (1,)).promoted(2)
+        EnvironmentState(champion=2, line=(1, 2))
         """
-        return StageState(version, (*(other for other in self.line if other != version), version))
+        return EnvironmentState(version, (*(other for other in self.line if other != version), version))
 
-    def demoted(self) -> StageState:
-        """The state once the champion was taken away: nothing is served.
+    def demoted(self) -> EnvironmentState:
+        """Returns the state once the champion was taken away: nothing is served.
 
-        >>> StageState(2, (1, 2)).demoted()
-        StageState(champion=None, line=(1,))
+        >>> EnvironmentState(2, (1, 2)).demoted()
+        EnvironmentState(champion=None, line=(1,))
         """
-        return StageState(None, tuple(version for version in self.line if version != self.champion))
+        return EnvironmentState(None, tuple(version for version in self.line if version != self.champion))
 
-    def rolled_back(self) -> StageState:
-        """The state once the version before the champion is served again.
+    def rolled_back(self) -> EnvironmentState:
+        """Returns the state once the version before the champion is served again.
 
-        >>> StageState(3, (1, 2, 3)).rolled_back().rolled_back()
-        StageState(champion=1, line=(1,))
+        >>> EnvironmentState(3, (1, 2, 3)).rolled_back().rolled_back()
+        EnvironmentState(champion=1, line=(1,))
         """
         line = tuple(version for version in self.line if version != self.champion)
-        return StageState(line[-1], line)
+        return EnvironmentState(line[-1], line)
 
     def plain(self) -> dict[str, Any]:
-        """The state as JSON values."""
+        """Returns the state as JSON values."""
         return {"champion": self.champion, "line": list(self.line)}
 
     @classmethod
-    def read(cls, value: Mapping[str, Any] | None) -> StageState:
-        """The state from JSON values; nothing is the state before the first promotion."""
+    def read(cls, value: Mapping[str, Any] | None) -> EnvironmentState:
+        """Returns the state from JSON values; nothing is the state before the first promotion."""
         return cls(value["champion"], tuple(value["line"])) if value else cls()
 
 
 def aliases_of(client: MlflowClient, name: str) -> tuple[int | None, int | None]:
-    """Champion and previous of a registered model in MLflow; none of a model that does not exist."""
+    """Returns champion and previous of a registered model in MLflow; none of a model that does not exist."""
     try:
         found = client.get_registered_model(name).aliases
     except MlflowException as error:
@@ -79,7 +79,7 @@ def aliases_of(client: MlflowClient, name: str) -> tuple[int | None, int | None]
     return (int(champion) if champion else None), (int(previous) if previous else None)
 
 
-def set_aliases(client: MlflowClient, name: str, state: StageState) -> None:
+def set_aliases(client: MlflowClient, name: str, state: EnvironmentState) -> None:
     """Makes MLflow's aliases those of a state; the champion's is the last to move, and makes the state count."""
     champion, previous = aliases_of(client, name)
     for alias, old, new in ((PREVIOUS, previous, state.previous), (CHAMPION, champion, state.champion)):

@@ -1,4 +1,4 @@
-"""Approvals: a person's signature over the digest of a model's weights, for one stage and a limited time."""
+"""Approvals: a person's signature over the digest of a model's weights, for one environment and a limited time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathoflow.errors import InputError, RefusedError, SignatureError
 from pathoflow.governance.registry.access import Registry
 from pathoflow.governance.registry.decisions import latest, seconds_between
 from pathoflow.governance.registry.entries import Entry
-from pathoflow.governance.registry.names import Stage, asked_in, split, stage_before
+from pathoflow.governance.registry.names import Environment, asked_in, environment_before, split
 from pathoflow.governance.registry.verification import SKEW_S, find_version, verified_manifest, weights_digest
 from pathoflow.governance.signing import PublicKey, TrustedKeys, sign_statement, verify_statement
 
@@ -27,8 +27,8 @@ class Approval:
         id: Names it, for a revocation.
         approver: The name under which the key is trusted.
         key: The approver's key.
-        model: The model, without the stage.
-        stage: The stage that it lets the weights into.
+        model: The model, without the environment.
+        environment: The environment that it lets the weights into.
         weights: SHA-256 in hex of what was approved.
         at: When it was given, UTC.
         expires_at: When it ends, UTC.
@@ -39,14 +39,14 @@ class Approval:
     approver: str
     key: PublicKey
     model: str
-    stage: str
+    environment: str
     weights: str
     at: str
     expires_at: str
     comment: str
 
 
-def approve(registry: Registry, asked: str, stage: Stage, days: float, comment: str) -> Approval:
+def approve(registry: Registry, asked: str, environment: Environment, days: float, comment: str) -> Approval:
     """Signs a model's weights with the approver's key and puts the approval into the log.
 
     Every byte and the model's signature are verified first: nobody approves what is not there.
@@ -61,7 +61,7 @@ def approve(registry: Registry, asked: str, stage: Stage, days: float, comment: 
             f"{registry.trusted_folder / 'approvers'}, and whoever keeps that folder decides on them."
         )
     [approver] = [key for key in registry.trusted.approvers if key.fingerprint == registry.key.public.fingerprint]
-    version = find_version(registry, asked_in(asked, stage_before(stage)))
+    version = find_version(registry, asked_in(asked, environment_before(environment)))
     manifest = verified_manifest(registry, version, with_bytes=True)
     model, _ = split(version.name)
     author = author_of(registry.log.entries(), manifest.identity)
@@ -75,7 +75,7 @@ def approve(registry: Registry, asked: str, stage: Stage, days: float, comment: 
         "approver": approver.name,
         "model": model,
         "version": version.label,
-        "stage": stage,
+        "environment": environment,
         "identity": manifest.identity,
         "at": now.isoformat(timespec="seconds"),
         "expires_at": (now + timedelta(days=days)).isoformat(timespec="seconds"),
@@ -122,7 +122,7 @@ def read_approval(envelope: bytes, trusted: TrustedKeys) -> Approval:
             approver=statement.signer.name,
             key=statement.signer,
             model=said["model"],
-            stage=said["stage"],
+            environment=said["environment"],
             weights=statement.subjects["weights"],
             at=said["at"],
             expires_at=said["expires_at"],
@@ -133,31 +133,31 @@ def read_approval(envelope: bytes, trusted: TrustedKeys) -> Approval:
 
 
 def revoked(entries: Iterable[Entry]) -> set[str]:
-    """The approvals that were taken back."""
+    """Returns the approvals that were taken back."""
     return {str(entry.details.get("id")) for entry in entries if entry.action == "revoke"}
 
 
 def author_of(entries: Iterable[Entry], identity: str) -> Entry | None:
-    """The registration of a model, by its first entry."""
+    """Returns the registration of a model, by its first entry."""
     found = (entry for entry in entries if entry.action == "register" and entry.details.get("identity") == identity)
     return next(found, None)
 
 
 def is_author(approver: PublicKey, author: Entry) -> bool:
-    """Whether an approver registered the version: by the name or by the key."""
+    """Returns whether an approver registered the version: by the name or by the key."""
     return approver.name == author.actor or approver.fingerprint == author.signer.fingerprint
 
 
 def judge(
-    entries: Sequence[Entry], trusted: TrustedKeys, *, model: str, stage: Stage, weights: str, identity: str
+    entries: Sequence[Entry], trusted: TrustedKeys, *, model: str, environment: Environment, weights: str, identity: str
 ) -> tuple[list[Approval], list[str]]:
-    """The approvals of some weights that count now, one for each approver, and why others do not.
+    """Judges the approvals of some weights: those that count now, one for each approver, and why others do not.
 
     Args:
         entries: The log.
         trusted: Whose approvals count.
-        model: The model, without the stage.
-        stage: Where the weights are to go.
+        model: The model, without the environment.
+        environment: Where the weights are to go.
         weights: Their digest.
         identity: The model's identity, by which its author is found.
     """
@@ -172,7 +172,7 @@ def judge(
         except SignatureError as error:
             reasons.append(f"entry {entry.seq}: {error}")
             continue
-        if reason := _refusal(approval, author, taken_back, now, model, stage, weights):
+        if reason := _refusal(approval, author, taken_back, now, model, environment, weights):
             reasons.append(f"{approval.id} by {approval.approver} {reason}")
         else:
             counting[approval.key.fingerprint] = approval
@@ -180,12 +180,18 @@ def judge(
 
 
 def _refusal(
-    approval: Approval, author: Entry | None, taken_back: set[str], now: str, model: str, stage: Stage, weights: str
+    approval: Approval,
+    author: Entry | None,
+    taken_back: set[str],
+    now: str,
+    model: str,
+    environment: Environment,
+    weights: str,
 ) -> str | None:
-    """Why an approval does not count; None if it does."""
+    """Returns why an approval does not count; None if it does."""
     refusals = (
         (approval.weights != weights or approval.model != model, "is for other weights"),
-        (approval.stage != stage, f"is for {approval.stage}"),
+        (approval.environment != environment, f"is for {approval.environment}"),
         (approval.id in taken_back, "was revoked"),
         (seconds_between(approval.expires_at, now) >= 0, f"expired at {approval.expires_at}"),
         (seconds_between(now, approval.at) > SKEW_S, f"is dated in the future ({approval.at}): a clock is wrong"),

@@ -16,18 +16,18 @@ from pathoflow.governance.registry.gate import Gate
 _SECTIONS = ("## Intended use", "## Lineage", "## Evaluation")
 
 
-def write(name: str, manifests: Mapping[str, Manifest], references: Mapping[str, str], license_name: str) -> str:
-    """The card of a model.
+def write(name: str, model: Manifest, scores: Manifest, references: Mapping[str, str], license_name: str) -> str:
+    """Writes the card of a model.
 
     Args:
-        name: The model's name, without the stage.
-        manifests: Of the model (`rl`), of its scores (`vqa_benchmarks`) and of others that tell of it, by stage.
+        name: The model's name, without the environment.
+        model: Manifest of the model.
+        scores: Manifest of its scores.
         references: Identity by stage of all that the model stands on.
         license_name: Licence of the weights.
     """
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-    model, scores = manifests["rl"], manifests["vqa_benchmarks"]
     accuracies = {
         metric: value
         for metric, value in sorted(scores.metrics.items())
@@ -69,7 +69,7 @@ Research only. **Not a medical device**: no output may inform the care of a pati
 ## Evaluation
 
 {f"On {num_items:,.0f} held-out questions" if num_items else "On held-out questions"}, with 95 % Wilson intervals where
-they were measured. `base`, `cpt` and `sft` are the models that this one was made from.
+they were measured. `accuracy_{model.stage}` is this model's; the others are those of models that it was compared with.
 
 | metric | value | interval |
 | --- | --- | --- |
@@ -103,7 +103,7 @@ def keep(registry: Registry, card: str) -> str:
 
 
 def check(registry: Registry, version: Version, entries: list[Entry]) -> Gate:
-    """Whether a version has its card: unchanged since it was registered, with all its sections."""
+    """Checks that a version has its card: unchanged since it was registered, with all its sections."""
     from huggingface_hub import ModelCard
 
     digest = _digest(version, entries)
@@ -121,7 +121,7 @@ def check(registry: Registry, version: Version, entries: list[Entry]) -> Gate:
 
 
 def read(registry: Registry, version: Version) -> str:
-    """A version's card, as it was when the version was registered.
+    """Reads a version's card, as it was when the version was registered.
 
     Raises:
         RegistryError: It is gone or was changed.
@@ -134,7 +134,7 @@ def read(registry: Registry, version: Version) -> str:
 
 
 def _digest(version: Version, entries: list[Entry]) -> str | None:
-    """The card's SHA-256 by the log: that of the latest registration of the same model."""
+    """Returns the card's SHA-256 by the log: that of the latest registration of the same model."""
     identity = version.tags.get("pathoflow.identity")
     found = (entry for entry in reversed(entries) if entry.details.get("identity") == identity)
     return next((str(entry.details["card"]) for entry in found if entry.details.get("card")), None)

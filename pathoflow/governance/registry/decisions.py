@@ -82,7 +82,7 @@ class DecisionLog:
         return entry
 
     def head(self) -> Head:
-        """The last entry; where a killed writer left the noted head behind, it is read on from there.
+        """Returns the last entry; where a killed writer left the noted head behind, it is read on from there.
 
         Raises:
             RegistryError: The log is shorter than its head says, or its end was changed.
@@ -111,7 +111,7 @@ class DecisionLog:
         return Head(seq, digest, states)
 
     def sound_head(self, model: str) -> Head:
-        """The last entry, if the log reaches as far as was noted elsewhere; asked before anything about a model moves.
+        """Returns the last entry if the log reaches as far as was noted elsewhere; asked before a model moves.
 
         Raises:
             RegistryError: The log was changed, or a note of it is gone.
@@ -123,7 +123,7 @@ class DecisionLog:
         return head
 
     def entries(self, since: int = 0) -> list[Entry]:
-        """The entries with a number above `since`, each with a verified signature and its place in the chain.
+        """Reads the entries with a number above `since`, each with a verified signature and its place in the chain.
 
         Raises:
             RegistryError: The log was changed.
@@ -297,7 +297,7 @@ class DecisionLog:
             ) from error
 
     def _lost_head(self, noted: Head) -> bool:
-        """Whether the head was removed: only before the second entry may there be none."""
+        """Returns whether the head was removed: only before the second entry may there be none."""
         return noted.seq == 0 and self.objects.get(_key(2)) is not None
 
     def _write_head(self, head: Head, key: KeyFile) -> None:
@@ -354,7 +354,7 @@ def _compare_clocks(report: LogReport) -> None:
 
 
 def seconds_between(start: str, end: str) -> float:
-    """Seconds from one ISO time to another; negative if they stand the other way round.
+    """Returns the seconds from one ISO time to another; negative if they stand the other way round.
 
     >>> seconds_between("2026-01-01T00:00:00+00:00", "2026-01-01T00:01:00+00:00")
     60.0
@@ -363,7 +363,7 @@ def seconds_between(start: str, end: str) -> float:
 
 
 def latest(entries: Sequence[Entry]) -> str:
-    """The present by whichever is later, this machine's clock or the log: turning a clock back revives nothing."""
+    """Returns the later of this machine's clock and the log's: turning a clock back revives nothing."""
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     return max([now, *(entry.at for entry in entries)], key=datetime.fromisoformat)
 
@@ -375,7 +375,7 @@ def _anchor_gone(anchor: Anchor) -> str:
 
 
 def _models(names: Collection[str]) -> set[str]:
-    """The models, without the stage, of registered models."""
+    """Returns the models, without the environment, of registered models."""
     return {split(name)[0] for name in names}
 
 

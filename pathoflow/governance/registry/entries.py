@@ -1,4 +1,4 @@
-"""What the decision log is made of: entries, its head, the notes of it elsewhere, and what a check of it found."""
+"""Records of the decision log: entries, its head, the notes of it elsewhere, and the report of a check."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Entry:
         actor: Who, by their own word.
         signer: Whose key signed.
         action: What was decided.
-        model: About which model, without the stage.
+        model: About which model, without the environment.
         details: Further facts, as JSON values.
         digest: SHA-256 of the entry's bytes.
         previous: Digest of the entry before.
@@ -61,7 +61,7 @@ class Anchors(Protocol):
     """A place that notes the head of the log."""
 
     def read(self, models: Collection[str]) -> list[Anchor]:
-        """Every note, and what is gone of those about `models`."""
+        """Returns every note, and what is gone of those about `models`."""
 
     def write(self, model: str, seq: int, digest: str) -> None:
         """Notes an entry about a model."""
@@ -78,7 +78,7 @@ class Head:
 
 @dataclass
 class LogReport:
-    """What a check of the whole log found.
+    """Report of a check of the whole log.
 
     Attributes:
         entries: Those that could be read, in order.
@@ -103,7 +103,7 @@ class LogReport:
 
 
 def signed_tags(entries: Sequence[Entry], label: str) -> dict[str, tuple[str, Entry]]:
-    """Tags of a version that no manifest knows, as they were signed when it was registered, and with which entry.
+    """Returns a version's tags that no manifest knows, as signed when it was registered, and the entry of each.
 
     Args:
         entries: The log.

@@ -1,4 +1,4 @@
-"""What a version's gates look at: sealed scores, answers and the corpus's report, found by its lineage."""
+"""Evidence for a version's gates: sealed scores, answers and the corpus's report, found by its lineage."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Evidence:
     problems: list[str] = field(default_factory=list)
 
     def why(self) -> str:
-        """Why something is missing."""
+        """Says why something is missing."""
         return "; ".join(self.problems) or "there is no record of it"
 
 

@@ -26,7 +26,7 @@ class Gate:
     figures: Mapping[str, float] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
-        """The gate as JSON values."""
+        """Returns the gate as JSON values."""
         return {
             "gate": self.name,
             "verdict": self.verdict.value,

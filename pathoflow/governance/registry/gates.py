@@ -15,13 +15,13 @@ from pathoflow.governance.audit.report import worst
 from pathoflow.governance.audit.versions import Version
 from pathoflow.governance.registry import approvals, cards, verification
 from pathoflow.governance.registry.access import Registry
-from pathoflow.governance.registry.aliases import StageState
+from pathoflow.governance.registry.aliases import EnvironmentState
 from pathoflow.governance.registry.entries import Entry, signed_tags
 from pathoflow.governance.registry.evidence import Evidence, collect
 from pathoflow.governance.registry.gate import Gate
 from pathoflow.governance.registry.intents import check_drift
-from pathoflow.governance.registry.names import Stage, registered, split
-from pathoflow.governance.registry.policy import Bounds, NoRegression, StageGates
+from pathoflow.governance.registry.names import Environment, registered, split
+from pathoflow.governance.registry.policy import MODEL_STAGE, Bounds, EnvironmentGates, NoRegression
 from pathoflow.governance.registry.verification import find_version, verify_lineage, verify_signature, weights_digest
 from pathoflow.qa.statistics import bootstrap_difference
 from pathoflow.stores.tracking import IDENTITY_TAG
@@ -29,17 +29,17 @@ from pathoflow.stores.tracking import IDENTITY_TAG
 
 @dataclass(frozen=True)
 class Judgement:
-    """What all gates say of one version.
+    """Answers of all gates about one version.
 
     Attributes:
         version: The version.
-        stage: Where it is to go.
+        environment: Where it is to go.
         gates: Every gate.
-        champion: The version that the target stage served when the gates were asked.
+        champion: The version that the target environment served when the gates were asked.
     """
 
     version: Version
-    stage: Stage
+    environment: Environment
     gates: tuple[Gate, ...]
     champion: int | None
 
@@ -49,12 +49,12 @@ class Judgement:
         return worst([gate.verdict for gate in self.gates])
 
 
-def ask(registry: Registry, version: Version, stage: Stage, policy: StageGates) -> Judgement:
+def ask(registry: Registry, version: Version, environment: Environment, policy: EnvironmentGates) -> Judgement:
     """Asks every gate; nothing changes but the record that a passed audit leaves."""
     model, _ = split(version.name)
     states = registry.log.sound_head(model).states
-    name = registered(model, stage)
-    champion = StageState.read(states.get(name)).champion
+    name = registered(model, environment)
+    champion = EnvironmentState.read(states.get(name)).champion
     entries = registry.log.entries()
     evidence = collect(registry, version)
     gates = [
@@ -66,16 +66,16 @@ def ask(registry: Registry, version: Version, stage: Stage, policy: StageGates) 
         *_blank_images(evidence, policy.max_chance_on_blank_images),
         *_no_regression(registry, evidence, name, champion, policy.no_regression),
         *_contamination(evidence, policy.evaluation_sets),
-        *_approvals(registry, entries, evidence, model, stage, policy.num_approvals),
+        *_approvals(registry, entries, evidence, model, environment, policy.num_approvals),
         *_drift(registry, states, name, version.name),
     ]
     if policy.clean_code:
         gates.append(_clean_code(evidence))
-    return Judgement(version, stage, tuple(gates), champion)
+    return Judgement(version, environment, tuple(gates), champion)
 
 
 def _origin(version: Version, entries: list[Entry], evidence: Evidence) -> Gate:
-    """Whether the log knows how this version came to be, and says the same of it as the registry."""
+    """Checks that the log knows how this version came to be, and says the same of it as the registry."""
     identity = version.tags.get(IDENTITY_TAG)
     entry = next(
         (
@@ -104,7 +104,7 @@ def _origin(version: Version, entries: list[Entry], evidence: Evidence) -> Gate:
     return Gate("origin", Verdict.PASS, f"entry {entry.seq} of the log, by {entry.actor} at {entry.at}")
 
 
-def _signature(registry: Registry, evidence: Evidence, policy: StageGates) -> Gate:
+def _signature(registry: Registry, evidence: Evidence, policy: EnvironmentGates) -> Gate:
     if evidence.model is None:
         return Gate("signature", Verdict.UNKNOWN, evidence.why())
     try:
@@ -121,13 +121,15 @@ def _signature(registry: Registry, evidence: Evidence, policy: StageGates) -> Ga
     return Gate("signature", Verdict.PASS, f"{len(signed.files)} files, by {signed.signer.name}")
 
 
-def _lineage(registry: Registry, version: Version, policy: StageGates) -> Gate:
+def _lineage(registry: Registry, version: Version, policy: EnvironmentGates) -> Gate:
     found = verify_lineage(registry, version, policy.max_verification_age_s)
     return Gate("lineage", found.verdict, found.detail)
 
 
 def _thresholds(evidence: Evidence, thresholds: Mapping[str, Bounds]) -> Iterator[Gate]:
-    for metric, bounds in thresholds.items():
+    stage = evidence.model.stage if evidence.model else MODEL_STAGE
+    for pattern, bounds in thresholds.items():
+        metric = pattern.replace(MODEL_STAGE, stage)
         name = f"threshold {metric}"
         if evidence.scores is None:
             yield Gate(name, Verdict.UNKNOWN, evidence.why())
@@ -148,7 +150,7 @@ def _thresholds(evidence: Evidence, thresholds: Mapping[str, Bounds]) -> Iterato
 
 
 def _blank_images(evidence: Evidence, most: float | None) -> Iterator[Gate]:
-    """Whether the model answers without the image: then the options give the answer away."""
+    """Checks that the model does not answer without the image: else the options give the answer away."""
     if most is None:
         return
     metrics = evidence.scores.metrics if evidence.scores else {}
@@ -208,7 +210,7 @@ def _no_regression(
 
 
 def _contamination(evidence: Evidence, wanted: tuple[str, ...]) -> Iterator[Gate]:
-    """Whether the corpus was kept apart from what models are scored on."""
+    """Checks that the corpus was kept apart from what models are scored on."""
     if evidence.contamination is None:
         yield Gate("contamination", Verdict.UNKNOWN, evidence.why())
         return
@@ -234,7 +236,7 @@ def _contamination(evidence: Evidence, wanted: tuple[str, ...]) -> Iterator[Gate
 
 
 def _approvals(
-    registry: Registry, entries: list[Entry], evidence: Evidence, model: str, stage: Stage, num_needed: int
+    registry: Registry, entries: list[Entry], evidence: Evidence, model: str, environment: Environment, num_needed: int
 ) -> Iterator[Gate]:
     if not num_needed:
         return
@@ -245,7 +247,7 @@ def _approvals(
         entries,
         registry.trusted,
         model=model,
-        stage=stage,
+        environment=environment,
         weights=weights_digest(evidence.model),
         identity=evidence.model.identity,
     )

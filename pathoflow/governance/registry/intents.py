@@ -15,7 +15,7 @@ from typing import Any
 
 from pathoflow.errors import RegistryError, SignatureError
 from pathoflow.governance.registry.access import Registry, answering
-from pathoflow.governance.registry.aliases import StageState, aliases_of, set_aliases
+from pathoflow.governance.registry.aliases import EnvironmentState, aliases_of, set_aliases
 from pathoflow.governance.registry.entries import Action
 from pathoflow.governance.registry.names import split
 from pathoflow.governance.signing import sign_statement, verify_statement
@@ -26,11 +26,11 @@ ABANDONED_TAG = "pathoflow.abandoned"
 
 @dataclass(frozen=True)
 class Intent:
-    """What a command is about to do.
+    """Intent of a command, written before it acts.
 
     Attributes:
         id: Names the move in its log entry.
-        model: The model, without the stage.
+        model: The model, without the environment.
         name: The registered model whose aliases move.
         action: What the log will say.
         details: What the log will say besides.
@@ -46,14 +46,14 @@ class Intent:
     name: str
     action: Action
     details: Mapping[str, Any]
-    before: StageState
-    after: StageState | None
+    before: EnvironmentState
+    after: EnvironmentState | None
     source: str | None
     num_versions: int
     seq: int
 
     def plain(self) -> dict[str, Any]:
-        """The intent as JSON values."""
+        """Returns the intent as JSON values."""
         return {
             **self.__dict__,
             "details": dict(self.details),
@@ -63,7 +63,7 @@ class Intent:
 
 
 def lock_name(model: str) -> str:
-    """The lock of one model; every name makes a valid one of bounded length."""
+    """Returns the lock of one model; every name makes a valid one of bounded length."""
     return f"model-{hashlib.sha256(model.encode()).hexdigest()[:24]}"
 
 
@@ -75,17 +75,17 @@ def move(
     details: Mapping[str, Any],
     *,
     source: str | None = None,
-    to: Callable[[StageState, int], StageState],
+    to: Callable[[EnvironmentState, int], EnvironmentState],
     check: Callable[[], None],
     version: int = 0,
-) -> StageState:
+) -> EnvironmentState:
     """Moves the aliases of a registered model and logs it, so that a kill at any point can be repaired.
 
     The caller holds the model's lock and has repaired what was left.
 
     Args:
         registry: Where.
-        model: The model, without the stage.
+        model: The model, without the environment.
         name: The registered model.
         action: What the log says.
         details: What the log says besides.
@@ -101,8 +101,8 @@ def move(
         name=name,
         action=action,
         details=details,
-        before=StageState.read(head.states.get(name)),
-        after=None if source else to(StageState.read(head.states.get(name)), version),
+        before=EnvironmentState.read(head.states.get(name)),
+        after=None if source else to(EnvironmentState.read(head.states.get(name)), version),
         source=source,
         num_versions=_num_versions(registry, name),
         seq=head.seq,
@@ -151,7 +151,7 @@ def repair(registry: Registry, model: str) -> list[str]:
         after = intent.after or (_after(intent, copied) if copied else None)
         champion, _ = aliases_of(registry.client, intent.name)
         if logged is not None:
-            state = StageState.read(logged.details["after"][intent.name])
+            state = EnvironmentState.read(logged.details["after"][intent.name])
             set_aliases(registry.client, intent.name, state)
             registry.log.note_again(logged, registry.key)
             told = f"The {intent.action} of {intent.name} had been completed by a command that was killed."
@@ -162,7 +162,7 @@ def repair(registry: Registry, model: str) -> list[str]:
         else:
             if copied is not None:
                 registry.client.set_model_version_tag(intent.name, str(copied), ABANDONED_TAG, intent.id)
-            if champion is not None or intent.before != StageState():
+            if champion is not None or intent.before != EnvironmentState():
                 set_aliases(registry.client, intent.name, intent.before)
             _log(registry, intent, copied, intent.before, repaired=True, undone=True)
             told = f"A {intent.action} of {intent.name} that was killed half-way was taken back."
@@ -171,7 +171,7 @@ def repair(registry: Registry, model: str) -> list[str]:
 
 
 def unfinished(registry: Registry, model: str) -> Intent | None:
-    """The intent that a command left or is at work on.
+    """Returns the intent that a command left or is at work on.
 
     Raises:
         RegistryError: It was not written by a trusted registrar.
@@ -187,15 +187,15 @@ def unfinished(registry: Registry, model: str) -> Intent | None:
             f"{error} It was not written by a command of pathoflow, or was changed: find out by whom, then remove it."
         ) from error
     states = {
-        "before": StageState.read(said["before"]),
-        "after": StageState.read(said["after"]) if said["after"] else None,
+        "before": EnvironmentState.read(said["before"]),
+        "after": EnvironmentState.read(said["after"]) if said["after"] else None,
     }
     return Intent(**{**said, **states})
 
 
 def check_drift(registry: Registry, name: str, states: Mapping[str, Any]) -> str | None:
-    """What is wrong with the aliases of a registered model: they must stand where the log says."""
-    state = StageState.read(states.get(name))
+    """Checks that a registered model's aliases stand where the log says; returns what is wrong, or None."""
+    state = EnvironmentState.read(states.get(name))
     with answering(registry.tracking_uri):
         champion, previous = aliases_of(registry.client, name)
     if (champion, previous) == (state.champion, state.previous):
@@ -215,7 +215,7 @@ def _log(
     registry: Registry,
     intent: Intent,
     version: int | None,
-    after: StageState,
+    after: EnvironmentState,
     *,
     repaired: bool,
     undone: bool = False,
@@ -231,12 +231,12 @@ def _log(
     registry.log.append(registry.key, registry.actor, action, intent.model, details)
 
 
-def _after(intent: Intent, copied: int) -> StageState:
+def _after(intent: Intent, copied: int) -> EnvironmentState:
     return intent.before.promoted(copied)
 
 
 def _copied(registry: Registry, intent: Intent) -> int | None:
-    """The version that a killed promotion had copied."""
+    """Returns the version that a killed promotion had copied."""
     if intent.source is None:
         return None
     for version in range(_num_versions(registry, intent.name), intent.num_versions, -1):

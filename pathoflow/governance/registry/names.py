@@ -1,4 +1,4 @@
-"""How models, their stages and versions are named."""
+"""How models, their environments and versions are named."""
 
 from __future__ import annotations
 
@@ -6,50 +6,50 @@ from typing import Literal, get_args
 
 from pathoflow.errors import InputError
 
-Stage = Literal["dev", "staging", "prod"]
-STAGES: tuple[Stage, ...] = get_args(Stage)
+Environment = Literal["dev", "staging", "prod"]
+ENVIRONMENTS: tuple[Environment, ...] = get_args(Environment)
 CHAMPION, PREVIOUS = "champion", "previous"
 
 
-def registered(model: str, stage: Stage) -> str:
-    """The registered model that holds the versions of a stage.
+def registered(model: str, environment: Environment) -> str:
+    """Returns the registered model that holds the versions of an environment.
 
     >>> registered("patho-r1", "prod")
     'patho-r1.prod'
     """
-    return f"{model}.{stage}"
+    return f"{model}.{environment}"
 
 
-def split(name: str) -> tuple[str, Stage | None]:
-    """Model and stage of a registered model's name.
+def split(name: str) -> tuple[str, Environment | None]:
+    """Splits a registered model's name into model and environment.
 
     >>> split("patho-r1.staging"), split("patho-r1"), split("two words.v2")
     (('patho-r1', 'staging'), ('patho-r1', None), ('two words.v2', None))
     """
-    model, dot, stage = name.rpartition(".")
-    for known in STAGES:
-        if dot and model and stage == known:
+    model, dot, environment = name.rpartition(".")
+    for known in ENVIRONMENTS:
+        if dot and model and environment == known:
             return model, known
     return name, None
 
 
-def stage_before(stage: Stage) -> Stage:
-    """Where versions come from that enter a stage.
+def environment_before(environment: Environment) -> Environment:
+    """Returns the environment that versions come from which enter another.
 
-    >>> stage_before("prod")
+    >>> environment_before("prod")
     'staging'
     """
-    return STAGES[STAGES.index(stage) - 1]
+    return ENVIRONMENTS[ENVIRONMENTS.index(environment) - 1]
 
 
-def asked_in(asked: str, stage: Stage) -> str:
-    """What a user asked for, with the stage that goes without saying.
+def asked_in(asked: str, environment: Environment) -> str:
+    """Completes what a user asked for with the environment that goes without saying.
 
     >>> asked_in("patho-r1/3", "dev"), asked_in("patho-r1.dev@champion", "dev")
     ('patho-r1.dev/3', 'patho-r1.dev@champion')
 
     Raises:
-        InputError: Another stage is named.
+        InputError: Another environment is named.
     """
     for mark in ("@", "/"):
         name, found, rest = asked.rpartition(mark)
@@ -58,6 +58,6 @@ def asked_in(asked: str, stage: Stage) -> str:
     else:
         name, mark, rest = asked, "", ""
     model, named = split(name)
-    if named not in (None, stage):
-        raise InputError(f"{asked} is in {named}, but a version of {registered(model, stage)} is needed here.")
-    return f"{registered(model, stage)}{mark}{rest}"
+    if named not in (None, environment):
+        raise InputError(f"{asked} is in {named}, but a version of {registered(model, environment)} is needed here.")
+    return f"{registered(model, environment)}{mark}{rest}"

@@ -1,4 +1,4 @@
-"""`gates.yaml` of a recipe: what a version must show before it enters a stage."""
+"""`gates.yaml` of a recipe: what a version must show before it enters an environment."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pathoflow.contract.config import digest_of
 from pathoflow.contract.recipe import GATES_FILE, find_recipe
 from pathoflow.errors import ConfigError
-from pathoflow.governance.registry.names import Stage
+from pathoflow.governance.registry.names import Environment
+
+MODEL_STAGE = "{stage}"
+"""In the name of a metric: the stage that trained the version."""
 
 
 class _Strict(BaseModel):
@@ -18,7 +21,7 @@ class _Strict(BaseModel):
 
 
 class Bounds(_Strict):
-    """What a metric must keep to; at least one bound."""
+    """Bounds of a metric; at least one."""
 
     at_least: float | None = Field(None, description="The lowest value that passes.")
     at_most: float | None = Field(None, description="The highest value that passes.")
@@ -39,10 +42,13 @@ class NoRegression(_Strict):
     seed: int = Field(0, ge=0, description="Of the resamples, so that anyone gets the same interval.")
 
 
-class StageGates(_Strict):
-    """The gates of one stage."""
+class EnvironmentGates(_Strict):
+    """The gates of one environment."""
 
-    thresholds: dict[str, Bounds] = Field(default_factory=dict, description="Bounds by metric of `vqa_benchmarks`.")
+    thresholds: dict[str, Bounds] = Field(
+        default_factory=dict,
+        description="Bounds by metric of `vqa_benchmarks`; `accuracy_{stage}` is that of the model itself.",
+    )
     no_regression: NoRegression | None = Field(None, description="Null compares with no champion.")
     evaluation_sets: tuple[str, ...] = Field(
         (), description="Evaluation sets that the corpus must have been decontaminated against, by name."
@@ -62,18 +68,18 @@ class StageGates(_Strict):
 
 
 class Gates(_Strict):
-    """The gates of both stages that a version is promoted to."""
+    """The gates of both environments that a version is promoted to."""
 
-    staging: StageGates
-    prod: StageGates
+    staging: EnvironmentGates
+    prod: EnvironmentGates
 
-    def of(self, stage: Stage) -> StageGates:
-        """The gates of one stage."""
-        return self.prod if stage == "prod" else self.staging
+    def of(self, environment: Environment) -> EnvironmentGates:
+        """Returns the gates of one environment."""
+        return self.prod if environment == "prod" else self.staging
 
     @property
     def digest(self) -> str:
-        """What the log notes of the gates that were asked."""
+        """Digest by which the log names the gates that were asked."""
         return digest_of(self.model_dump(mode="json"))
 
 

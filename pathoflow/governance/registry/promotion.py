@@ -1,4 +1,4 @@
-"""Promotion, rollback and demotion: what moves a stage's champion, one command at a time for each model."""
+"""Promotion, rollback and demotion: what moves an environment's champion, one command at a time for each model."""
 
 from __future__ import annotations
 
@@ -11,12 +11,19 @@ from pathoflow.errors import InputError, RefusedError, RegistryError, SignatureE
 from pathoflow.governance.audit import Verdict
 from pathoflow.governance.audit.versions import Version
 from pathoflow.governance.registry.access import Registry, answering
-from pathoflow.governance.registry.aliases import StageState, set_aliases
+from pathoflow.governance.registry.aliases import EnvironmentState, set_aliases
 from pathoflow.governance.registry.entries import Entry
 from pathoflow.governance.registry.gate import Gate
 from pathoflow.governance.registry.gates import Judgement, ask
 from pathoflow.governance.registry.intents import check_drift, lock_name, move, repair
-from pathoflow.governance.registry.names import STAGES, Stage, asked_in, registered, split, stage_before
+from pathoflow.governance.registry.names import (
+    ENVIRONMENTS,
+    Environment,
+    asked_in,
+    environment_before,
+    registered,
+    split,
+)
 from pathoflow.governance.registry.policy import Gates
 from pathoflow.governance.registry.verification import find_version, verified_manifest
 from pathoflow.stores.tracking import IDENTITY_TAG
@@ -26,7 +33,7 @@ _WAIT_S = 300.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command did.
+    """Outcome of a command.
 
     Attributes:
         name: The registered model that it was about.
@@ -36,24 +43,24 @@ class Outcome:
     """
 
     name: str
-    state: StageState
+    state: EnvironmentState
     judgement: Judgement | None = None
     repaired: list[str] = field(default_factory=list)
 
 
-def judge(registry: Registry, asked: str, stage: Stage, gates: Gates) -> Judgement:
-    """Asks the gates of a stage about a version of the stage before; nothing is moved or logged.
+def judge(registry: Registry, asked: str, environment: Environment, gates: Gates) -> Judgement:
+    """Asks the gates of an environment about a version of the environment before; nothing is moved or logged.
 
     Raises:
         InputError: There is no such version.
     """
-    version = find_version(registry, asked_in(asked, stage_before(stage)))
+    version = find_version(registry, asked_in(asked, environment_before(environment)))
     with answering(registry.tracking_uri):
-        return ask(registry, version, stage, gates.of(stage))
+        return ask(registry, version, environment, gates.of(environment))
 
 
-def promote(registry: Registry, asked: str, stage: Stage, gates: Gates) -> Outcome:
-    """Copies a version into the next stage and makes it the champion there, if every gate passes.
+def promote(registry: Registry, asked: str, environment: Environment, gates: Gates) -> Outcome:
+    """Copies a version into the next environment and makes it the champion there, if every gate passes.
 
     The gates are asked before the model is locked, since an audit takes its time; under the lock the champion must
     still be the one that the version was compared with. Of promotions that begin at once, one wins.
@@ -64,13 +71,13 @@ def promote(registry: Registry, asked: str, stage: Stage, gates: Gates) -> Outco
         RegistryError: MLflow or the store failed half-way; the next command repairs what was begun.
     """
     registry.require_key()
-    judgement = judge(registry, asked, stage, gates)
+    judgement = judge(registry, asked, environment, gates)
     version = judgement.version
     model, _ = split(version.name)
-    name = registered(model, stage)
+    name = registered(model, environment)
     details: dict[str, Any] = {
         "from": version.label,
-        "to": stage,
+        "to": environment,
         "identity": version.tags.get(IDENTITY_TAG),
         "gates_digest": gates.digest,
     }
@@ -83,11 +90,13 @@ def promote(registry: Registry, asked: str, stage: Stage, gates: Gates) -> Outco
         # The bytes that the new version will serve, by the signature over them, at the last moment.
         verified_manifest(registry, version, with_bytes=False)
         source = f"models:/{version.label}"
-        state = move(registry, model, name, "promote", details, source=source, to=StageState.promoted, check=check)
+        state = move(
+            registry, model, name, "promote", details, source=source, to=EnvironmentState.promoted, check=check
+        )
     return Outcome(name, state, judgement, repaired)
 
 
-def roll_back(registry: Registry, asked: str, stage: Stage, reason: str) -> Outcome:
+def roll_back(registry: Registry, asked: str, environment: Environment, reason: str) -> Outcome:
     """Makes the champion before the present one the champion again, once its every byte was verified.
 
     Raises:
@@ -95,33 +104,35 @@ def roll_back(registry: Registry, asked: str, stage: Stage, reason: str) -> Outc
         SignatureError: Its bytes are no longer those that were signed.
     """
 
-    def version_of(state: StageState, name: str) -> int:
+    def version_of(state: EnvironmentState, name: str) -> int:
         if state.previous is None:
             raise RefusedError(f"{name} has no earlier champion to roll back to.")
         return state.previous
 
-    return _move_back(registry, asked, stage, reason, "rollback", version_of, lambda state, _: state.rolled_back())
+    return _move_back(
+        registry, asked, environment, reason, "rollback", version_of, lambda state, _: state.rolled_back()
+    )
 
 
-def demote(registry: Registry, asked: str, stage: Stage, reason: str) -> Outcome:
-    """Takes the champion away, so that the stage serves nothing until a promotion or a rollback.
+def demote(registry: Registry, asked: str, environment: Environment, reason: str) -> Outcome:
+    """Takes the champion away, so that the environment serves nothing until a promotion or a rollback.
 
     Raises:
         RefusedError: There is no champion.
     """
 
-    def version_of(state: StageState, name: str) -> int:
+    def version_of(state: EnvironmentState, name: str) -> int:
         if state.champion is None:
             raise RefusedError(f"{name} has no champion to demote.")
         return 0
 
-    return _move_back(registry, asked, stage, reason, "demote", version_of, lambda state, _: state.demoted())
+    return _move_back(registry, asked, environment, reason, "demote", version_of, lambda state, _: state.demoted())
 
 
 def repair_all(registry: Registry, model: str) -> list[str]:
     """Sets right what a kill or a hand left of a model: a move half done, notes that are gone, aliases that were moved.
 
-    A champion is put back once its every byte was verified; if it will not do, the stage serves nothing from then on.
+    A champion is put back once its every byte was verified; if it will not do, nothing is served from then on.
 
     Returns:
         What was done.
@@ -132,12 +143,12 @@ def repair_all(registry: Registry, model: str) -> list[str]:
     mended = mend_log(registry)
     with locked(registry, model) as (check, told):
         told.extend(mended)
-        for stage in STAGES:
-            name = registered(model, stage)
+        for environment in ENVIRONMENTS:
+            name = registered(model, environment)
             states = registry.log.head().states
             if (problem := check_drift(registry, name, states)) is None:
                 continue
-            state = StageState.read(states.get(name))
+            state = EnvironmentState.read(states.get(name))
             done = "The aliases were put back to where the log says"
             if spoilt := _spoilt_champion(registry, name, state):
                 state, done = state.demoted(), f"Nothing is served, since the champion will not do: {spoilt}"
@@ -167,8 +178,8 @@ def mend_log(registry: Registry) -> list[str]:
     return told
 
 
-def _spoilt_champion(registry: Registry, name: str, state: StageState) -> str | None:
-    """Why the champion that the log names cannot be served; None if it can, or if there is none."""
+def _spoilt_champion(registry: Registry, name: str, state: EnvironmentState) -> str | None:
+    """Returns why the champion that the log names cannot be served; None if it can, or if there is none."""
     if state.champion is None:
         return None
     try:
@@ -197,12 +208,12 @@ class Refusal(RefusedError):
         self.judgement, self.repaired = judgement, repaired
         gates = [gate for gate in judgement.gates if gate.verdict is not Verdict.PASS]
         lines = "".join(f"\n  {gate.verdict.value} {gate.name}: {gate.detail}" for gate in gates)
-        super().__init__(f"{judgement.version.label} does not enter {judgement.stage}:{lines}")
+        super().__init__(f"{judgement.version.label} does not enter {judgement.environment}:{lines}")
 
 
 def _unmoved(registry: Registry, judgement: Judgement, name: str) -> Judgement:
-    """The judgement, with another gate if the world moved since the gates were asked."""
-    now = StageState.read(registry.log.head().states.get(name)).champion
+    """Adds a gate to the judgement if the world moved since the gates were asked."""
+    now = EnvironmentState.read(registry.log.head().states.get(name)).champion
     problems = []
     if now != judgement.champion:
         problems.append(
@@ -224,16 +235,16 @@ def _unmoved(registry: Registry, judgement: Judgement, name: str) -> Judgement:
 def _move_back(
     registry: Registry,
     asked: str,
-    stage: Stage,
+    environment: Environment,
     reason: str,
     action: Any,
-    version_of: Callable[[StageState, str], int],
-    to: Callable[[StageState, int], StageState],
+    version_of: Callable[[EnvironmentState, str], int],
+    to: Callable[[EnvironmentState, int], EnvironmentState],
 ) -> Outcome:
     model, named = split(asked)
-    if named not in (None, stage):
-        raise InputError(f"{asked} names {named}, --stage says {stage}. Leave one of them out.")
-    name = registered(model, stage)
+    if named not in (None, environment):
+        raise InputError(f"{asked} names {named}, --environment says {environment}. Leave one of them out.")
+    name = registered(model, environment)
     registry.require_key()
     with locked(registry, model) as (check, repaired):
         states = registry.log.head().states
@@ -242,9 +253,9 @@ def _move_back(
             raise InputError(f"The log knows no {name}. Known: {known}.")
         if problem := check_drift(registry, name, states):
             raise RegistryError(problem)
-        before = StageState.read(states[name])
+        before = EnvironmentState.read(states[name])
         version = version_of(before, name)
-        details: dict[str, Any] = {"reason": reason, "to": stage}
+        details: dict[str, Any] = {"reason": reason, "to": environment}
         if version:
             earlier = find_version(registry, f"{name}/{version}")
             manifest = verified_manifest(registry, earlier, with_bytes=True)

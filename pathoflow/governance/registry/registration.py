@@ -8,7 +8,7 @@ from typing import Any
 from pathoflow.contract.sealing import Manifest
 from pathoflow.governance.registry import cards
 from pathoflow.governance.registry.access import Registry
-from pathoflow.governance.registry.aliases import StageState
+from pathoflow.governance.registry.aliases import EnvironmentState
 from pathoflow.governance.registry.intents import move
 from pathoflow.governance.registry.names import registered
 from pathoflow.governance.registry.promotion import locked
@@ -23,7 +23,8 @@ def register_version(
     registry: Registry,
     model: str,
     version: int,
-    manifests: Mapping[str, Manifest],
+    manifest: Manifest,
+    others: Mapping[str, Manifest],
     references: Mapping[str, str],
     license_name: str,
 ) -> None:
@@ -34,14 +35,15 @@ def register_version(
 
     Args:
         registry: Where.
-        model: The model's name, without the stage.
+        model: The model's name, without the environment.
         version: The version that MLflow has given.
-        manifests: Of the model (`rl`), its scores and others that tell of it, by stage.
+        manifest: Of the model.
+        others: Manifests of its scores and of others that tell of it, by stage.
         references: Identity by stage of all that the model stands on.
         license_name: Licence of the weights.
     """
-    name, manifest = registered(model, "dev"), manifests["rl"]
-    card = cards.write(model, manifests, references, license_name)
+    name = registered(model, "dev")
+    card = cards.write(model, manifest, others["vqa_benchmarks"], references, license_name)
     with locked(registry, model) as (check, repaired):
         for line in repaired:
             print(line)
@@ -52,10 +54,12 @@ def register_version(
             "signature": sign_model(registry, manifest),
             "card": cards.keep(registry, card),
             "tags": {tag: value for tag, value in tags.items() if tag in _TOLD_BY_LOG},
-            "evidence": {stage: found.identity for stage, found in sorted(manifests.items())},
+            "evidence": {
+                stage: found.identity for stage, found in sorted({**others, manifest.stage: manifest}.items())
+            },
         }
         registry.client.update_model_version(name, str(version), card[card.index("# ") :][:_MAX_DESCRIPTION])
-        state = StageState.read(registry.log.head().states.get(name))
+        state = EnvironmentState.read(registry.log.head().states.get(name))
         known = any(
             entry.action == "register"
             and entry.details.get("version") == f"{name}/{version}"
@@ -64,4 +68,4 @@ def register_version(
         )
         if known and state.champion == version:
             return
-        move(registry, model, name, "register", details, to=StageState.promoted, check=check, version=version)
+        move(registry, model, name, "register", details, to=EnvironmentState.promoted, check=check, version=version)

@@ -1,4 +1,4 @@
-"""What shows, without reading the bytes again, that anything which an audit looked at was changed since."""
+"""A digest that changes with anything an audit looked at, without reading the bytes again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _QUESTIONS_AT_ONCE = 8
 
 
 def state_of(places: Places, version: Version) -> str:
-    """A digest over a version's record and over the state of every output that it stands on.
+    """Digests a version's record and the state of every output that it stands on.
 
     Of each output: MLflow's run, the listing and the manifest, and of every file what its store says of it: in a folder
     size, times and inode, in a bucket size, time and the store's own checksum. Of files from outside: size and times.
@@ -39,7 +39,7 @@ def state_of(places: Places, version: Version) -> str:
     references.append(Reference(stage="model", kind="model", identity=identity, model_uri=version.uri))
     with ThreadPoolExecutor(_QUESTIONS_AT_ONCE) as pool:
         outputs = [_output(places, reference, pool) for reference in references]
-    # Neither name nor number: a copy in the next stage has the same tags and the same bytes at the same place.
+    # Neither name nor number: a copy in the next environment has the same tags and the same bytes at the same place.
     runs = _runs(places, {reference.run_id for reference in references if reference.run_id})
     return digest_of([version.tags, version.run_id, urlsplit(version.uri).path, outputs, runs])
 

@@ -39,14 +39,14 @@ SKEW_S = 300.0
 
 @dataclass(frozen=True)
 class Finding:
-    """What a verification found, in one line."""
+    """Finding of a verification, in one line."""
 
     verdict: Verdict
     detail: str
 
 
 def find_version(registry: Registry, asked: str) -> Version:
-    """The version that a user names.
+    """Finds the version that a user names.
 
     Raises:
         InputError: There is no such model, alias or version; the message lists those that exist.
@@ -59,7 +59,7 @@ def find_version(registry: Registry, asked: str) -> Version:
 
 
 def model_of(registry: Registry, version: Version) -> StoredOutput:
-    """The version's own output, with its manifest and the files to hash."""
+    """Returns the version's own output, with its manifest and the files to hash."""
     identity = version.tags.get(IDENTITY_TAG, "")
     reference = Reference(stage="model", kind="model", identity=identity, model_uri=version.uri)
     output = StoredOutput("model", identity, reference, Links("model"))
@@ -68,7 +68,7 @@ def model_of(registry: Registry, version: Version) -> StoredOutput:
 
 
 def verified_manifest(registry: Registry, version: Version, *, with_bytes: bool) -> Manifest:
-    """The manifest of a version's model, once the signature over it holds and, if asked, every byte was hashed again.
+    """Verifies a version's model and returns its manifest: the signature and, if asked, every byte hashed again.
 
     Raises:
         SignatureError: A signature is missing or does not hold, or a byte is not what was signed.
@@ -115,7 +115,7 @@ def sign_model(registry: Registry, manifest: Manifest) -> str:
 
 
 def weights_digest(manifest: Manifest) -> str:
-    """SHA-256 in hex over the paths and digests of a model's files: what an approval is about."""
+    """Digests the paths and digests of a model's files (SHA-256 in hex): what an approval is about."""
     return hashlib.sha256(canonical_json({file.path: file.sha256 for file in manifest.files})).hexdigest()
 
 
@@ -141,7 +141,7 @@ def verify_lineage(registry: Registry, version: Version, max_age_s: float) -> Fi
 
 
 def _record(registry: Registry, version: Version, state: str, max_age_s: float) -> str | None:
-    """When a record says that this very state was audited, if it may be believed."""
+    """Returns when a record says that this very state was audited, if it may be believed."""
     content = registry.objects.get(_record_key(version))
     if content is None:
         return None
@@ -160,7 +160,7 @@ def _record_key(version: Version) -> str:
 
 
 def signatures_of(identity: str) -> str:
-    """Where the signatures over a model are kept."""
+    """Returns where the signatures over a model are kept."""
     return f"signatures/{identity.removeprefix('sha256:')}/"
 
 

@@ -88,7 +88,7 @@ class KeyFile:
 
     @property
     def kind(self) -> KeyKind:
-        """What the key is."""
+        """Kind of the key."""
         return self.public.kind
 
     @classmethod
@@ -174,13 +174,13 @@ class TrustedKeys:
         return self.registrars + self.approvers
 
     def role_of(self, key: PublicKey) -> Role | None:
-        """What a key may sign; None if it is not trusted."""
+        """Returns the role that a key may sign in; None if it is not trusted."""
         if any(key.fingerprint == other.fingerprint for other in self.registrars):
             return "registrar"
         return "approver" if any(key.fingerprint == other.fingerprint for other in self.approvers) else None
 
     def may_sign(self, key: PublicKey, seq: int) -> bool:
-        """Whether a key may have signed the entry of the decision log with this number."""
+        """Returns whether a key may have signed the entry of the decision log with this number."""
         return self.role_of(key) is not None or any(
             key.fingerprint == other.fingerprint and seq <= until for other, until in self.retired
         )
@@ -239,7 +239,7 @@ def make_key(path: Path, kind: KeyKind) -> KeyFile:
 
 
 def key_password() -> bytes | None:
-    """The password of private keys, if there is one."""
+    """Returns the password of private keys, if there is one."""
     return os.environ.get(PASSWORD_VARIABLE, "").encode() or None
 
 

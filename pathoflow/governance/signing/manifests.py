@@ -26,7 +26,7 @@ _MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 
 @dataclass(frozen=True)
 class SignedManifest:
-    """What a verified signature says.
+    """Statement of a verified signature.
 
     Attributes:
         name: What was signed; the identity of a sealed output.
@@ -53,7 +53,7 @@ class SignedManifest:
 
 
 def file_digests(manifest: Manifest) -> dict[str, str]:
-    """SHA-256 in hex of every file of a sealed directory, `manifest.json` included."""
+    """Returns SHA-256 in hex of every file of a sealed directory, `manifest.json` included."""
     own = hashlib.sha256(manifest.text.encode()).hexdigest()
     return {MANIFEST_FILE: own} | {file.path: file.sha256 for file in manifest.files}
 
@@ -135,7 +135,7 @@ def _verify_ed25519(document: Any, signer: PublicKey) -> None:
 
 
 def _signed_text(document: Any) -> bytes:
-    """What a bundle's signature is over: its statement, as DSSE encodes it."""
+    """Returns the text under a bundle's signature: its statement, as DSSE encodes it."""
     from securesystemslib.dsse import Envelope
 
     envelope = document["dsseEnvelope"]
@@ -144,7 +144,7 @@ def _signed_text(document: Any) -> bytes:
 
 
 def _parse(bundle: bytes, where: str) -> tuple[str, str, dict[str, str]]:
-    """The signing key's fingerprint, the name and the files that a bundle claims; nothing is verified yet."""
+    """Parses the key's fingerprint, the name and the files that a bundle claims; nothing is verified yet."""
     try:
         document = json.loads(bundle)
         payload = json.loads(base64.b64decode(document["dsseEnvelope"]["payload"], validate=True))
@@ -170,7 +170,7 @@ def _parse(bundle: bytes, where: str) -> tuple[str, str, dict[str, str]]:
 
 
 def _listing(name: str, files: Mapping[str, str]) -> Any:
-    """A hashing configuration of model-signing that hands over digests which are known already."""
+    """Builds a hashing configuration of model-signing that hands over digests which are known already."""
     from model_signing import hashing, manifest
 
     form = manifest.SerializationType.from_args({"method": "files", "hash_type": "sha256", "allow_symlinks": False})

@@ -17,7 +17,7 @@ PAYLOAD_TYPE = "application/vnd.in-toto+json"
 
 @dataclass(frozen=True)
 class Statement:
-    """What a verified envelope says.
+    """Content of a verified envelope.
 
     Attributes:
         predicate_type: What kind of statement it is, a URI.

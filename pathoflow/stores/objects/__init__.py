@@ -19,7 +19,7 @@ Check = Callable[[], None]
 
 
 class ObjectStore(Protocol):
-    """What the registry needs of a store. Keys are relative paths with slashes."""
+    """Object store of a registry. Keys are relative paths with slashes."""
 
     @property
     def url(self) -> str:
@@ -34,7 +34,7 @@ class ObjectStore(Protocol):
         """In one sentence, what keeps objects from being removed or replaced."""
 
     def get(self, key: str) -> bytes | None:
-        """The object's content; None if there is no such object."""
+        """Returns the object's content; None if there is no such object."""
 
     def put(self, key: str, content: bytes) -> None:
         """Writes or replaces an object: readers see the old content or the new."""
@@ -43,7 +43,7 @@ class ObjectStore(Protocol):
         """Writes an object that must not exist yet; False if it does, with other content."""
 
     def list(self, prefix: str) -> list[str]:
-        """The keys that begin with `prefix`, sorted."""
+        """Returns the keys that begin with `prefix`, sorted."""
 
     def delete(self, key: str) -> None:
         """Removes an object; none of that name is no error."""
@@ -53,7 +53,7 @@ class ObjectStore(Protocol):
 
 
 def open_store(location: str) -> ObjectStore:
-    """The store at a path or at an `s3://bucket/prefix` URL.
+    """Opens the store at a path or at an `s3://bucket/prefix` URL.
 
     An S3 endpoint and credentials come from the variables that AWS's own tools read.
 

@@ -36,20 +36,20 @@ class Objects(Protocol):
     """The part of a store that a lease needs."""
 
     def get(self, key: str) -> bytes | None:
-        """The object's content, if there is one."""
+        """Returns the object's content, if there is one."""
 
     def put(self, key: str, content: bytes) -> None:
         """Writes or replaces an object."""
 
     def list(self, prefix: str) -> list[str]:
-        """The keys that begin with `prefix`, sorted."""
+        """Returns the keys that begin with `prefix`, sorted."""
 
     def delete(self, key: str) -> None:
         """Removes an object."""
 
 
 def lease_s() -> float:
-    """How long a ticket counts that is not renewed, in seconds."""
+    """Returns how long a ticket counts that is not renewed, in seconds."""
     return float(os.environ.get(LEASE_VARIABLE) or _DEFAULT_LEASE_S)
 
 
@@ -164,7 +164,7 @@ class _Ticket:
 
 
 def _owner_is_gone(content: bytes) -> bool:
-    """Whether the owner ran on this machine and is no more; of other machines nothing is known."""
+    """Returns whether the owner ran on this machine and is no more; of other machines nothing is known."""
     try:
         owner = json.loads(content)
         if owner["host"] != _host():
@@ -177,7 +177,7 @@ def _owner_is_gone(content: bytes) -> bool:
 
 
 def _host() -> str:
-    """A name of this machine that another one with the same host name, or this one before a restart, has not.
+    """Names this machine unlike any other with its host name, and unlike itself before a restart.
 
     Process ids mean something within one pid name space only.
     """

@@ -29,16 +29,16 @@ class LocalStore:
 
     @property
     def guarantee(self) -> str:
-        """What keeps two writers apart."""
+        """In one sentence, what keeps two writers apart."""
         return "a lock of the operating system, which ends with its process, and exclusive creation of log entries"
 
     @property
     def retention(self) -> str:
-        """What keeps objects from being removed or replaced."""
+        """In one sentence, what keeps objects from being removed or replaced."""
         return "the rights on the folder, and nothing else; a change shows in the chain"
 
     def get(self, key: str) -> bytes | None:
-        """The object's content; None if there is no such object."""
+        """Returns the object's content; None if there is no such object."""
         try:
             return self._path(key).read_bytes()
         except FileNotFoundError:
@@ -69,7 +69,7 @@ class LocalStore:
         return True
 
     def list(self, prefix: str) -> list[str]:
-        """The keys that begin with `prefix`, sorted."""
+        """Returns the keys that begin with `prefix`, sorted."""
         start = self.root / prefix.rpartition("/")[0]
         found = (path for path in start.rglob("*") if path.is_file() and not path.name.startswith("."))
         keys = (path.relative_to(self.root).as_posix() for path in found)

@@ -42,7 +42,6 @@ def test_each_backup_has_a_prefix_of_its_own_and_checksums(s3: S3Server, dumps: 
 
 
 def test_the_checksums_are_missing_when_a_dump_is(s3: S3Server, dumps: Path) -> None:
-    # minio's client tries again after a 503, five times.
     s3.faults.append(Fault("503", "PUT", "mlflow.dump", count=20))
     with pytest.raises(RegistryError, match=r"(?s)did not take the backup s3://.*bucket exist"):
         back_up(dumps, f"s3://{BUCKET}/broken", NOW)

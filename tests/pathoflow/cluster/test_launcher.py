@@ -12,10 +12,10 @@ import pytest
 import yaml
 from kubernetes import client
 
-from pathoflow.cluster.aftermath import conclude
+from pathoflow.cluster.cleanup import clean_up
 from pathoflow.cluster.launcher import TRAINJOB_FILE
 from pathoflow.cluster.settings import RUNNER_ACCOUNT
-from pathoflow.cluster.trainjob import ATTEMPT_ANNOTATION, QUEUE_LABEL, failure_file
+from pathoflow.cluster.trainjob_spec import ATTEMPT_ANNOTATION, QUEUE_LABEL, failure_file
 from pathoflow.errors import ClusterError, ConfigError, Preempted, StageError
 from tests.manifests.rendering import shipped
 from tests.support.control_plane import kubeconfig_of
@@ -240,7 +240,7 @@ def test_it_ends_when_somebody_else_deletes_the_trainjob(pad, trainer, api, tmp_
         launched.wait_for("waits for its pods")
     trainer.delete(by_hand.name)
     report = tmp_path / "report.md"
-    conclude(api, trainer.namespace, "toy", by_exit_task.launch.work.run_id, "FAILED", tmp_path, report)
+    clean_up(api, trainer.namespace, "toy", by_exit_task.launch.work.run_id, "FAILED", tmp_path, report)
     assert f"TrainJobs deleted: {by_exit_task.name}" in report.read_text()
     for launched in (by_hand, by_exit_task):
         error = launched.error(10)

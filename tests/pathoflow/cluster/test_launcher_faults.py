@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from kubernetes import client
 
-from pathoflow.cluster.following import Following
-from pathoflow.cluster.patience import Patience
-from pathoflow.cluster.trainjob import GROUP, VERSION
-from pathoflow.cluster.trainjobs import TrainJobs
+from pathoflow.cluster.api_retries import ApiRetries
+from pathoflow.cluster.trainjob_client import TrainJobClient
+from pathoflow.cluster.trainjob_spec import GROUP, VERSION
+from pathoflow.cluster.trainjob_watcher import TrainJobWatcher
 from pathoflow.errors import ClusterError, Preempted
 from tests.support.api_proxy import ApiProxy, Fault, api_proxy
 from tests.support.control_plane import ControlPlane, control_plane
@@ -139,17 +139,17 @@ def test_one_that_is_told_to_stop_before_it_made_anything_makes_nothing(pad, tra
     assert trainer.get(launched.name) is None
 
 
-def followed(pad: Launchpad, trainer: Trainer) -> tuple[Following, TrainJobs, Launched]:
+def followed(pad: Launchpad, trainer: Trainer) -> tuple[TrainJobWatcher, TrainJobClient, Launched]:
     """A TrainJob that is followed in this process, and the launcher that has made it."""
     launched = pad.start()
     launched.wait_for("waits for its pods")
     launched.process.kill()
-    trainjobs = TrainJobs(trainer.core.api_client, trainer.namespace)
+    trainjobs = TrainJobClient(trainer.core.api_client, trainer.namespace)
     found, _ = trainjobs.find(launched.name)
     assert found
     launch = launched.launch
-    following = Following(
-        trainjobs, found, launch.request, launch.outcome.parent, launch.report, Patience(print), print
+    following = TrainJobWatcher(
+        trainjobs, found, launch.request, launch.outcome.parent, launch.report, ApiRetries(print), print
     )
     return following, trainjobs, launched
 
@@ -162,7 +162,7 @@ def test_a_resource_version_that_the_server_has_forgotten_is_gone(pad, trainer):
     assert gone.value.status == 410
     following._version = "1"
     trainer.complete(launched.name)
-    following.to_the_end()
+    following.wait()
 
 
 def test_the_trainjob_that_somebody_has_made_anew_is_spared(pad, trainer):
@@ -175,7 +175,7 @@ def test_the_trainjob_that_somebody_has_made_anew_is_spared(pad, trainer):
     following._delete()
     assert not trainer.is_deleted(launched.name)
     with pytest.raises(ClusterError, match="was deleted by somebody else"):
-        following.to_the_end()
+        following.wait()
 
 
 def test_a_server_that_forgets_all_the_time_is_not_asked_all_the_time(pad, trainer, proxy):
@@ -253,7 +253,7 @@ def test_an_api_server_that_is_killed_and_comes_back_without_its_memory(site, pl
         plane.forget()
         version = trainer.wait_for(launched.name)["metadata"]["resourceVersion"]
         with pytest.raises(client.ApiException) as gone:
-            list(TrainJobs(own, "default").watch(launched.name, version, 1))
+            list(TrainJobClient(own, "default").watch(launched.name, version, 1))
         assert gone.value.status == 410
         launched.wait_for("The API server answers again after")
         taken_up = site.again(launched)

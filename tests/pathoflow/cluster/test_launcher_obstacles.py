@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from kubernetes import client
 
-from pathoflow.cluster.trainjob import IDENTITY_ANNOTATION, WORKER_JOB
+from pathoflow.cluster.trainjob_spec import IDENTITY_ANNOTATION, WORKER_JOB
 from pathoflow.errors import ClusterError, PathoflowError, Preempted, StageError
 from tests.support.control_plane import kubeconfig_of
 from tests.support.kube import Trainer, api, kubeconfig, namespace, new_namespace, token_of, trainer_crds, wait_until

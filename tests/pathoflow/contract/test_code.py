@@ -59,7 +59,7 @@ def test_the_digest_follows_what_the_stage_imports_directly_or_through_others(st
     digests.append(code_of(config).digest)
     (tmp_path / "pathoflow" / "shape.py").write_text("x = 2\n")
     assert code_of(config).digest == digests[-1], "what only a face imports computes nothing"
-    (folder / "stage.py").write_text("from pathoflow.modeling.tiny import f\n")
+    (folder / "stage.py").write_text("from pathoflow.modeling.tiny_model import f\n")
     digests.append(code_of(config).digest)
     (tmp_path / "pathoflow" / "shape.py").write_text("x = 3\n")
     digests.append(code_of(config).digest)

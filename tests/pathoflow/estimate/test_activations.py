@@ -10,11 +10,11 @@ from transformers import CLIPModel
 
 from components.training.pathoclip.config import TinyClip
 from pathoflow.estimate import activations
-from pathoflow.estimate.activations import Numbers
+from pathoflow.estimate.activations import Precision
 from pathoflow.estimate.shapes import tiny_clip, tiny_vision_language
-from pathoflow.modeling.attention import use_segments
-from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
-from pathoflow.modeling.shape import TinyShape
+from pathoflow.modeling.attention import use_segment_attention
+from pathoflow.modeling.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
+from pathoflow.modeling.tiny_shape import TinyShape
 from tests.pathoflow.estimate.test_shapes import clip_configuration, configuration
 
 SHAPE = tiny_vision_language(
@@ -57,7 +57,7 @@ class Kept:
 @pytest.mark.parametrize("bf16", [False, True], ids=["float32", "autocast"])
 def test_layers_of_the_language_model(bf16: bool) -> None:
     model = Qwen2_5_VLForConditionalGeneration(configuration(SHAPE))
-    use_segments(model)
+    use_segment_attention(model)
     layers = model.model.language_model
     embeddings = torch.randn(1, TOKENS, 128, requires_grad=True)
     boundaries = torch.tensor([0, TOKENS], dtype=torch.int32)
@@ -72,8 +72,8 @@ def test_layers_of_the_language_model(bf16: bool) -> None:
             max_length_k=TOKENS,
             use_cache=False,
         )
-    numbers = Numbers.of(bf16=bf16, deepspeed=False)
-    counted, _ = activations.language_model(SHAPE.text_config, TOKENS, numbers, copies=1, checkpointed=False)
+    precision = Precision.of(bf16=bf16, deepspeed=False)
+    counted, _ = activations.language_model(SHAPE.text_config, TOKENS, precision, copies=1, checkpointed=False)
     if bf16:
         # Autocast's copies of the weights are kept, too; they are counted with the weights.
         text = SHAPE.text_config
@@ -83,14 +83,14 @@ def test_layers_of_the_language_model(bf16: bool) -> None:
 
 def test_the_vision_tower() -> None:
     model = Qwen2_5_VLForConditionalGeneration(configuration(SHAPE))
-    use_segments(model)
+    use_segment_attention(model)
     vision = SHAPE.vision_config
     grid = torch.tensor([[1, 16, 16]])
     with Kept(model.parameters()) as kept:
         model.model.visual(torch.randn(256, vision.patch_values), grid_thw=grid)
-    numbers = Numbers.of(bf16=False, deepspeed=False)
-    counted = activations.vision_tower(vision, 256, numbers, copies=1, checkpointed=False, learns=True)
-    counted += 64 * activations.merger(vision, numbers)
+    precision = Precision.of(bf16=False, deepspeed=False)
+    counted = activations.vision_tower(vision, 256, precision, copies=1, checkpointed=False, learns=True)
+    counted += 64 * activations.merger(vision, precision)
     # The patches themselves are kept by the first product.
     assert counted + 256 * vision.patch_values * 4 == pytest.approx(kept.bytes, rel=0.08)
 

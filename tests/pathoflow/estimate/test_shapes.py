@@ -22,8 +22,8 @@ from pathoflow.estimate.shapes import (
     tiny_vision_language,
     vision_language,
 )
-from pathoflow.modeling.shape import TinyShape
-from pathoflow.training.learning import _ADAPTED_LAYERS
+from pathoflow.modeling.tiny_shape import TinyShape
+from pathoflow.training.trainable_weights import _ADAPTED_LAYERS
 
 
 def configuration(shape: VisionLanguage) -> Qwen2_5_VLConfig:

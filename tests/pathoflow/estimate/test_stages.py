@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from components import catalogue
 from pathoflow.contract.recipe import Recipe, load_recipe, recipe_names
-from pathoflow.estimate.data import data_of
+from pathoflow.estimate.data_sizes import data_sizes
 from pathoflow.estimate.devices import GIB, GPUS
-from pathoflow.estimate.fitting import suggestions
-from pathoflow.estimate.misfits import misfits
-from pathoflow.estimate.needs import StageEstimate
+from pathoflow.estimate.fit_warnings import fit_warnings
+from pathoflow.estimate.stage_estimate import StageEstimate
 from pathoflow.estimate.stages import Assumptions, estimate, estimate_stage
+from pathoflow.estimate.suggestions import suggestions
 
 GPU = "h100-80"
 
@@ -26,7 +26,7 @@ def loaded(name: str, *overrides: str) -> Recipe:
 
 
 def assumptions(recipe: Recipe, gpu: str = GPU, **given: int) -> Assumptions:
-    return Assumptions(GPUS[gpu], data_of(recipe.stages, **given))
+    return Assumptions(GPUS[gpu], data_sizes(recipe.stages, **given))
 
 
 def stage_of(name: str, stage: str, *overrides: str, gpu: str = GPU) -> StageEstimate:
@@ -102,33 +102,33 @@ def test_plain_generation_by_the_7b_model_ends_past_some_1500_tokens_a_completio
 
 def test_a_fuller_gpu_is_told_by_the_moment() -> None:
     stage = stage_of("paper_7b", "rl", "rl.steps_per_generation=4")
-    assert stage.fullest.name == "last token generated"
-    assert stage.fullest.parts["kv_cache"] > 40 * GIB
+    assert stage.peak.name == "last token generated"
+    assert stage.peak.parts["kv_cache"] > 40 * GIB
 
 
 def test_dev_questions_may_need_more_than_sampling() -> None:
     stage = stage_of("paper_7b", "rl", "rl.eval_batch_size=1024", "rl.num_processes=1", *ONE_PROCESS)
-    assert stage.fullest.total > stage_of("paper_7b", "rl", "rl.num_processes=1", *ONE_PROCESS).fullest.total
+    assert stage.peak.total > stage_of("paper_7b", "rl", "rl.num_processes=1", *ONE_PROCESS).peak.total
 
 
 def test_two_models_are_there_while_the_next_is_loaded() -> None:
     stage = stage_of("paper_7b", "vqa_benchmarks")
-    assert stage.fullest.name == "next model loaded"
-    assert stage.fullest.parts["weights"] == 4 * stage.parameters
+    assert stage.peak.name == "next model loaded"
+    assert stage.peak.parts["weights"] == 4 * stage.parameters
 
 
 def test_adapters_need_no_second_model_and_hardly_any_states() -> None:
     full = stage_of("paper_3b", "cpt")
     adapters = stage_of("single_gpu", "cpt")
     assert adapters.learning < full.learning / 100
-    assert adapters.fullest.parts["optimizer"] < full.fullest.parts["optimizer"] / 10
+    assert adapters.peak.parts["optimizer"] < full.peak.parts["optimizer"] / 10
 
 
 def test_a_stage_without_gpus_has_its_model_in_host_memory() -> None:
     stage = stage_of("smoke", "cpt")
     assert stage.gpu_limit is None
     assert stage.seconds is None
-    assert stage.host["model and activations"] == pytest.approx(2 * stage.fullest.total)
+    assert stage.host["model and activations"] == pytest.approx(2 * stage.peak.total)
 
 
 @settings(max_examples=20, deadline=None)
@@ -136,12 +136,12 @@ def test_a_stage_without_gpus_has_its_model_in_host_memory() -> None:
 def test_longer_packs_take_more(pack: int, more: int) -> None:
     short, long = (stage_of("paper_3b", "sft", f"sft.pack_tokens={2**power}") for power in (pack, pack + more))
     # A pack never holds more than all samples of a step.
-    assert short.fullest.total <= long.fullest.total
+    assert short.peak.total <= long.peak.total
 
 
 def test_misfits_are_warnings_with_a_remedy() -> None:
-    assert misfits(loaded("paper_7b"), GPU) == []
-    (finding,) = misfits(loaded("paper_7b", "rl.steps_per_generation=4"), GPU)
+    assert fit_warnings(loaded("paper_7b"), GPU) == []
+    (finding,) = fit_warnings(loaded("paper_7b", "rl.steps_per_generation=4"), GPU)
     assert finding.level == "warning"
     assert "85." in finding.detail
     assert "--set rl.steps_per_generation=2" in finding.remedy
@@ -149,14 +149,14 @@ def test_misfits_are_warnings_with_a_remedy() -> None:
 
 def test_an_unknown_model_is_no_failure_of_a_warning() -> None:
     recipe = loaded("paper_3b", "cpt.model=org/other", "cpt.revision=abcdef0")
-    (finding,) = misfits(recipe, GPU)
+    (finding,) = fit_warnings(recipe, GPU)
     assert finding.level == "unknown"
 
 
 def test_numbers_of_samples_name_their_source(tmp_path) -> None:
     stages = loaded("paper_3b").stages
-    assert data_of(stages).samples == 525_000
-    data = data_of(stages, pairs=1000)
+    assert data_sizes(stages).samples == 525_000
+    data = data_sizes(stages, pairs=1000)
     assert data.pairs == 1000
-    assert "1,000 pairs (as you said)" in data.told()
-    assert "10,000 questions (diagnosis_mcqs.num_train)" in data.told()
+    assert "1,000 pairs (as you said)" in data.summary()
+    assert "10,000 questions (diagnosis_mcqs.num_train)" in data.summary()

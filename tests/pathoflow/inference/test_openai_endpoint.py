@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
-from pathoflow.data.images import encode_jpeg, encode_png
+from pathoflow.data.image_io import encode_jpeg, encode_png
 from pathoflow.errors import ConfigError
 from pathoflow.inference.endpoint import Endpoint
 from pathoflow.inference.openai_endpoint import EndpointUnavailable, OpenAIEndpoint

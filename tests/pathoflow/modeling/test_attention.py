@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from pathoflow.modeling import attention
-from pathoflow.modeling.attention import SEGMENTS, segment_attention, use_segments
+from pathoflow.modeling.attention import SEGMENTS, segment_attention, use_segment_attention
 
 LENGTHS = [5, 5, 3, 9]
 BOUNDARIES = torch.tensor([0, *torch.tensor(LENGTHS).cumsum(0)], dtype=torch.int32)
@@ -92,6 +92,6 @@ def test_flash_attention_is_used_where_it_is_installed(monkeypatch, installed, n
     monkeypatch.setattr(attention, "is_flash_attn_2_available", lambda: installed)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     config = SimpleNamespace(text_config=SimpleNamespace(), vision_config=SimpleNamespace())
-    use_segments(SimpleNamespace(config=config))
+    use_segment_attention(SimpleNamespace(config=config))
     parts = (config, config.text_config, config.vision_config)
     assert {part._attn_implementation_internal for part in parts} == {name}

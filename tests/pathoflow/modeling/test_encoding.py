@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pathoflow.data.images import encode_jpeg
+from pathoflow.data.image_io import encode_jpeg
 from pathoflow.errors import InputError
 from pathoflow.modeling.encoding import IGNORED, Encoder, Sample, conversation, prompt
 from pathoflow.modeling.processor import new_processor

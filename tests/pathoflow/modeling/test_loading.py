@@ -17,12 +17,12 @@ from transformers import CLIPConfig, CLIPModel
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as stock
 
 from pathoflow.errors import ConfigError, InputError
-from pathoflow.modeling.checkpoint import copy_model, load_processor, save_model
 from pathoflow.modeling.loading import ModelReference, load
-from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
+from pathoflow.modeling.pretrained import copy_model, load_processor, save_model
 from pathoflow.modeling.processor import new_processor
-from pathoflow.modeling.shape import TinyShape
-from pathoflow.modeling.tiny import build_tiny_model
+from pathoflow.modeling.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
+from pathoflow.modeling.tiny_model import build_tiny_model
+from pathoflow.modeling.tiny_shape import TinyShape
 from pathoflow.modeling.tokenizer import train_tokenizer
 from pathoflow.modeling.weight_files import tensors_in
 from tests.support.conversations import TINY_SHAPE

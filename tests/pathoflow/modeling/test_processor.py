@@ -13,11 +13,11 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, AutoTokeniz
 from transformers.utils import is_torchvision_available
 
 from pathoflow.errors import InputError
-from pathoflow.modeling.attention import use_segments
-from pathoflow.modeling.checkpoint import check_fit, load_processor, save_model
+from pathoflow.modeling.attention import use_segment_attention
+from pathoflow.modeling.pretrained import check_special_tokens, load_processor, save_model
 from pathoflow.modeling.processor import new_processor
-from pathoflow.modeling.shape import TinyShape
-from pathoflow.modeling.tiny import build_tiny_model
+from pathoflow.modeling.tiny_model import build_tiny_model
+from pathoflow.modeling.tiny_shape import TinyShape
 from pathoflow.modeling.tokenizer import IMAGE, REASONING_TAGS, TURN_END, train_tokenizer
 from tests.support.conversations import TINY_SHAPE
 
@@ -159,7 +159,7 @@ assert not [name for name in sys.modules if name.split(".")[0] in ("pathoflow", 
 def test_a_process_without_this_project_loads_the_checkpoint(saved, tokenizer, tmp_path):
     model = build_tiny_model(TinyShape(**TINY_SHAPE), tokenizer, seed=0).eval()
     # As after training.
-    use_segments(model)
+    use_segment_attention(model)
     save_model(model, new_processor(tokenizer, max_pixels=3136), tmp_path / "model")
     processor = load_processor(tmp_path / "model")
     inputs = processor(images=[Image.new("RGB", (80, 80), "red")], text=[IMAGE + "lipoma"], return_tensors="pt")
@@ -173,12 +173,12 @@ def test_a_process_without_this_project_loads_the_checkpoint(saved, tokenizer, t
 
 def test_a_tokenizer_of_another_model_is_refused(saved, tokenizer):
     _, model = saved
-    check_fit(model.config, tokenizer)
+    check_special_tokens(model.config, tokenizer)
     with pytest.raises(InputError, match=r"image_token_id = \d+, but its tokenizer gives <\|image_pad\|> the id"):
-        check_fit(type(model.config)(**model.config.to_dict() | {"image_token_id": 3}), tokenizer)
+        check_special_tokens(type(model.config)(**model.config.to_dict() | {"image_token_id": 3}), tokenizer)
     text = model.config.text_config.to_dict() | {"vocab_size": 100}
     with pytest.raises(InputError, match="has embeddings for 100"):
-        check_fit(type(model.config)(**model.config.to_dict() | {"text_config": text}), tokenizer)
+        check_special_tokens(type(model.config)(**model.config.to_dict() | {"text_config": text}), tokenizer)
 
 
 def test_heads_must_divide_the_width():

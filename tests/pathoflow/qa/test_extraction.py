@@ -61,6 +61,7 @@ def read(response, options=OPTIONS):
         ("答案是C，因为脂肪呈黄色", "C"),
         ("最终答案：Ｄ。", "D"),
         ("我选B", "B"),
+        ("因此选择Ｃ，因为脂肪呈黄色", "C"),
         (r"\boxed{D}", "D"),
         (r"So it follows that it is $\boxed{\text{D}}$, as the lesion is black and not yellow", "D"),
         (r"\boxed{Melanoma} is what I see in this image of the skin of A", "D"),
@@ -133,6 +134,9 @@ def test_what_cannot_be_read_is_no_answer(response):
         (CHINESE, "不是黑色素瘤", None),
         (CHINESE, "不是黑色素瘤，而是腺瘤", "A"),
         (CHINESE, "组织不正常", None),
+        (CHINESE, "未见坏死，管状腺瘤小而圆", "B"),
+        (CHINESE, "黑色素瘤可能性小", None),
+        (CHINESE, "黑色素瘤可排除，正常", "D"),
         (("HER2 (+)", "HER2 (-)"), "HER2 (-)", "B"),
         (("lipoma", "Lipoma", "naevus"), "lipoma", "A"),
         (("lipoma ", "Lipoma", "naevus"), "LIPOMA.", None),
@@ -251,6 +255,17 @@ def test_an_option_that_a_sentence_names_is_read(options, data, sentence):
 
 @unhurried
 @given(
+    NAMES,
+    st.data(),
+    st.sampled_from(["This is not {}", "It isn't {}.", "{} is unlikely", "不是{}", "The answer is not {}"]),
+)
+def test_an_option_that_is_denied_is_not_the_answer(options, data, sentence):
+    number = data.draw(st.integers(0, len(options) - 1))
+    assert read(sentence.format(options[number]), options) != LETTERS[number]
+
+
+@unhurried
+@given(
     st.permutations(range(4)),
     st.sampled_from(
         [*OPTIONS, "This is a lipoma, not a melanoma", "The answer is melanoma", "lipoma or melanoma", "?"]
@@ -263,8 +278,11 @@ def test_another_order_of_options_changes_the_letter_alone(order, response):
         assert OPTIONS[order[LETTERS.index(after)]] == OPTIONS[LETTERS.index(before)]
 
 
-@pytest.mark.parametrize("piece", ["lipoma ", "not a lipoma, ", r"\boxed{", "answer is ", "A ", "(", "是", "{{"])
+@pytest.mark.parametrize(
+    "piece",
+    ["lipoma ", "not a lipoma, ", r"\boxed{", "answer is ", "A ", "(", "是", "{{", "B是 ", "B" + "是" * 9 + "x "],
+)
 def test_endless_texts_are_read_in_no_time(piece):
     start = time.process_time()
-    read(piece * 2000)
+    read(piece * 2000 + " B" + piece.strip() * 2000 + " so is that one too")
     assert time.process_time() - start < 2

@@ -14,14 +14,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pathoflow.cluster.launch import Launch
-from pathoflow.cluster.trainjob import ATTEMPT, NODES, REQUEST, RUN_ID, TrainJobRequest, failure_file, manifest
+from pathoflow.cluster.launch_request import LaunchRequest
+from pathoflow.cluster.trainjob_spec import ATTEMPT, NODES, REQUEST, RUN_ID, TrainJobRequest, failure_file, manifest
 from pathoflow.contract.output import StageOutput
 from pathoflow.errors import ClusterError, ConfigError, Preempted, StageError, error_of
 from pathoflow.training import multinode, node
 from pathoflow.training.checkpoints import MARKER, PREFIX
 from pathoflow.training.job import Job
-from pathoflow.training.launch import torchrun
+from pathoflow.training.launch import launch_workers
 from tests.support.kube import Trainer, api, kubeconfig, namespace, trainer_crds, wait_until
 from tests.support.s3_server import free_port
 from tests.support.toy_training.attempt import ROOT, VALUES, Attempt, outcome
@@ -42,7 +42,7 @@ class Pods:
         self.folder = Path()
         self.port = 0
 
-    def start(self, launch: Launch) -> None:
+    def start(self, launch: LaunchRequest) -> None:
         """What a cluster makes of the launch."""
         self.attempt = f"attempt{time.monotonic_ns()}"
         self.folder, self.port = Path(launch.work.job_file).parent, free_port()
@@ -68,7 +68,7 @@ class Pods:
         log = (self.folder / f"log-{rank}").open("a")
         return subprocess.Popen(command, env=os.environ | given, cwd=ROOT, stderr=log, stdout=log)
 
-    def launch(self, launch: Launch) -> None:
+    def launch(self, launch: LaunchRequest) -> None:
         """Takes the launcher's place: starts, waits, and raises what it would raise."""
         self.start(launch)
         codes = [pod.wait(timeout=180) for pod in self.nodes]
@@ -101,7 +101,7 @@ def train(where: Path, config: ToyTrainingConfig = CONFIG) -> Job:
     for old in (where / "output").glob("*"):
         old.unlink()
     job = Job.create(config, {}, StageOutput(where / "output", where / "scratch"))
-    torchrun("tests.support.toy_training.worker", job, config)
+    launch_workers("tests.support.toy_training.worker", job, config)
     return job
 
 
@@ -200,7 +200,7 @@ def test_an_exception_on_the_second_node_is_quoted(pods, tmp_path):
 def test_processes_that_do_not_find_each_other_are_refused(pods, tmp_path, monkeypatch):
     """As with `accelerate launch`, which does not read the variables and trains alone."""
 
-    def alone(launch: Launch) -> None:
+    def alone(launch: LaunchRequest) -> None:
         pods.folder = Path(launch.work.job_file).parent
         spec = manifest(launch.request, launch.work, None, "alone")["spec"]
         command = [sys.executable, "-m", "tests.support.toy_training.worker", spec["trainer"]["args"][2]]

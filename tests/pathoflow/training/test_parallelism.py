@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from pathoflow.contract.output import StageOutput
 from pathoflow.errors import ConfigError
-from pathoflow.training import launch
+from pathoflow.training import supervision
 from pathoflow.training.checkpoints import MARKER, PREFIX
 from pathoflow.training.job import Job
 from pathoflow.training.parallelism import fit_to_gpus, num_gpus
@@ -35,8 +35,8 @@ def test_fewer_gpus_than_asked_for_are_refused_or_made_up_for(tmp_path):
     # The processes read it from the job.
     out = StageOutput(tmp_path / "output", tmp_path / "scratch")
     created = Job.create(allowed, {}, out)
-    config, job = launch.fit(created, allowed, 3)
-    launch.prepare(job, config).write()
+    config, job = supervision.fit(created, allowed, 3)
+    supervision.prepare(job, config).write()
     job = Job.load(job.file)
     assert job.settings(ToyTrainingConfig).gradient_accumulation_steps == 16
     job.finish({})

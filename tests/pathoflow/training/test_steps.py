@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pathoflow.data.images import encode_png
-from pathoflow.modeling.attention import use_segments
+from pathoflow.data.image_io import encode_png
+from pathoflow.modeling.attention import use_segment_attention
 from pathoflow.modeling.encoding import IGNORED, Encoder, Sample, filler
 from pathoflow.modeling.positions import multimodal_positions
 from pathoflow.modeling.processor import new_processor
-from pathoflow.modeling.shape import TinyShape
-from pathoflow.modeling.tiny import build_tiny_model
+from pathoflow.modeling.tiny_model import build_tiny_model
+from pathoflow.modeling.tiny_shape import TinyShape
 from pathoflow.modeling.tokenizer import IMAGE, IMAGE_PAD, train_tokenizer
 from pathoflow.training.plan import Plan
 from pathoflow.training.steps import StepShares, packed
@@ -67,7 +67,7 @@ def stock(encoder):
 
 
 def use(model):
-    use_segments(model)
+    use_segment_attention(model)
     return model
 
 
@@ -157,7 +157,7 @@ def test_logits_in_several_parts_are_the_same(model, encoder, encoded, monkeypat
     pack = packed(encoded, filler(encoder))
     whole = model(**pack)
     theirs = gradients(model, whole)
-    monkeypatch.setattr("pathoflow.modeling.model.ROWS_AT_A_TIME", 7)
+    monkeypatch.setattr("pathoflow.modeling.qwen2_5_vl.ROWS_AT_A_TIME", 7)
     parts = model(**pack)
     assert parts.item() == pytest.approx(whole.item(), rel=1e-6)
     for name, gradient in gradients(model, parts).items():

@@ -17,8 +17,8 @@ from torch.distributed import HashStore, distributed_c10d
 
 from pathoflow.errors import Preempted
 from pathoflow.training.checkpoints import newest_complete, step_of
-from pathoflow.training.standstill import Board, Report, reports
-from pathoflow.training.watchdog import Watchdog, patience
+from pathoflow.training.hang_reports import HangReport, HangReportFolder, reports
+from pathoflow.training.watchdog import Watchdog, backend_timeout
 from tests.support.toy_training.attempt import Attempt, outcome
 
 SHORT = {"max_steps": 14, "hangs_at": 12}
@@ -90,7 +90,7 @@ class Ended(Exception):
 
 def watchdog(tmp_path, monkeypatch, rank=0, num_processes=2, **limits) -> Watchdog:
     limits = {"limit_s": 1000.0, "grace_s": 100.0} | limits
-    watching = Watchdog(Board(tmp_path, rank), rank, num_processes, **limits)
+    watching = Watchdog(HangReportFolder(tmp_path, rank), rank, num_processes, **limits)
 
     def end(report, innermost):
         raise Ended(report.cause)
@@ -134,7 +134,7 @@ def test_only_one_of_several_processes_waits_in_vain(tmp_path, monkeypatch, bloc
 def test_a_process_ends_with_its_peers(tmp_path, monkeypatch, blocked):
     watching = watchdog(tmp_path, monkeypatch)
     watching._look(blocked, 0.0)
-    Board(tmp_path, 1).report(Report(1, "waited", "somewhere", 1000.0))
+    HangReportFolder(tmp_path, 1).report(HangReport(1, "waited", "somewhere", 1000.0))
     with pytest.raises(Ended, match="followed"):
         watching._look(blocked, 1.0)
 
@@ -155,7 +155,7 @@ def test_what_has_nothing_to_save_stops_at_once_and_what_is_in_a_step_gets_its_g
 def test_backends_are_more_patient_than_the_watchdog_in_groups_that_libraries_make_too(monkeypatch):
     for name in ("default_pg_timeout", "default_pg_nccl_timeout"):
         monkeypatch.setattr(distributed_c10d, name, getattr(distributed_c10d, name))
-    torch.distributed.init_process_group("gloo", store=HashStore(), rank=0, world_size=1, timeout=patience(7200))
+    torch.distributed.init_process_group("gloo", store=HashStore(), rank=0, world_size=1, timeout=backend_timeout(7200))
     try:
         for group in (torch.distributed.group.WORLD, torch.distributed.new_group([0])):
             assert group._get_backend(torch.device("cpu")).options._timeout > timedelta(seconds=7200)

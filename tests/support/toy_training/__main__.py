@@ -12,7 +12,7 @@ from pathoflow.contract.output import StageOutput
 from pathoflow.errors import PathoflowError, Preempted
 from pathoflow.system.processes import die_with_parent
 from pathoflow.training.job import Job
-from pathoflow.training.launch import torchrun
+from pathoflow.training.launch import launch_workers
 from tests.support.toy_training.config import ToyTrainingConfig
 
 
@@ -29,7 +29,7 @@ if __name__ == "__main__":
     shutil.rmtree(where / "output", ignore_errors=True)
     out = StageOutput(where / "output", where / "scratch")
     try:
-        torchrun("tests.support.toy_training.worker", Job.create(config, {}, out), config)
+        launch_workers("tests.support.toy_training.worker", Job.create(config, {}, out), config)
     except PathoflowError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)

@@ -17,8 +17,8 @@ from transformers import TrainerCallback, TrainingArguments
 from pathoflow.system.files import write_atomically
 from pathoflow.training.job import Job
 from pathoflow.training.parallelism import deepspeed_configuration
-from pathoflow.training.restart import train_safely
-from pathoflow.training.snapshots import RestartableTrainer
+from pathoflow.training.preemptible import train_preemptibly
+from pathoflow.training.restartable_trainer import RestartableTrainer
 from pathoflow.training.worker import run_worker
 from tests.support.toy_training.config import ToyTrainingConfig
 
@@ -144,7 +144,7 @@ def main(job: Job, state: PartialState) -> None:
     if config.aborts_at_exit:
         atexit.register(os.abort)
     trainer = toy_trainer(config, job.checkpoints)
-    train_safely(trainer, config, job, CURVES)
+    train_preemptibly(trainer, config, job, CURVES)
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if state.is_main_process:
         write_atomically(job.output / "model.safetensors", safetensors.torch.save(weights))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.data_processing.corpus.captions import Caption, CaptionCleaner, normalised
+from components.data_processing.corpus.captions import Caption, CaptionCleaner, normalize
 from components.data_processing.corpus.config import BOILERPLATE, SAYING_NOTHING, CorpusConfig
 
 CLEANER = CaptionCleaner(
@@ -19,9 +19,9 @@ CLEANER = CaptionCleaner(
 @settings(deadline=None)
 @given(st.text())
 def test_a_normal_caption_is_stable_and_shows_no_control_characters(text):
-    once = normalised(text)
-    assert normalised(once) == once
-    assert normalised("e\u00ad\u0301 " + text)[0] == "\u00e9"
+    once = normalize(text)
+    assert normalize(once) == once
+    assert normalize("e\u00ad\u0301 " + text)[0] == "\u00e9"
     assert not any(ord(character) < 32 or ord(character) == 127 for character in once)
 
 

@@ -83,7 +83,7 @@ def test_what_is_kept_is_what_comparing_each_with_each_keeps(monkeypatch, rule, 
     sets = CaptionSets([captions], shingle_words=2, num_hashes=512, similarity=0.7)
     candidates = Candidates(np.array(hashes, np.uint64), np.array(images), sets)
     deduplicate(np.arange(len(hashes)), candidates, config)
-    kept = set(candidates.kept(np.arange(len(hashes))).tolist())
+    kept = set(candidates.remaining(np.arange(len(hashes))).tolist())
     assert kept == decided_one_by_one(hashes, images, captions, config)
     assert {drop.kept for drop in candidates.dropped.values()} <= kept
 

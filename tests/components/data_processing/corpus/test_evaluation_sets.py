@@ -12,7 +12,7 @@ from PIL import ImageEnhance
 from components.data_processing.corpus.config import CorpusConfig
 from components.data_processing.corpus.evaluation_sets import read_evaluation_set
 from components.data_processing.corpus.stage import run
-from pathoflow.data.images import encode_jpeg, encode_png
+from pathoflow.data.image_io import encode_jpeg, encode_png
 from pathoflow.data.schemas import MCQ, ShardWriter
 from pathoflow.errors import ConfigError, InputError
 from tests.support.pairs import new_output, pair, picture, rows_of, write_pairs

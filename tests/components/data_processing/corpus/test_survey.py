@@ -16,7 +16,7 @@ import pytest
 from components.data_processing.corpus.config import CorpusConfig
 from components.data_processing.corpus.stage import run
 from pathoflow.contract.code import REPOSITORY
-from pathoflow.data.images import encode_png
+from pathoflow.data.image_io import encode_png
 from pathoflow.data.schemas import PAIRS
 from pathoflow.errors import InputError
 from tests.support.pairs import contents, new_output, pair, picture, rows_of, write_pairs

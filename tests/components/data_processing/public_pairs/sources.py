@@ -69,5 +69,5 @@ def run_on(tmp_path: Path, *sources: dict[str, Any], **keys: Any) -> StageOutput
 
 
 def set_aside(out: StageOutput) -> list[dict[str, str]]:
-    """What was set aside, in order."""
+    """Returns the quarantined records, in order."""
     return [json.loads(line) for line in (out.path / "quarantine.jsonl").read_text(encoding="utf-8").splitlines()]

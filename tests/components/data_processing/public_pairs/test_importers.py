@@ -14,7 +14,7 @@ from PIL import ExifTags, Image
 from pydantic import ValidationError
 
 from components.data_processing.public_pairs.config import PublicPairsConfig
-from pathoflow.data.images import decode, encode_jpeg, encode_png
+from pathoflow.data.image_io import decode, encode_jpeg, encode_png
 from pathoflow.errors import InputError
 from tests.components.data_processing.public_pairs.sources import (
     SLIDE_PX,

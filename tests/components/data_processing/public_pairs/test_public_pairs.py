@@ -11,7 +11,7 @@ from PIL import ExifTags, Image
 
 from components.data_processing.public_pairs.config import PublicPairsConfig
 from components.data_processing.public_pairs.stage import run
-from pathoflow.data.images import decode, encode_jpeg, encode_png
+from pathoflow.data.image_io import decode, encode_jpeg, encode_png
 from pathoflow.errors import ConfigError, InputError
 from tests.components.data_processing.public_pairs.sources import row, write_table
 from tests.components.data_processing.public_pairs.sources import run_on as run_on_sources

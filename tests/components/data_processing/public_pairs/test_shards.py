@@ -23,7 +23,7 @@ from pathoflow.contract.sealing import Manifest, read_manifest, verify
 from pathoflow.contract.sharding import Shard
 from pathoflow.contract.stage import execute
 from pathoflow.contract.workdir import WorkDir
-from pathoflow.data.images import encode_jpeg
+from pathoflow.data.image_io import encode_jpeg
 from pathoflow.errors import InputError, SealError, StageError
 from tests.components.data_processing.public_pairs.sources import row, write_json, write_slide, write_table
 from tests.support.pairs import picture
@@ -69,7 +69,7 @@ def values(data: Path) -> dict:
 
 @pytest.fixture
 def whole(config, new_workdir, services) -> Manifest:
-    """What a run without shards seals."""
+    """Returns the output of a run without shards."""
     workdir = new_workdir("whole")
     execute(config, {}, workdir, services)
     return verify(workdir.output("public_pairs"))

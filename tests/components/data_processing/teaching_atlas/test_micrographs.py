@@ -1,4 +1,4 @@
-"""What a caption claims must be in the pixels."""
+"""Every claim of a caption is in the pixels."""
 
 from __future__ import annotations
 

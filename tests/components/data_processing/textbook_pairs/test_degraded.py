@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from components.data_processing.textbook_pairs.config import TextbookPairsConfig
-from components.data_processing.textbook_pairs.curation import PageReader
-from components.data_processing.textbook_pairs.pages import Page
+from components.data_processing.textbook_pairs.page_reader import PageReader
+from components.data_processing.textbook_pairs.pages.page import Page
 
 CAPTIONS = {
     "A": "Fibroadenoma of the breast. Narrow ducts.",

@@ -6,9 +6,9 @@ import pytest
 
 from components.data_processing.textbook_pairs.boxes import Box
 from components.data_processing.textbook_pairs.config import TextbookPairsConfig
-from components.data_processing.textbook_pairs.curation import PageReader
-from components.data_processing.textbook_pairs.layout import Region
-from components.data_processing.textbook_pairs.pages import Page
+from components.data_processing.textbook_pairs.layout.regions import Region
+from components.data_processing.textbook_pairs.page_reader import PageReader
+from components.data_processing.textbook_pairs.pages.page import Page
 from tests.components.data_processing.textbook_pairs.conftest import FILLER, Sheet, tissue
 
 
@@ -27,14 +27,14 @@ def test_a_caption_overleaf_is_found_even_if_the_layout_takes_it_for_a_running_h
         sheet.image.save(tmp_path / f"{name}.png")
         pages.append(Page(tmp_path / f"{name}.png", 0, name, "book", name))
     reader = PageReader(TextbookPairsConfig(books=(tmp_path,)))
-    find = reader._layout.find
+    find = reader._layout_model.find
 
     def find_heads(page):
         dark = (page[:160] < 100).any()
         head = [Region("header", Box(0, 50, 840, 140), 0.9)] if taken_for_head and dark else []
         return [region for region in find(page) if region.box.y0 > 150] + head
 
-    monkeypatch.setattr(reader._layout, "find", find_heads)
+    monkeypatch.setattr(reader._layout_model, "find", find_heads)
     record, _ = reader.read_figures(pages[0], "crop", pages[1])
     assert [(figure.number, figure.overleaf) for figure in record.figures] == [("6.1", True)]
     assert record.figures[0].panels[0].caption == "Fibroadenoma of the breast."

@@ -10,7 +10,7 @@ from PIL import Image
 from components.data_processing.textbook_pairs import parts, pool
 from components.data_processing.textbook_pairs.boxes import Box
 from components.data_processing.textbook_pairs.config import TextbookPairsConfig
-from components.data_processing.textbook_pairs.pages import Page
+from components.data_processing.textbook_pairs.pages.page import Page
 from components.data_processing.textbook_pairs.stage import run, run_shard
 from pathoflow.contract.output import StageOutput
 from pathoflow.contract.sharding import Shard
@@ -144,7 +144,7 @@ def test_the_number_of_workers_does_not_show_in_the_output(books: Path, output: 
 
 @pytest.fixture(scope="module")
 def shards(books: Path, tmp_path_factory: pytest.TempPathFactory) -> list[StageOutput]:
-    """What two shards read of the books."""
+    """Returns the output of two shards that read the books."""
     outputs = []
     for index in (1, 2):
         directory = tmp_path_factory.mktemp(f"shard-{index}")
@@ -192,11 +192,11 @@ def test_a_killed_merge_unpacks_only_what_is_missing(shards: list[StageOutput], 
     assert contents(tmp_path / "pages") == whole | {kept: b"kept"}
 
 
-def test_stretches_cover_all_pages_and_no_two_books(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_page_runs_cover_all_pages_and_no_two_books(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "PAGES_TOGETHER", 3)
     pages = [Page(Path(f"{book}.pdf"), at, book, book, book) for book, num in (("a", 7), ("b", 1)) for at in range(num)]
-    assert list(parts.stretches(pages)) == [range(3), range(3, 6), range(6, 7), range(7, 8)]
-    assert list(parts.stretches([])) == []
+    assert list(parts.page_runs(pages)) == [range(3), range(3, 6), range(6, 7), range(7, 8)]
+    assert list(parts.page_runs([])) == []
 
 
 def test_a_worker_that_dies_is_reported_with_a_remedy(

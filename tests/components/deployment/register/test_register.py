@@ -15,7 +15,8 @@ from pathoflow.contract.config import OutputKind, StageConfig
 from pathoflow.contract.publication import log_output
 from pathoflow.contract.sealing import Code, Counts, Manifest, read_manifest, seal, verify
 from pathoflow.contract.stage import execute
-from pathoflow.errors import SignatureError, StageError
+from pathoflow.errors import InputError, SignatureError, StageError
+from pathoflow.governance.audit.versions import model_stage
 from pathoflow.governance.registry.access import Registry
 from pathoflow.governance.registry.aliases import aliases_of
 from pathoflow.governance.registry.verification import find_version, verified_manifest
@@ -111,6 +112,33 @@ def test_the_version_points_at_the_models_bytes(workdir, register, client, tmp_p
     assert (int(version.version), version.status) == (1, "READY")
     found = download_model(version.source, tmp_path / "download", workdir.tracking_uri)
     assert verify(found) == verify(workdir.output("rl"))
+
+
+class OtherBranchConfig(RlConfig):
+    stage: ClassVar[str] = "rl_other"
+
+
+def test_the_configuration_names_the_stage_whose_model_is_registered(workdir, register, make, client, monkeypatch):
+    with pytest.raises(ValidationError, match="no model of this stage is handed in; choose from: rl"):
+        RegisterConfig(model_stage="vqa_benchmarks")
+    monkeypatch.setattr(RegisterConfig, "inputs", (*RegisterConfig.inputs, "rl_other"))
+    monkeypatch.setitem(INPUTS, "rl_other", INPUTS["rl"])
+    other = make(OtherBranchConfig(), "other")
+    run = Tracker(workdir.tracking_uri, "test").stage_run("rl_other", "here/rl_other", run_id=None, parent_run_id=None)
+    log_output(run, other, workdir.output("rl_other"), log_model=True)
+    register(model_stage="rl_other")
+    [version] = client.search_model_versions("name = 'patho-r1.dev'")
+    assert version.tags["pathoflow.identity"] == version.tags["pathoflow.identity.rl_other"] == other.identity
+    assert model_stage(version.tags) == "rl_other"
+    [entry] = Registry.of_workdir(workdir.root).log.entries()
+    assert entry.details["evidence"].keys() == {"rl_other", "vqa_benchmarks", "pathoclip"}
+    assert "`accuracy_rl_other` is this model's" in version.description
+
+
+def test_a_missing_model_is_told_by_its_stage(workdir, register, services):
+    inputs = {name: workdir.output(name) for name in ("vqa_benchmarks", "pathoclip")}
+    with pytest.raises(InputError, match="sealed output of rl"):
+        execute(RegisterConfig(signing="throwaway"), inputs, workdir, services)
 
 
 def test_the_tags_lead_back_to_every_output_and_figure(workdir, register, client, make):

@@ -9,11 +9,11 @@ import pytest
 
 from components.evaluation.vqa_benchmarks.lengths import prompt_lengths
 from components.evaluation.vqa_benchmarks.stage import run
-from pathoflow.data.images import decode
+from pathoflow.data.image_io import decode
 from pathoflow.errors import InputError
-from pathoflow.modeling.checkpoint import load_processor, save_model
+from pathoflow.modeling.pretrained import load_processor, save_model
 from pathoflow.modeling.processor import new_processor
-from pathoflow.modeling.tiny import build_tiny_model
+from pathoflow.modeling.tiny_model import build_tiny_model
 from pathoflow.modeling.tokenizer import train_tokenizer
 from pathoflow.qa.prompts import mcq_text, response_text
 from tests.components.evaluation.vqa_benchmarks.test_vqa_benchmarks import (

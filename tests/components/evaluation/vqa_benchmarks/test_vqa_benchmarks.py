@@ -13,15 +13,15 @@ from components.evaluation.vqa_benchmarks.config import Protocols, VqaBenchmarks
 from components.evaluation.vqa_benchmarks.evaluations import batches_of
 from components.evaluation.vqa_benchmarks.questions import GREY, images
 from components.evaluation.vqa_benchmarks.stage import run
-from pathoflow.data.images import decode, encode_png
+from pathoflow.data.image_io import decode, encode_png
 from pathoflow.data.schemas import MCQ, PREDICTIONS, ShardWriter
 from pathoflow.errors import InputError
-from pathoflow.modeling.checkpoint import load_processor, save_model
 from pathoflow.modeling.loading import ModelReference, load
-from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
+from pathoflow.modeling.pretrained import load_processor, save_model
 from pathoflow.modeling.processor import new_processor
-from pathoflow.modeling.shape import TinyShape
-from pathoflow.modeling.tiny import build_tiny_model
+from pathoflow.modeling.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
+from pathoflow.modeling.tiny_model import build_tiny_model
+from pathoflow.modeling.tiny_shape import TinyShape
 from pathoflow.modeling.tokenizer import train_tokenizer
 from pathoflow.qa.prompts import LETTERS, mcq_text, response_text
 from pathoflow.qa.question import Question

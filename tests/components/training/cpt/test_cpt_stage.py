@@ -21,9 +21,9 @@ from transformers import Qwen2_5_VLForConditionalGeneration as StockModel
 from components.training.cpt.config import CptConfig
 from components.training.cpt.stage import run
 from pathoflow.errors import InputError, Preempted, StageError
-from pathoflow.modeling.checkpoint import load_processor
 from pathoflow.modeling.loading import ModelReference, load
-from pathoflow.modeling.model import Qwen2_5_VLForConditionalGeneration
+from pathoflow.modeling.pretrained import load_processor
+from pathoflow.modeling.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 from pathoflow.modeling.weight_files import tensors_in
 from pathoflow.training.curves import read_series
 from tests.support.conversations import TINY_SHAPE, write_colour_corpus, write_reasoning

@@ -8,7 +8,7 @@ import torch
 from components.training.pathoclip.examples import load_examples
 from components.training.pathoclip.model import load
 from components.training.pathoclip.stage import run
-from pathoflow.data.images import encode_png
+from pathoflow.data.image_io import encode_png
 from pathoflow.errors import InputError
 from tests.components.training.pathoclip.test_pathoclip import CONFIG, spots
 from tests.support.odd import BROKEN, BROKEN_WITHIN, SOUND, embedded, set_aside, size_of

@@ -21,7 +21,7 @@ from components.training.pathoclip.stage import run
 from pathoflow.contract.output import Reporter
 from pathoflow.errors import InputError
 from pathoflow.training.curves import read_series
-from pathoflow.training.metrics import PORT
+from pathoflow.training.prometheus import PORT
 from tests.support.pairs import contents, new_output, pair, write_corpus
 from tests.support.s3_server import free_port
 
@@ -155,7 +155,7 @@ def test_prometheus_reads_how_it_goes(corpus, tmp_path, monkeypatch):
         def on_series(self, step, values):
             pass
 
-    monkeypatch.setattr(Reporter, "watchers", [Reading()])
+    monkeypatch.setattr(Reporter, "listeners", [Reading()])
     out = new_output(tmp_path)
     run(CONFIG.model_copy(update={"num_steps": 22}), corpus=corpus, out=out)
     told = {

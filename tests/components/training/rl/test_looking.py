@@ -9,8 +9,8 @@ import torch
 
 from components.training.rl.worker import look_fast
 from pathoflow.modeling.processor import new_processor
-from pathoflow.modeling.shape import TinyShape
-from pathoflow.modeling.tiny import build_tiny_model
+from pathoflow.modeling.tiny_model import build_tiny_model
+from pathoflow.modeling.tiny_shape import TinyShape
 from pathoflow.modeling.tokenizer import IMAGE, train_tokenizer
 from tests.support.conversations import TINY_SHAPE
 from tests.support.pairs import picture

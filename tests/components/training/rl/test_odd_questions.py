@@ -6,7 +6,7 @@ import pytest
 
 from components.training.rl.config import RlConfig
 from components.training.rl.stage import run
-from pathoflow.data.images import encode_jpeg
+from pathoflow.data.image_io import encode_jpeg
 from pathoflow.errors import InputError
 from pathoflow.qa.prompts import mcq_text
 from tests.components.training.rl.test_rl import VALUES, question, sft, write_questions

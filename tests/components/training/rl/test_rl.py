@@ -23,19 +23,19 @@ from components.training.rl.config import RlConfig
 from components.training.rl.stage import run
 from components.training.rl.worker import grpo_arguments
 from pathoflow.contract.output import StageOutput
-from pathoflow.data.images import encode_jpeg
+from pathoflow.data.image_io import encode_jpeg
 from pathoflow.data.schemas import MCQ, ShardWriter
 from pathoflow.errors import InputError
-from pathoflow.modeling.checkpoint import load_processor, save_model
 from pathoflow.modeling.encoding import Encoder
 from pathoflow.modeling.encoding import conversation as sample_of
+from pathoflow.modeling.pretrained import load_processor, save_model
 from pathoflow.modeling.processor import new_processor
-from pathoflow.modeling.shape import TinyShape
-from pathoflow.modeling.tiny import build_tiny_model
+from pathoflow.modeling.tiny_model import build_tiny_model
+from pathoflow.modeling.tiny_shape import TinyShape
 from pathoflow.modeling.tokenizer import train_tokenizer
 from pathoflow.qa.prompts import mcq_text
 from pathoflow.training.history import best
-from pathoflow.training.metrics import FIGURES
+from pathoflow.training.prometheus import FIGURES
 from tests.support.conversations import COLOURS, TINY_SHAPE, conversation, patch
 from tests.support.pairs import picture
 
@@ -66,7 +66,7 @@ from components.training.rl.config import RlConfig
 from components.training.rl.stage import run
 from pathoflow.errors import Preempted
 from pathoflow.contract.output import StageOutput
-from pathoflow.training.metrics import FIGURES
+from pathoflow.training.prometheus import FIGURES
 
 values, mcqs, sft, out = json.loads(sys.argv[1]), *map(Path, sys.argv[2:])
 signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -7,8 +7,8 @@ import torch
 from trl.trainer import utils as trl_utilities
 
 from components.training.rl.worker import score_completions_alone
-from pathoflow.modeling.shape import TinyShape
-from pathoflow.modeling.tiny import build_tiny_model
+from pathoflow.modeling.tiny_model import build_tiny_model
+from pathoflow.modeling.tiny_shape import TinyShape
 from pathoflow.modeling.tokenizer import train_tokenizer
 from tests.support.conversations import TINY_SHAPE
 

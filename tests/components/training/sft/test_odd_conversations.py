@@ -10,10 +10,10 @@ from components.training.sft.config import SftConfig
 from components.training.sft.stage import run
 from pathoflow.data.schemas import REASONING, ShardWriter
 from pathoflow.errors import InputError
-from pathoflow.modeling.checkpoint import save_model
+from pathoflow.modeling.pretrained import save_model
 from pathoflow.modeling.processor import new_processor
-from pathoflow.modeling.shape import TinyShape
-from pathoflow.modeling.tiny import build_tiny_model
+from pathoflow.modeling.tiny_model import build_tiny_model
+from pathoflow.modeling.tiny_shape import TinyShape
 from pathoflow.modeling.tokenizer import train_tokenizer
 from pathoflow.qa.prompts import mcq_text, prompt_messages, text_message
 from tests.components.training.sft.test_sft import VALUES

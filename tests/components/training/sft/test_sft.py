@@ -14,7 +14,7 @@ from components.training.sft.stage import run
 from pathoflow.data.schemas import REASONING, ShardWriter, read_rows
 from pathoflow.errors import InputError, Standstill
 from pathoflow.training.curves import read_series
-from pathoflow.training.launch import torchrun
+from pathoflow.training.launch import launch_workers
 from tests.support.conversations import TINY_SHAPE, write_colour_corpus, write_reasoning
 from tests.support.pairs import contents, new_output
 
@@ -84,7 +84,8 @@ def test_dev_questions_that_processes_cannot_share_evenly_are_examined_where_wei
 @pytest.mark.timeout(300)
 def test_processes_that_call_the_model_unequally_often_are_ended_by_the_watchdog(inputs, tmp_path, monkeypatch):
     """What the test above would do without a common count of rounds."""
-    monkeypatch.setattr(stage, "torchrun", lambda _, *job: torchrun("tests.components.training.sft.uneven", *job))
+    uneven = "tests.components.training.sft.uneven"
+    monkeypatch.setattr(stage, "launch_workers", lambda _, *job: launch_workers(uneven, *job))
     reasoning = write_reasoning(tmp_path / "reasoning", num_dev=21)
     values = {"dev_questions": 21, "dev_batch_size": 10, "dev_every_steps": 1, "max_steps": 2, "num_processes": 2}
     config = SftConfig(**VALUES | values | {"deepspeed_stage": 3, "collective_timeout_s": 20})

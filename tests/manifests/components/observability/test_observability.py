@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pathoflow.training.metrics import COMPLETED_BY, FIGURES, Training, TrainingMetrics
+from pathoflow.training.prometheus import COMPLETED_BY, FIGURES, Training, TrainingMetrics
 from tests.manifests.rendering import render
 
 ROOT = Path(__file__).parents[4]

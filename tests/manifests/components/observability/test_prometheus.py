@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from pathoflow.training.curves import read_series
-from pathoflow.training.metrics import PORT, RUN_ID
+from pathoflow.training.prometheus import PORT, RUN_ID
 from tests.manifests.components.observability.test_observability import COMPONENT, dashboard, panels, rules
 from tests.support.s3_server import free_port
 from tests.support.toy_training.attempt import Attempt

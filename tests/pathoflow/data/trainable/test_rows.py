@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from transformers.models.qwen2 import Qwen2Tokenizer
 
-from pathoflow.data.images import encode_jpeg
+from pathoflow.data.image_io import encode_jpeg
 from pathoflow.data.trainable.rows import conversation_fault, pair_fault, question_fault
-from pathoflow.data.trainable.texts import text_fault
+from pathoflow.data.trainable.text_checks import text_fault
 from pathoflow.qa.prompts import mcq_text, prompt_messages, response_text, text_message
 from tests.support.odd import embedded
 from tests.support.pairs import pair, picture

@@ -12,6 +12,7 @@ import pytest
 from pathoflow.contract.workdir import WorkDir
 from pathoflow.governance.audit import AuditReport, Places, audit
 from pathoflow.governance.registry.access import Registry
+from pathoflow.governance.registry.trust import check_trust
 from tests.support.lineage.registered import MODEL, commit_of, make_books, make_repository, run_pipeline
 
 
@@ -27,8 +28,8 @@ class Case:
         return Places.of_workdir(self.workdir.root, sources=self.books, repository=self.repository)
 
     def audit(self, asked: str = MODEL, *, with_registry: bool = True, **options) -> AuditReport:
-        registry = partial(Registry.of_workdir, self.workdir.root) if with_registry else None
-        return audit(asked, self.places(), registry=registry, **options)
+        check = partial(check_trust, partial(Registry.of_workdir, self.workdir.root)) if with_registry else None
+        return audit(asked, self.places(), check_trust=check, **options)
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from pathoflow.governance.audit.forward import Use, forward
 from pathoflow.governance.audit.gc import plan
 from pathoflow.governance.audit.index import update
 from pathoflow.governance.registry.access import Registry
+from pathoflow.governance.registry.trust import check_trust
 from pathoflow.governance.signing import TrustedKeys, make_key
 from tests.support.lineage.registered import MODEL, commit_of, make_books, make_repository, run_pipeline
 from tests.support.s3_server import BUCKET, Fault
@@ -54,7 +55,7 @@ def no_faults(team):
 
 
 def run_audit(places: Places, **options):
-    return audit(MODEL, places, registry=Registry.from_environment, **options)
+    return audit(MODEL, places, check_trust=partial(check_trust, Registry.from_environment), **options)
 
 
 def objects(team, name: str) -> list:
@@ -152,6 +153,6 @@ def test_a_server_that_is_gone_is_unknown(team, places, monkeypatch):
 
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     monkeypatch.setattr(places.client, "get_run", stop_then_ask)
-    report = audit(MODEL, places, registry=partial(Registry.from_environment))
+    report = audit(MODEL, places, check_trust=partial(check_trust, Registry.from_environment))
     assert report.verdict is Verdict.UNKNOWN
     assert any(link.check == "run" and "cannot be looked up" in link.detail for link in report.problems)

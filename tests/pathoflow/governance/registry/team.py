@@ -19,7 +19,7 @@ from pathoflow.contract.workdir import WorkDir
 from pathoflow.errors import PathoflowError, RefusedError
 from pathoflow.governance.registry import promotion
 from pathoflow.governance.registry.access import Registry
-from pathoflow.governance.registry.aliases import StageState, aliases_of
+from pathoflow.governance.registry.aliases import EnvironmentState, aliases_of
 from pathoflow.governance.registry.intents import ABANDONED_TAG, unfinished
 from pathoflow.governance.registry.policy import Gates, load_gates
 from pathoflow.governance.signing import PublicKey, TrustedKeys, make_key
@@ -92,7 +92,7 @@ class Done(NamedTuple):
 def agree(registry: Registry) -> None:
     assert registry.log.verify().problems == []
     for name, state in registry.log.head().states.items():
-        wanted = StageState.read(state)
+        wanted = EnvironmentState.read(state)
         assert aliases_of(registry.client, name) == (wanted.champion, wanted.previous), name
     told: dict[Any, str] = {}
     for entry in registry.log.entries():
@@ -156,7 +156,10 @@ def kill_at_random(team: Team, kind: str, num_kills: int) -> int:
     work(team, "promote", gates)()
     took_s = time.monotonic() - began
     for _ in range(num_kills):
-        if kind == "rollback" and StageState.read(of_team(team).log.head().states["toy.staging"]).previous is None:
+        if (
+            kind == "rollback"
+            and EnvironmentState.read(of_team(team).log.head().states["toy.staging"]).previous is None
+        ):
             work(team, "promote", gates)()
         process = FORK.Process(target=work(team, kind, gates))
         process.start()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
 from pathoflow.governance.audit import Verdict, audit
 from pathoflow.governance.registry.access import Registry
+from pathoflow.governance.registry.trust import check_trust
 from tests.pathoflow.governance.registry.team import Team, agree, kill_at_random, of_team, promote_at_once
 from tests.support.services import team_services
 
@@ -56,7 +58,7 @@ def test_mlflows_own_clean_up_of_a_champion_is_detected(team, registry):
     command += ["--tracking-uri", team.services.mlflow.url]
     subprocess.run(command, check=True, capture_output=True, env=os.environ)
     assert registry.client.get_model_version_by_alias("toy.staging", "champion").status == "READY"
-    report = audit("toy.staging@champion", registry.places, registry=lambda: registry)
+    report = audit("toy.staging@champion", registry.places, check_trust=partial(check_trust, lambda: registry))
     assert report.verdict is Verdict.UNKNOWN
     assert any(link.subject == "rl" for link in report.problems)
     done = team.run("fetch", "toy.staging@champion", "--out", str(team.root / "gone"))

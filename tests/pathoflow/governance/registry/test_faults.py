@@ -7,15 +7,17 @@ import os
 import random
 import signal
 import time
+from functools import partial
 
 import pytest
 
 from pathoflow.errors import RefusedError, RegistryError
 from pathoflow.governance.audit import Verdict, audit
 from pathoflow.governance.registry import intents, promotion
-from pathoflow.governance.registry.aliases import StageState, aliases_of
+from pathoflow.governance.registry.aliases import EnvironmentState, aliases_of
 from pathoflow.governance.registry.gates import Judgement
 from pathoflow.governance.registry.intents import ABANDONED_TAG, unfinished
+from pathoflow.governance.registry.trust import check_trust
 
 FORK = multiprocessing.get_context("fork")
 
@@ -25,7 +27,7 @@ def agree(case) -> None:
     registry = case.registry()
     assert registry.log.verify().problems == []
     for name, state in registry.log.head().states.items():
-        wanted = StageState.read(state)
+        wanted = EnvironmentState.read(state)
         assert aliases_of(registry.client, name) == (wanted.champion, wanted.previous), name
     assert unfinished(registry, "toy") is None
     for version in registry.client.search_model_versions("name = 'toy.staging'"):
@@ -79,7 +81,7 @@ def quick(case, monkeypatch):
     def judge(registry, asked, stage, gates):
         version = promotion.find_version(registry, promotion.asked_in(asked, "dev"))
         states = registry.log.head().states
-        champion = StageState.read(states.get(f"toy.{stage}")).champion
+        champion = EnvironmentState.read(states.get(f"toy.{stage}")).champion
         gate = promotion.Gate("none", promotion.Verdict.PASS, "")
         return Judgement(version, stage, (gate,), champion)
 
@@ -130,7 +132,7 @@ def test_kill_9_at_any_moment_leaves_nothing_half_done(quick, num_kills):
     chance = random.Random(num_kills)
     num_left = 0
     for number in range(num_kills):
-        state = StageState.read(case.registry().log.head().states["toy.staging"])
+        state = EnvironmentState.read(case.registry().log.head().states["toy.staging"])
         kind = "rollback" if number % 2 and state.previous else other_than_champion(case)
         kill_one(case, kind, chance.uniform(0, move_s))
         left = unfinished(case.registry(), "toy")
@@ -239,7 +241,7 @@ def test_a_move_that_is_at_work_is_no_alias_moved_by_hand(case, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             case.promote("toy/2")
     registry = case.registry()
-    report = audit("toy.staging@champion", registry.places, registry=case.registry)
+    report = audit("toy.staging@champion", registry.places, check_trust=partial(check_trust, case.registry))
     told = {link.check: (link.verdict, link.detail) for link in report.problems}
     assert told["alias"][0] is Verdict.UNKNOWN
     assert "a move is at work" in told["alias"][1]

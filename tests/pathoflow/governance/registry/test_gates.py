@@ -27,8 +27,8 @@ def refused(case, words: str, asked: str = "toy/3") -> None:
 
 
 def test_thresholds_contamination_and_regression(case):
-    bounds = load_gates("smoke").staging.thresholds["accuracy_rl"].model_copy(update={"at_least": 0.95})
-    case.gates = gates(case, thresholds={"accuracy_rl": bounds, "accuracy_of_nobody": bounds})
+    bounds = load_gates("smoke").staging.thresholds["accuracy_{stage}"].model_copy(update={"at_least": 0.95})
+    case.gates = gates(case, thresholds={"accuracy_{stage}": bounds, "accuracy_of_nobody": bounds})
     refused(case, r"FAIL threshold accuracy_rl: 0\.7, at least 0\.95.*UNKNOWN threshold accuracy_of_nobody")
     case.gates = gates(case, thresholds={}, evaluation_sets=("toys", "PathMMU"))
     refused(case, r"FAIL contamination: the corpus was not compared with PathMMU \(compared with: toys\)")

@@ -16,6 +16,7 @@ from pathoflow.governance.registry import promotion
 from pathoflow.governance.registry.access import ANCHOR_TAG
 from pathoflow.governance.registry.aliases import aliases_of
 from pathoflow.governance.registry.cards import read as read_card
+from pathoflow.governance.registry.trust import check_trust
 from pathoflow.governance.registry.verification import find_version
 from tests.pathoflow.governance.audit.tampering import flip, listing, logged_manifest, reference, stored
 
@@ -55,7 +56,7 @@ FILES = {
 
 
 def audited(case) -> Verdict:
-    return audit(VERSION, case.registry().places, registry=case.registry).verdict
+    return audit(VERSION, case.registry().places, check_trust=partial(check_trust, case.registry)).verdict
 
 
 def refused(case, what: str = "") -> None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-import pytest
+import json
+import re
+from functools import partial
 
+import pytest
+from typer.testing import CliRunner
+
+from pathoflow.cli import app
 from pathoflow.errors import InputError, RefusedError
 from pathoflow.governance.audit import audit
 from pathoflow.governance.registry import approvals, promotion
 from pathoflow.governance.registry.aliases import aliases_of
+from pathoflow.governance.registry.trust import check_trust
 from pathoflow.governance.registry.verification import find_version, verified_manifest
 
 
@@ -36,7 +43,7 @@ def test_an_audit_tells_the_gates_that_let_the_version_in_and_how_it_came(case):
         case.promote("toy/3")
     with pytest.raises(RefusedError, match="FAIL approval"):
         case.promote("toy/1", "prod")
-    report = audit("toy.staging@champion", case.registry().places, registry=case.registry)
+    report = audit("toy.staging@champion", case.registry().places, check_trust=partial(check_trust, case.registry))
     assert {gate["verdict"] for gate in report.gates} == {"PASS"}
     assert [(step.what, step.detail) for step in report.history] == [
         ("register", "toy.dev/3"),
@@ -58,6 +65,21 @@ def test_a_rollback_serves_exactly_what_was_served_before(case):
     assert verified_manifest(registry, find_version(registry, "toy.staging@champion"), with_bytes=True) == before
     with pytest.raises(RefusedError, match="no earlier champion"):
         promotion.roll_back(case.registry(), "toy", "staging", "")
+
+
+def test_the_overview_tells_environment_stage_and_accuracy_by_the_versions_own_records(case):
+    case.promote("toy/3")
+    asked = ["registry", "--workdir", str(case.workdir.root)]
+    rows = json.loads(CliRunner().invoke(app, [*asked, "--json"]).stdout)["versions"]
+    assert [(row["environment"], row["version"], row["stage"]) for row in rows] == [
+        *(("dev", number, "rl") for number in (1, 2, 3)),
+        ("staging", 1, "rl"),
+    ]
+    shown = CliRunner().invoke(app, asked).stdout
+    assert re.search(r"toy\.staging\b.*champion.*\b0\.7\b", shown)
+    client = case.registry().client
+    client.set_model_version_tag("toy.staging", "1", "pathoflow.identity.rl", "sha256:another")
+    assert not re.search(r"toy\.staging\b.*\b0\.7\b", CliRunner().invoke(app, asked).stdout)
 
 
 def test_a_demotion_leaves_nothing_served_until_a_rollback(case):

@@ -19,7 +19,7 @@ from pathoflow.governance.registry.aliases import aliases_of
 from pathoflow.governance.registry.intents import unfinished
 from pathoflow.governance.registry.verification import find_version, verified_manifest
 from pathoflow.governance.signing import file_digests
-from pathoflow.stores.objects import s3 as s3_module
+from pathoflow.stores.objects import bucket as bucket_module
 from tests.pathoflow.governance.registry.team import Team, agree, both_pass, kill_at_random, promote_at_once
 from tests.support.s3_server import BUCKET, Fault
 from tests.support.services import team_services
@@ -36,7 +36,7 @@ def team(tmp_path_factory):
 def registry(team, monkeypatch) -> Registry:
     for name, value in team.environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(s3_module, "_FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(bucket_module, "_FIRST_PAUSE_S", 0.01)
     return Registry.from_environment()
 
 
@@ -109,7 +109,7 @@ def test_the_store_fails_in_the_middle_of_a_promotion(team, registry):
         agree(registry)
         assert unfinished(registry, "toy") is None
         if aliases_of(registry.client, "toy.staging") != before:
-            assert team.run("rollback", "toy", "--stage", "staging").returncode == 0
+            assert team.run("rollback", "toy", "--environment", "staging").returncode == 0
             agree(registry)
 
 
@@ -158,7 +158,7 @@ def test_a_rollback_serves_the_earlier_bytes(team, registry):
         team.run("promote", version, "--to", "staging")
     champion, previous = aliases_of(registry.client, "toy.staging")
     earlier = verified_manifest(registry, find_version(registry, f"toy.staging/{previous}"), with_bytes=True)
-    assert team.run("rollback", "toy", "--stage", "staging").returncode == 0
+    assert team.run("rollback", "toy", "--environment", "staging").returncode == 0
     assert team.run("fetch", "toy.staging@champion", "--out", str(team.root / "back")).returncode == 0
     assert file_digests(read_manifest(team.root / "back")) == file_digests(earlier)
     assert aliases_of(registry.client, "toy.staging")[0] == previous != champion
@@ -225,7 +225,7 @@ def test_mlflow_dies_in_the_middle_and_comes_back(team, registry, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(intents, "set_aliases", killed)
-        done = team.run("rollback", "toy", "--stage", "staging")
+        done = team.run("rollback", "toy", "--environment", "staging")
     assert done.returncode == 10, done.stdout + done.stderr
     assert "finished or taken back" in done.stderr
     database = f"postgresql+psycopg2://mlflow@/mlflow?host={root / 'postgres'}"
@@ -238,5 +238,5 @@ def test_mlflow_dies_in_the_middle_and_comes_back(team, registry, monkeypatch):
         assert "was taken back" in done.stderr
         assert aliases_of(registry.client, "toy.staging") == before
         agree(registry)
-        assert team.run("rollback", "toy", "--stage", "staging").returncode == 0
+        assert team.run("rollback", "toy", "--environment", "staging").returncode == 0
         agree(registry)

@@ -16,7 +16,8 @@ from minio.xml import unmarshal
 
 from pathoflow.errors import BusyError, RegistryError
 from pathoflow.stores.objects import ObjectStore, open_store
-from pathoflow.stores.objects import s3 as s3_module
+from pathoflow.stores.objects import bucket as bucket_module
+from pathoflow.stores.objects.bucket import CHUNK_BYTES, Bucket, MissingObjectError
 from tests.support.s3_server import BUCKET, Fault, s3_server
 
 FORK = multiprocessing.get_context("fork")
@@ -87,7 +88,7 @@ def test_what_keeps_objects_is_told(store, location, monkeypatch):
         rule = "<Rule><DefaultRetention><Mode>COMPLIANCE</Mode><Days>365</Days></DefaultRetention></Rule>"
         for content, words in ((rule, r"Object Lock \(compliance, 365 days\)"), ("", "no Object Lock with a default")):
             found = unmarshal(ObjectLockConfig, f"<ObjectLockConfiguration>{content}</ObjectLockConfiguration>")
-            monkeypatch.setattr(store._client, "get_object_lock_config", lambda bucket, found=found: found)
+            monkeypatch.setattr(store._bucket._client, "get_object_lock_config", lambda bucket, found=found: found)
             assert re.search(words, store.retention)
 
 
@@ -172,10 +173,10 @@ def test_a_holder_elsewhere_that_renews_no_more_loses_the_lock(faulty, monkeypat
     assert store.list("locks/one/") == []
 
 
-@pytest.mark.parametrize("kind", ["503", "reset", "reset_after", "slow", "wrong"])
+@pytest.mark.parametrize("kind", ["503", "reset", "reset_after", "slow", "wrong", "cut"])
 def test_a_passing_fault_is_not_noticed(faulty, kind, monkeypatch):
     store, server = faulty
-    monkeypatch.setattr(s3_module, "_FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(bucket_module, "_FIRST_PAUSE_S", 0.01)
     for number, method in enumerate(("PUT", "GET", "DELETE")):
         server.faults.append(Fault(kind, method, count=2))
         assert store.put_if_absent(f"log/{number}", b"content")
@@ -186,13 +187,31 @@ def test_a_passing_fault_is_not_noticed(faulty, kind, monkeypatch):
         assert store.get("head") is None
 
 
+def test_a_stream_goes_on_where_its_connection_broke(faulty, monkeypatch):
+    _, server = faulty
+    monkeypatch.setattr(bucket_module, "_FIRST_PAUSE_S", 0.01)
+    bucket, content = Bucket.from_environment(BUCKET), os.urandom(5 * CHUNK_BYTES + 1)
+    bucket.write("large", content)
+    server.faults.append(Fault("cut", "GET", "large", count=2))
+    assert b"".join(bucket.stream("large")) == content
+    server.faults.append(Fault("cut", "GET", "large", count=1000))
+    with pytest.raises(RegistryError, match=r"could not read s3://registry/large \(5 tries\)"):
+        list(bucket.stream("large"))
+    server.faults.clear()
+    stream = bucket.stream("large")
+    assert next(stream) == content[:CHUNK_BYTES]
+    stream.close()
+    with pytest.raises(MissingObjectError):
+        list(bucket.stream("small"))
+
+
 @pytest.mark.parametrize("kind", ["503", "reset", "wrong"])
 def test_a_fault_that_stays_is_told(faulty, kind, monkeypatch):
     store, server = faulty
-    monkeypatch.setattr(s3_module, "_FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(bucket_module, "_FIRST_PAUSE_S", 0.01)
     store.put("object", b"content")
     server.faults.append(Fault(kind, "GET", "object", count=1000))
-    with pytest.raises(RegistryError, match=r"could not read object in s3://registry/.* \(5 tries\)"):
+    with pytest.raises(RegistryError, match=r"could not read s3://registry/.*/object \(5 tries\)"):
         store.get("object")
 
 

@@ -6,7 +6,7 @@ import hashlib
 
 from PIL import Image
 
-from pathoflow.data.images import encode_jpeg, image_columns
+from pathoflow.data.image_io import encode_jpeg, image_columns
 from pathoflow.data.schemas import PAIRS, ShardWriter
 
 

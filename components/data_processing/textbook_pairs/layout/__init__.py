@@ -1,0 +1,1 @@
+"""Layout of a page: its regions, and the models that find them."""

@@ -1,0 +1,1 @@
+"""Pages of books: the files that hold them, rendered upright, without shadows and dust."""

@@ -1,0 +1,1 @@
+"""Review: reports and pictures of a run for people."""

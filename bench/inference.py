@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -47,11 +48,7 @@ def main() -> None:
     for name, num_images, goal in (("four questions about each image", 12, 1.3), ("one about each image", 48, 1.0)):
         requests = _requests(num_images)
         ratio = _ratio(
-            lambda requests=requests: _as_they_come(model, prompts, requests),
-            lambda requests=requests: TransformersEngine(
-                model, prompts, max_new_tokens=_NEW_TOKENS, batch_size=_BATCH_SIZE
-            ).generate(requests),
-            repetitions,
+            partial(_as_they_come, model, prompts, requests), partial(_by_engine, model, prompts, requests), repetitions
         )
         figures.append(Figure(name, ratio, "x", "batches as they come", goal, higher_is_better=True))
     conclude(f"Responses of a loaded model, fastest of {repetitions}", figures)
@@ -63,6 +60,10 @@ def _requests(num_images: int) -> list[Request]:
     images = [encode_png(Image.fromarray(values)) for values in pixels]
     texts = [" ".join([_TEXT] * int(length)) for length in rng.integers(1, 9, 48)]
     return [Request(prompt_messages(text, "short"), [images[at % num_images]]) for at, text in enumerate(texts)]
+
+
+def _by_engine(model: Any, prompts: RequestEncoder, requests: Sequence[Request]) -> None:
+    TransformersEngine(model, prompts, max_new_tokens=_NEW_TOKENS, batch_size=_BATCH_SIZE).generate(requests)
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]

@@ -113,8 +113,6 @@ class OpenAIEndpoint:
             api_key=self._key or "none",
             base_url=self._endpoint.url,
             max_retries=0,
-            # The environment's account at OpenAI is not for other endpoints.
-            default_headers={"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit()},
             http_client=openai.DefaultAsyncHttpxClient(
                 timeout=limits,
                 verify=self._certificates,
@@ -153,12 +151,14 @@ class OpenAIEndpoint:
             wait=self._wait,
             reraise=True,
         )
+        # The environment's account at OpenAI is not for other endpoints.
+        omitted = ["OpenAI-Organization", "OpenAI-Project", *([] if self._key else ["Authorization"])]
         address = f"{self._endpoint.url.rstrip('/')}/chat/completions"
         try:
-            raw = await attempts(
+            raw: Any = await attempts(
                 client.chat.completions.with_raw_response.create,
                 **body,
-                extra_headers={} if self._key else {"Authorization": openai.Omit()},
+                extra_headers={name: openai.Omit() for name in omitted},
             )
         except openai.APIStatusError as error:
             answer = self._redacted(_excerpt(error.response.content))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
@@ -95,7 +95,7 @@ def _report(config: RlConfig, history: Sequence[dict[str, Any]], out: StageOutpu
     out.plot("dev_accuracy", _curves(on_dev, (ACCURACY, CONSISTENCY), "Share of the dev questions"))
 
 
-def _curves(entries: Sequence[dict[str, Any]], names: Sequence[str], title: str) -> Figure:
+def _curves(entries: Sequence[Mapping[str, Any]], names: Sequence[str], title: str) -> Figure:
     figure = Figure(figsize=(7, 4))
     axes = figure.subplots()
     for name in names:

@@ -45,7 +45,7 @@ def ask(server: ChatServer, request: Request = REQUEST, **values: object) -> Res
 
 
 def answer(server: ChatServer, **values: object) -> Answer:
-    response = ask(server, **values)
+    response = ask(server, REQUEST, **values)
     assert response.fault is None
     return Answer.model_validate_json(response.text)
 
@@ -235,13 +235,15 @@ def test_as_many_requests_as_configured_are_under_way_and_responses_stand_in_ord
     requests = [Request([text_message("user", str(number))]) for number in range(12)]
     for concurrency in (1, 4):
         with Echo() as server:
-            heard: dict[int, str] = {}
+            heard: list[tuple[int, Response]] = []
             responses = engine(server.url, concurrency=concurrency).generate(
-                requests, lambda number, response, heard=heard: heard.update({number: response.text})
+                requests,
+                lambda *numbered: heard.append(numbered),  # noqa: B023 (called before the next round)
             )
         assert [response.text for response in responses] == [str(number) for number in range(12)]
-        assert heard == {number: str(number) for number in range(12)}
-        assert (list(heard) == sorted(heard)) == (concurrency == 1)
+        assert sorted(number for number, _ in heard) == list(range(12))
+        assert all(response == responses[number] for number, response in heard)
+        assert ([number for number, _ in heard] == list(range(12))) == (concurrency == 1)
         assert server.most_under_way == concurrency
 
 

@@ -52,6 +52,7 @@ lint: setup  ## Checks style, docstrings, import rules and generated files
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m tools.readmes --check
+	$(BIN)/python -m tools.dvc_yaml --check
 	$(BIN)/python -m tools.dashboard --check
 
 format: setup  ## Formats the code
@@ -64,10 +65,10 @@ types: setup  ## Checks the types
 golden: setup  ## Regenerates the compiled pipeline of each recipe in tests/golden
 	$(BIN)/python -m tools.golden
 
-docs: setup  ## Regenerates the stages' READMEs, the tables of the main one and the dashboard
+docs: setup  ## Regenerates the stages' READMEs, the main one's tables and graph, dvc.yaml and the dashboard
 	$(BIN)/python -m tools.readmes
+	$(BIN)/python -m tools.dvc_yaml
 	$(BIN)/python -m tools.dashboard
-	$(BIN)/python -m tools.picture
 
 images:  ## Builds the container images from the commit; IMAGES, ENGINE, REGISTRY, PUSH, …: see images/README.md
 	@images/build

@@ -22,6 +22,8 @@ import numpy as np
 from PIL import Image
 
 from bench.report import Figure, conclude
+from components.training.base_model.config import BaseModelConfig
+from components.training.base_model.stage import run as build_base_model
 from components.training.cpt.config import CptConfig
 from components.training.cpt.stage import run
 from pathoflow.contract.output import StageOutput
@@ -47,6 +49,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
         write_data(data)
+        shape, _ = load_stage(BaseModelConfig, find_recipe("smoke"), {"num_lookups": 0})
+        assert isinstance(shape, BaseModelConfig)
+        base = StageOutput(data / "base", data / "base_scratch")
+        build_base_model(shape, corpus=data / "corpus", reasoning_data=data / "reasoning", out=base)
         for background in (False,) if quick else (False, True):
             how = "in the background" if background else "at once"
             started_s, save_s, step_s = measure(recipe, data, how.replace(" ", "_"), num_saves, background)
@@ -70,7 +76,6 @@ def measure(recipe: CptConfig, data: Path, name: str, num_saves: int, background
     """Measures the seconds to the first step, of a checkpoint, and of a step."""
     config = recipe.model_copy(
         update={
-            "num_lookups": 0,
             "epochs": 1000.0,
             "max_steps": EVERY_STEPS * (num_saves + 1),
             "save_every_steps": EVERY_STEPS,
@@ -83,7 +88,7 @@ def measure(recipe: CptConfig, data: Path, name: str, num_saves: int, background
     first.start()
     # The workers' output would stand among the figures.
     with contextlib.redirect_stderr(sys.stdout if "-v" in sys.argv else (data / "log").open("a")):
-        run(config, corpus=data / "corpus", reasoning_data=data / "reasoning", out=out)
+        run(config, corpus=data / "corpus", base_model=data / "base", out=out)
     first.join()
     points = [json.loads(line) for line in (out.directory / "series.jsonl").read_text().splitlines()]
     points = [point for point in points if "checkpoint_share" in point["values"]]

@@ -10,13 +10,12 @@ from typing import Any
 import yaml
 from kfp import compiler
 
-from pathoflow.cluster.settings import SIGNING_SECRET, SOURCES_PATH, Cluster
+from pathoflow.cluster.settings import CHECKPOINTS_PATH, SOURCES_PATH, Cluster
 from pathoflow.contract.recipe import Recipe
 from pathoflow.errors import ConfigError
 from pipelines.compute import SHARDS
 from pipelines.finish import STAGES
 from pipelines.patho_r1 import patho_r1
-from pipelines.pod import paths_in
 
 
 def compile_recipe(recipe: Recipe, cluster: Cluster | None = None, *, cache: bool = True) -> str:
@@ -110,7 +109,10 @@ def restrict(ir: str, stages: set[str]) -> str:
 
 def _refuse_what_is_local(recipe: Recipe, cluster: Cluster) -> None:
     for stage, config in recipe.stages.items():
-        outside = [path for path in paths_in(config) if path.is_absolute()]
+        config.check_on_cluster()
+        outside = [path for path in config.paths() if path.is_absolute()]
+        if config.keeps_checkpoints:
+            outside = [path for path in outside if not path.is_relative_to(CHECKPOINTS_PATH)]
         if outside and not cluster.sources_claim:
             raise ConfigError(
                 f"{stage} reads {outside[0]}, and the cluster has no place for such files: put them on a volume, name "
@@ -121,12 +123,6 @@ def _refuse_what_is_local(recipe: Recipe, cluster: Cluster) -> None:
                 f"{stage} reads {foreign[0]}, which pods do not have: put it on the claim {cluster.sources_claim} and "
                 f"name it as {SOURCES_PATH}/…."
             )
-    register = recipe.stages.get("register")
-    if getattr(register, "signing", None) == "throwaway":
-        raise ConfigError(
-            "register.signing is throwaway, which is for local runs. Make a key (`pathoflow keys new`), put it into "
-            f"the secret {SIGNING_SECRET} as key.pem, and add --set register.signing=key."
-        )
 
 
 def _stage_tasks(spec: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from components.data_processing.teaching_atlas.component import teaching_atlas
 from components.data_processing.textbook_pairs.component import textbook_pairs
 from components.deployment.register.component import register
 from components.evaluation.vqa_benchmarks.component import vqa_benchmarks
+from components.training.base_model.component import base_model
 from components.training.cpt.component import cpt
 from components.training.pathoclip.component import pathoclip
 from components.training.rl.component import rl
@@ -42,7 +43,12 @@ def patho_r1(recipe: Recipe, cluster: Cluster | None = None) -> BaseComponent:
             clip = stage(pathoclip, corpus=pairs)
             reasoning = stage(reasoning_data, corpus=pairs)
             mcqs = stage(diagnosis_mcqs, corpus=pairs, reasoning_data=reasoning)
-            pretrained = stage(cpt, corpus=pairs, reasoning_data=reasoning)
+            base = (
+                {"base_model": stage(base_model, corpus=pairs, reasoning_data=reasoning)}
+                if "base_model" in recipe
+                else {}
+            )
+            pretrained = stage(cpt, corpus=pairs, **base)
             tuned = stage(sft, reasoning_data=reasoning, cpt=pretrained)
             reinforced = stage(rl, diagnosis_mcqs=mcqs, sft=tuned)
             scores = stage(vqa_benchmarks, diagnosis_mcqs=mcqs, cpt=pretrained, sft=tuned, rl=reinforced)

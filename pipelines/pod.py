@@ -7,17 +7,15 @@ who sets what. Every path that a stage writes to is a volume, so that a read-onl
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable
 
 from kfp import dsl, kubernetes
-from pydantic import BaseModel
 
 from pathoflow.cluster.settings import (
     CHECKPOINTS_CLAIM,
     CHECKPOINTS_PATH,
     COMPONENT_LABEL,
-    HUB_SECRET,
+    EGRESS_LABEL,
     KFP_RUN_LABEL,
     METRICS_PORT,
     MLFLOW_SECRET,
@@ -25,7 +23,6 @@ from pathoflow.cluster.settings import (
     PART_OF,
     PART_OF_LABEL,
     SECRET_KEYS,
-    SIGNING_SECRET,
     SOURCES_PATH,
     TORCHRUN_RUNTIME,
     TRUSTED_KEYS,
@@ -34,6 +31,7 @@ from pathoflow.cluster.settings import (
 )
 from pathoflow.cluster.trainjob_spec import NODES, REQUEST, RUN_ID, TrainJobRequest
 from pathoflow.contract.config import StageConfig
+from pathoflow.contract.needs import Secret
 from pathoflow.contract.recipe import Compute, Recipe
 
 # Where quotas count, a pod without limits is refused.
@@ -42,29 +40,31 @@ _MODEST = Compute(cpu="1", memory="4Gi")
 _LAUNCHER = Compute(cpu="1", memory="4Gi")
 _LONGEST_S = 30 * 86_400
 _KEYS_PATH = "/etc/pathoflow/trusted-keys"
-_SIGNING_PATH = "/etc/pathoflow/signing"
+_SECRETS_PATH = "/etc/pathoflow/secrets"
 
 
 def furnish(task: dsl.PipelineTask, recipe: Recipe, stage: str, cluster: Cluster, image: str) -> None:
     """Gives the task of a stage all that its pod needs on a cluster."""
     config, compute = recipe.stages[stage], recipe.compute[stage]
-    trains = config.output == "model"
     identify(task, cluster, stage)
     _serve(task, cluster, image)
     # The stage itself puts the run's id in: Kubernetes does so only from variables that stand before.
-    task.set_env_variable("PATHOFLOW_WORKDIR", f"{CHECKPOINTS_PATH}/${{{RUN_ID}}}/{stage}" if trains else "/work")
+    task.set_env_variable(
+        "PATHOFLOW_WORKDIR", f"{CHECKPOINTS_PATH}/${{{RUN_ID}}}/{stage}" if config.keeps_checkpoints else "/work"
+    )
     task.set_env_variable("MLFLOW_EXPERIMENT_NAME", f"pathoflow-{recipe.name}")
-    if trains:
+    if config.keeps_checkpoints:
         task.set_env_variable("PATHOFLOW_METRICS_PORT", str(METRICS_PORT))
         kubernetes.mount_pvc(task, CHECKPOINTS_CLAIM, CHECKPOINTS_PATH)
         # Of several nodes each needs the base model.
         task.set_env_variable("HF_HOME", f"{CHECKPOINTS_PATH}/hub")
-    if "model" in type(config).model_fields:
-        kubernetes.use_secret_as_env(task, HUB_SECRET, {key: key for key in SECRET_KEYS[HUB_SECRET]}, optional=True)
+    _disclose(task, config.secrets())
+    for kind in sorted(config.egress()):
+        kubernetes.add_pod_label(task, f"{EGRESS_LABEL}{kind}", "allowed")
     if reads_outside(config) and cluster.sources_claim:
         kubernetes.mount_pvc(task, cluster.sources_claim, SOURCES_PATH)
-    if stage == "register":
-        _sign(task, cluster)
+    if config.writes_registry:
+        _open_registry(task, cluster)
     task.set_caching_options(is_cached(config, image))
     size(task, compute if compute.nodes == 1 else _LAUNCHER)
     if compute.nodes > 1:
@@ -111,30 +111,33 @@ def is_cached(config: StageConfig, image: str) -> bool:
 
     Its key holds the configuration, the image and which artifacts came in. That tells all there is to know if the image
     is named by digest, since the code is in it, and if nothing is read from outside, whose bytes the key does not
-    hold. A registration is an act, not a result.
+    hold.
     """
-    return config.stage != "register" and "@sha256:" in image and not reads_outside(config)
+    return config.can_be_reused and "@sha256:" in image and not reads_outside(config)
 
 
 def reads_outside(config: StageConfig) -> bool:
     """Whether a configuration names absolute paths: those of a recipe's own files are relative to the repository."""
-    return any(path.is_absolute() for path in paths_in(config))
+    return any(path.is_absolute() for path in config.paths())
 
 
-def paths_in(value: Any) -> list[Path]:
-    """The paths in a configuration, at any depth."""
-    if isinstance(value, Path):
-        return [value]
-    if isinstance(value, BaseModel):
-        value = tuple(vars(value).values())
-    return [path for item in value for path in paths_in(item)] if isinstance(value, tuple) else []
+def _disclose(task: dsl.PipelineTask, secrets: Iterable[Secret]) -> None:
+    """Gives a stage the secrets that it declares, and no other."""
+    for secret in secrets:
+        if secret.is_file:
+            kubernetes.use_secret_as_volume(
+                task, secret.secret, f"{_SECRETS_PATH}/{secret.secret}", optional=not secret.is_required
+            )
+            task.set_env_variable(secret.variable, f"{_SECRETS_PATH}/{secret.secret}/{secret.key}")
+        else:
+            kubernetes.use_secret_as_env(
+                task, secret.secret, {secret.key: secret.variable}, optional=not secret.is_required
+            )
 
 
-def _sign(task: dsl.PipelineTask, cluster: Cluster) -> None:
-    """Gives the registration its key, and the keys that count."""
-    kubernetes.use_secret_as_volume(task, SIGNING_SECRET, _SIGNING_PATH)
+def _open_registry(task: dsl.PipelineTask, cluster: Cluster) -> None:
+    """Says where the registry is, and gives the keys that count."""
     kubernetes.use_config_map_as_volume(task, TRUSTED_KEYS, _KEYS_PATH)
-    task.set_env_variable("PATHOFLOW_SIGNING_KEY", f"{_SIGNING_PATH}/key.pem")
     task.set_env_variable("PATHOFLOW_TRUSTED_KEYS", _KEYS_PATH)
     task.set_env_variable("PATHOFLOW_REGISTRY", cluster.registry)
     task.set_env_variable("PATHOFLOW_ACTOR", "pipeline")

@@ -27,6 +27,7 @@ STAGES = [
     "pathoclip",
     "reasoning_data",
     "diagnosis_mcqs",
+    "base_model",
     "cpt",
     "sft",
     "rl",

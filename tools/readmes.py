@@ -1,4 +1,4 @@
-"""Writes each stage's README.md and the stage table of the main one: `python -m tools.readmes [--check]`.
+"""Writes each stage's README.md, and the main one's graph and stage table: `python -m tools.readmes [--check]`.
 
 Everything in them comes from the code: keys, bounds and descriptions from the configuration class, inputs and output
 from the component's signature, and what the stage does from the docstring of its `run`.
@@ -25,18 +25,25 @@ from tools import drift
 from tools.signatures import ComponentSignature, read_component, read_run
 
 MAIN_README = REPOSITORY / "README.md"
-BEGIN, END = "<!-- stages:begin -->", "<!-- stages:end -->"
+_COLOURS = {
+    "data_processing": "fill:#dbeafe,stroke:#1d4ed8,color:#1e3a8a",
+    "training": "fill:#dcfce7,stroke:#15803d,color:#14532d",
+    "evaluation": "fill:#fef3c7,stroke:#b45309,color:#78350f",
+    "deployment": "fill:#f3e8ff,stroke:#7e22ce,color:#581c87",
+}
 _MADE_IN = {"data": "data, versioned in DVC", "model": "a model, logged to MLflow"}
 _BOUNDS = {Ge: ("ge", "≥"), Gt: ("gt", ">"), Le: ("le", "≤"), Lt: ("lt", "<")}
 _WORDS = {Path: "path", NoneType: "null", str: "text", bool: "true or false", int: "integer", float: "number"}
 
 
 def readmes() -> dict[Path, str]:
-    """What each generated README must hold; of the main one, only the stage table is generated."""
+    """Returns what each generated README must hold; of the main one, only the graph and the stage table."""
     stages = catalogue().values()
     generated = {folder_of(config) / "README.md": stage_readme(config) for config in stages}
     main = MAIN_README.read_text(encoding="utf-8")
-    return generated | {MAIN_README: _between_markers(main, stage_table(stages))}
+    for name, content in (("graph", stage_graph(stages)), ("stages", stage_table(stages))):
+        main = _between_markers(main, name, content)
+    return generated | {MAIN_README: main}
 
 
 def folder_of(config: type[StageConfig]) -> Path:
@@ -79,12 +86,26 @@ def stage_table(stages: Iterable[type[StageConfig]]) -> str:
     return _table(["stage", "what it does", "takes", "makes"], rows)
 
 
-def _between_markers(readme: str, table: str) -> str:
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
+def stage_graph(stages: Iterable[type[StageConfig]]) -> str:
+    """Draws the graph in Mermaid, each group of stages in its own colour; inputs that a recipe may lack are dotted."""
+    lines, groups = ["```mermaid", "flowchart LR"], dict[str, list[str]]()
+    for config in stages:
+        folder = folder_of(config)
+        groups.setdefault(folder.parent.name, []).append(config.stage)
+        inputs = read_component(folder / "component.py", config.stage).inputs
+        lines += [f"  {each.name} {'-.->' if each.optional else '-->'} {config.stage}" for each in inputs]
+    for group, names in groups.items():
+        lines += [f"  classDef {group} {_COLOURS[group]}", f"  class {','.join(names)} {group}"]
+    return "\n".join([*lines, "```"])
+
+
+def _between_markers(readme: str, name: str, content: str) -> str:
+    markers = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    before, begin, rest = readme.partition(markers[0])
+    _, end, after = rest.partition(markers[1])
     if not (begin and end):
-        raise ValueError(f"{MAIN_README} needs the lines {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n\n{table}\n\n{END}{after}"
+        raise ValueError(f"{MAIN_README} needs the lines {' and '.join(markers)}")
+    return f"{before}{begin}\n\n{content}\n\n{end}{after}"
 
 
 def _what_it_does(run: Docstring) -> str:

@@ -107,10 +107,13 @@ def add_to(app: typer.Typer) -> None:
 
 
 def _as_json(stage: StageEstimate, found: Sequence[Suggestion]) -> dict[str, Any]:
-    phases = {phase.name: dict(phase.parts) | {"total": phase.total} for phase in stage.phases}
+    values = {field.name: getattr(stage, field.name) for field in dataclasses.fields(stage)}
+    phases = {phase.name: dict(phase.parts) | {"total": phase.total} for phase in values.pop("phases")}
+    basis = values.pop("basis")
     return {
-        **{field.name: getattr(stage, field.name) for field in dataclasses.fields(stage)},
+        **values,
         "moments": phases,
+        "told": basis,
         "host": dict(stage.host),
         "disk": dict(stage.disk),
         "fullest_moment": stage.peak.name,

@@ -98,6 +98,7 @@ def _plan(recipe: Recipe, options: RunOptions, workdir: WorkDir) -> RunRecord:
             f"{option} {options.only or options.from_stage} goes on from the outputs of the stages before it, but "
             f"{workdir.root} has none of {', '.join(missing)}. Run without {option} first."
         )
+    _check_secrets(recipe, [stage for stage in graph if stage in forced or not (options.only or stage in kept)])
     parts = {stage: shard_names(stage, recipe.compute[stage].shards) for stage in graph}
     forced |= {part for stage in forced for part in parts[stage]}
     run = RunRecord(
@@ -127,6 +128,18 @@ def _plan(recipe: Recipe, options: RunOptions, workdir: WorkDir) -> RunRecord:
     write_atomically(workdir.pipeline_file, ir)
     workdir.write_run(run)
     return run
+
+
+def _check_secrets(recipe: Recipe, stages: list[str]) -> None:
+    """Refuses to start what would stop for want of a secret, perhaps days later."""
+    lacking = [
+        f"{stage} needs {secret.variable}"
+        for stage in stages
+        for secret in recipe.stages[stage].secrets()
+        if secret.is_required and not os.environ.get(secret.variable)
+    ]
+    if lacking:
+        raise ConfigError(f"{'; '.join(lacking)}: set it in the environment before the run starts.")
 
 
 class _Runner:

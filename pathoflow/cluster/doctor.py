@@ -14,7 +14,6 @@ from pathoflow.cluster.fitting import Node, free_nodes, shown, wanted, why_none_
 from pathoflow.cluster.services import look_at_services
 from pathoflow.cluster.settings import (
     CHECKPOINTS_CLAIM,
-    HUB_SECRET,
     RUNNER_ACCOUNT,
     SECRET_KEYS,
     TORCHRUN_RUNTIME,
@@ -22,6 +21,7 @@ from pathoflow.cluster.settings import (
     Cluster,
 )
 from pathoflow.cluster.trainjob_spec import GROUP, VERSION
+from pathoflow.contract.needs import ENDPOINT_SECRET, HUB_SECRET
 from pathoflow.contract.recipe import Recipe
 from pathoflow.errors import ClusterError
 
@@ -169,7 +169,7 @@ def _account(api: client.ApiClient, cluster: Cluster, recipe: Recipe | None) -> 
 
 
 def _secrets(api: client.ApiClient, cluster: Cluster, recipe: Recipe | None) -> Iterator[Finding]:
-    for name, keys in SECRET_KEYS.items():
+    for name, keys in (SECRET_KEYS | _endpoint_keys(recipe)).items():
         lacking: Level = "warning" if name == HUB_SECRET else "failed"
         remedy = "Make it as manifests/README.md says." + (" Only gated models need it." * (name == HUB_SECRET))
         try:
@@ -196,6 +196,13 @@ def _secrets(api: client.ApiClient, cluster: Cluster, recipe: Recipe | None) -> 
         f"ConfigMap {TRUSTED_KEYS}",
         "Make it from the folder of trusted keys, as manifests/README.md says.",
     )
+
+
+def _endpoint_keys(recipe: Recipe | None) -> dict[str, tuple[str, ...]]:
+    """The keys of endpoints that a recipe's stages want, by the secret that holds them."""
+    declared = [secret for config in (recipe.stages if recipe else {}).values() for secret in config.secrets()]
+    keys = tuple(sorted({secret.key for secret in declared if secret.secret == ENDPOINT_SECRET}))
+    return {ENDPOINT_SECRET: keys} if keys else {}
 
 
 def _there(read: Callable[[], object], what: str, remedy: str) -> Finding:

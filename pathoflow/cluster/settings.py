@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pathoflow.contract.config import ImageKind
+from pathoflow.contract.needs import HUB_SECRET, SIGNING_SECRET
 from pathoflow.errors import ConfigError
 
 PARAMETERS_FILE = "parameters.yaml"
@@ -26,17 +27,13 @@ OBJECT_STORE_SECRET = "pathoflow-object-store"
 """Holds `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`."""
 MLFLOW_SECRET = "pathoflow-mlflow"
 """Holds `MLFLOW_TRACKING_USERNAME` and `MLFLOW_TRACKING_PASSWORD`."""
-HUB_SECRET = "pathoflow-hub"
-"""Holds `HF_TOKEN`; only needed for gated models."""
-SIGNING_SECRET = "pathoflow-signing"
-"""Holds `key.pem`, the registrar's private key, which the `register` stage alone gets."""
 SECRET_KEYS = {
     OBJECT_STORE_SECRET: ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
     MLFLOW_SECRET: ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"),
     HUB_SECRET: ("HF_TOKEN",),
     SIGNING_SECRET: ("key.pem",),
 }
-"""The keys of each secret."""
+"""The keys of each secret whose keys no recipe names."""
 TRUSTED_KEYS = "pathoflow-trusted-keys"
 """ConfigMap with the public keys that count, each as `<name>.pub`."""
 SOURCES_PATH = "/sources"
@@ -53,6 +50,8 @@ PART_OF_LABEL = "app.kubernetes.io/part-of"
 PART_OF = "pathoflow"
 COMPONENT_LABEL = "app.kubernetes.io/component"
 """Label with the stage, or the service, that an object belongs to."""
+EGRESS_LABEL = "pathoflow/egress-"
+"""Begins the label of pods that a network policy lets out; the kind of egress ends it, and `allowed` is its value."""
 KFP_RUN_LABEL = "pipeline/runid"
 """Label with the run's id that Kubeflow Pipelines puts on each pod of a run."""
 USER_ID = 10001

@@ -13,7 +13,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pathoflow.cluster.settings import HUB_SECRET, TORCHRUN_RUNTIME
+from pathoflow.cluster.settings import TORCHRUN_RUNTIME
+from pathoflow.contract.needs import HUB_SECRET
 from pathoflow.contract.recipe import Toleration
 from pathoflow.errors import ConfigError
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
+
+from pathoflow.contract.needs import Needs
 
 OutputKind = Literal["data", "model"]
 ImageKind = Literal["cpu", "train", "rl"]
@@ -25,13 +28,25 @@ class ExternalFolder(NamedTuple):
     end_bytes: int | None = None
 
 
-class StageConfig(BaseModel):
+class StageConfig(Needs):
     """Values of one stage: defaults here, overlaid by the recipe, overlaid by `--set`.
 
-    Frozen; unknown keys are refused. Subclasses name their stage, what kind of output it seals
-    (data goes to DVC, a model to MLflow), the metric that its row of the run's table shows, the smallest image
-    that can run it, whether it can train on several nodes, and whether its work can be divided: such a stage has a
-    `run_shard`, too, and its `run` takes `parts`.
+    Frozen; unknown keys are refused. A subclass also declares what its stage is and needs, so that whoever starts it
+    (a pod, a local run, `pathoflow doctor`) need not guess. What depends on values are methods: `secrets`, `egress`,
+    `paths`, `external_files`, `check_inputs`, `check_nodes`, `check_on_cluster`.
+
+    Attributes:
+        stage: Its name, which is that of its folder, of KFP's task, of DVC's stage and of MLflow's run.
+        inputs: The stages whose output it takes.
+        output: What it seals: data goes to DVC, a model to MLflow.
+        key_metric: The metric that its row of the run's table shows.
+        image: The smallest image that can run it.
+        can_use_gpus: Whether it has use for GPUs.
+        can_span_nodes: Whether it can train on several nodes.
+        can_shard: Whether its work can be divided: it has a `run_shard`, too, and its `run` takes `parts`.
+        can_be_reused: Whether what it made once may stand for another run of it; an act cannot.
+        keeps_checkpoints: Whether it works on the volume that outlives its pod, from which it goes on.
+        writes_registry: Whether it writes the registry, for which it gets the keys that count.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
@@ -39,10 +54,14 @@ class StageConfig(BaseModel):
     stage: ClassVar[str]
     inputs: ClassVar[tuple[str, ...]] = ()
     output: ClassVar[OutputKind] = "data"
+    key_metric: ClassVar[str | None] = None
     image: ClassVar[ImageKind] = "cpu"
+    can_use_gpus: ClassVar[bool] = False
     can_span_nodes: ClassVar[bool] = False
     can_shard: ClassVar[bool] = False
-    key_metric: ClassVar[str | None] = None
+    can_be_reused: ClassVar[bool] = True
+    keeps_checkpoints: ClassVar[bool] = False
+    writes_registry: ClassVar[bool] = False
 
     max_quarantine_share: float = Field(
         default=0.05,
@@ -53,6 +72,23 @@ class StageConfig(BaseModel):
 
     def check_nodes(self, nodes: int) -> None:
         """Refuses a number of nodes that this configuration cannot be spread over.
+
+        Raises:
+            ConfigError: Names the key that does not fit.
+        """
+
+    def check_on_cluster(self) -> None:
+        """Refuses values that make sense on one machine only.
+
+        Raises:
+            ConfigError: Names the key and what to set it to.
+        """
+
+    def check_inputs(self, given: Collection[str]) -> None:
+        """Refuses a recipe without, or with, the stages whose output this one takes where they are there.
+
+        Args:
+            given: Those of `inputs` that the recipe has.
 
         Raises:
             ConfigError: Names the key that does not fit.

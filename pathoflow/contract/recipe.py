@@ -137,10 +137,6 @@ def load_recipe(name: str, catalogue: Mapping[str, type[StageConfig]], overrides
     """
     folder = find_recipe(name)
     about = read_about(folder)
-    known = [f"{stage}.yaml" for stage in catalogue]
-    for path in sorted(folder.glob("*.y*ml")):
-        if path.name not in (*known, ABOUT_FILE, GATES_FILE, "lexicon.yaml"):
-            raise ConfigError(f"{_shown(path)} is no stage. {_suggest(path.name, known)}")
     by_stage = parse_overrides(overrides, list(catalogue))
     stages: dict[str, StageConfig] = {}
     compute: dict[str, Compute] = {}
@@ -149,6 +145,13 @@ def load_recipe(name: str, catalogue: Mapping[str, type[StageConfig]], overrides
             stages[stage], compute[stage] = load_stage(config_type, folder, by_stage.get(stage, {}))
         elif stage in by_stage:
             raise ConfigError(f"--set {stage}.…: recipe {folder.name} has no stage {stage}.")
+    known = [f"{stage}.yaml" for stage in catalogue]
+    read = {(REPOSITORY / path).resolve() for config in stages.values() for path in config.paths()}
+    for path in sorted(folder.glob("*.y*ml")):
+        if path.name not in (*known, ABOUT_FILE, GATES_FILE) and path not in read:
+            raise ConfigError(f"{_shown(path)} is no stage. {_suggest(path.name, known)}")
+    for config in stages.values():
+        config.check_inputs(stages.keys() & set(config.inputs))
     return Recipe(folder.name, about, stages, compute)
 
 
@@ -171,6 +174,8 @@ def load_stage(
     )
     if compute.shards > 1 and not config_type.can_shard:
         raise ConfigError(f"{_shown(path)}: compute.shards: the work of {config_type.stage} cannot be divided.")
+    if compute.gpus_per_node and not config_type.can_use_gpus:
+        raise ConfigError(f"{_shown(path)}: compute.gpus_per_node: {config_type.stage} has no use for GPUs.")
     if compute.nodes > 1 and not config_type.can_span_nodes:
         raise ConfigError(f"{_shown(path)}: compute.nodes: {config_type.stage} runs on one node.")
     if compute.nodes > 1 and not compute.gpus_per_node:

@@ -78,8 +78,9 @@ class _StageRequest:
         cpt: Any = self.recipe.stages.get("cpt")
         if cpt is None:
             raise InputError(f"{self.stage} takes the model of cpt, which recipe {self.recipe.name} has no file for.")
-        if cpt.model == TINY:
-            return TINY, tiny_vision_language(cpt.tiny)
+        if cpt.model is None:
+            built: Any = self.recipe.stages["base_model"]
+            return TINY, tiny_vision_language(built.shape)
         return cpt.model, vision_language(cpt.model)
 
     @property

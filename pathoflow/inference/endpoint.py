@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
+
+from pathoflow.contract.needs import ENDPOINT_SECRET, Egress, Needs, Secret
 
 
-class Endpoint(BaseModel):
+class Endpoint(Needs):
     """A model behind an OpenAI-compatible endpoint, nested under one key of a stage's configuration."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -26,3 +28,12 @@ class Endpoint(BaseModel):
     )
     max_tokens: int = Field(default=4096, ge=1, le=65536, description="Longest response, in tokens.")
     concurrency: int = Field(default=8, ge=1, le=1024, description="Requests that are under way at the same time.")
+
+    def secrets(self) -> tuple[Secret, ...]:
+        """Returns the endpoint's key, if it wants one."""
+        variable = self.api_key_variable
+        return (Secret(variable, ENDPOINT_SECRET, variable),) if variable else ()
+
+    def egress(self) -> frozenset[Egress]:
+        """Returns that an endpoint is talked to."""
+        return frozenset({"endpoint"})

@@ -16,7 +16,9 @@ class TrainingConfig(StageConfig):
 
     output: ClassVar[OutputKind] = "model"
     image: ClassVar[ImageKind] = "train"
+    can_use_gpus: ClassVar[bool] = True
     can_span_nodes: ClassVar[bool] = True
+    keeps_checkpoints: ClassVar[bool] = True
     indifferent: ClassVar[frozenset[str]] = frozenset(
         {
             "background_checkpoints",

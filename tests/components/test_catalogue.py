@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import sys
 
 import pytest
 
 from components import catalogue
-from pathoflow.contract.code import stage_package
+from pathoflow.contract.code import REPOSITORY, stage_package
 
 STAGES = [
     "teaching_atlas",
@@ -18,6 +19,7 @@ STAGES = [
     "pathoclip",
     "reasoning_data",
     "diagnosis_mcqs",
+    "base_model",
     "cpt",
     "sft",
     "rl",
@@ -58,3 +60,17 @@ def test_the_component_and_the_configuration_name_the_same_inputs_in_the_same_or
     component = getattr(sys.modules[f"{package}.component"], stage)
     inputs = [name for name in inspect.signature(component.python_func).parameters if name not in ("config", "output")]
     assert inputs == [*config.inputs, *(["shard", "parts"] if config.can_shard else [])]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_run_takes_the_inputs_that_the_configuration_names(stage):
+    module = stage_package(catalogue()[stage]).replace(".", "/") + "/stage.py"
+    (run,) = (
+        node
+        for node in ast.parse((REPOSITORY / module).read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef) and node.name == "run"
+    )
+    taken = [argument.arg for argument in run.args.kwonlyargs if argument.arg not in ("out", "parts")]
+    inputs = list(catalogue()[stage].inputs)
+    # Those of one kind may come in one map, as the models that could be registered do.
+    assert taken == (inputs[: len(taken)] if run.args.kwarg else inputs)

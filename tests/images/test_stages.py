@@ -139,7 +139,7 @@ def test_sigterm_reaches_a_training_and_it_exits_as_resumable(finished, train_im
         shutil.copytree(finished.outputs[stage], work / stage)
     work.chmod(0o777)
     command = ["python", "-m", "components.training.cpt", "--recipe=smoke", "--workdir=/work", "--no-versioned"]
-    command += [f"--set={value}" for value in ("max_steps=100000", "num_lookups=40", *engine_settings)]
+    command += [f"--set={value}" for value in ("max_steps=100000", *engine_settings)]
     environment = {"PATH": "/traps:/opt/venv/bin:/usr/local/bin:/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
     with background(
         train_image, *command, mounts={work: "/work", traps: "/traps:ro"}, environment=environment

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from pathoflow.cluster.settings import CHECKPOINTS_CLAIM, RUNNER_ACCOUNT
 from tests.manifests.rendering import Object, name_of
-
-GOLDEN = Path(__file__).parents[1] / "golden"
+from tools.golden import PIPELINES, Pipeline
 
 
 @dataclass
@@ -69,18 +67,18 @@ def _templates(thing: Object) -> Iterator[tuple[str, dict[str, Any]]]:
                 yield f"{name}/{job['name']}", template | {"metadata": {"labels": labels}}
 
 
-def pipelines_of(overlay: str) -> list[Path]:
-    """The compiled pipelines of the recipes that are kept for an overlay."""
-    return sorted(GOLDEN.glob(f"*.{overlay}.yaml"))
+def pipelines_of(overlay: str) -> list[Pipeline]:
+    """The pipelines that are kept for an overlay with the recipes' own values."""
+    return [pipeline for pipeline in PIPELINES if pipeline.overlay == overlay and not pipeline.variant]
 
 
-def pods_of_pipeline(path: Path) -> list[Pod]:
+def pods_of_pipeline(compiled: Pipeline) -> list[Pod]:
     """The pods of a compiled pipeline's tasks, with what Kubeflow Pipelines itself gives them."""
-    pipeline, platform = yaml.load_all(path.read_text(encoding="utf-8"), yaml.CSafeLoader)
+    pipeline, platform = yaml.load_all(compiled.compiled(), yaml.CSafeLoader)
     settings = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     executors = pipeline["deploymentSpec"]["executors"]
     return [
-        _task(f"{path.stem}/{name}", executor["container"], settings.get(name, {}))
+        _task(f"{compiled.name}/{name}", executor["container"], settings.get(name, {}))
         for name, executor in executors.items()
     ]
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pathoflow.cluster.settings import RUNNER_ACCOUNT, SECRET_KEYS, TRUSTED_KEYS
+from pathoflow.contract.needs import ENDPOINT_SECRET
 from tests.manifests.pods import Pod
 from tests.manifests.rendering import Object, name_of
 
@@ -43,6 +44,8 @@ Policy = Callable[[World], list[str]]
 _VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
 SECRETS = {
     **SECRET_KEYS,
+    # Its keys are the recipes'.
+    ENDPOINT_SECRET: (),
     "pathoflow-postgres": ("POSTGRES_PASSWORD", "MLFLOW_PASSWORD"),
     "pathoflow-mlflow-server": ("MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY"),
 }
@@ -269,7 +272,9 @@ def _is_narrow(name: str, peer: dict[str, Any]) -> bool:
     block = peer.get("ipBlock")
     if block is None:
         return any(peer.get(selector) for selector in ("podSelector", "namespaceSelector"))
-    return block["cidr"] != "0.0.0.0/0" or (name.endswith("-to-hub") and "10.0.0.0/8" in block.get("except", []))
+    return block["cidr"] != "0.0.0.0/0" or (
+        name.endswith(("-to-hub", "-to-endpoints")) and "10.0.0.0/8" in block.get("except", [])
+    )
 
 
 def references_lead_somewhere(world: World) -> list[str]:

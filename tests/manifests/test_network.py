@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 
+from pathoflow.cluster.settings import EGRESS_LABEL
 from tests.manifests.network import End, passes
 from tests.manifests.pods import pipelines_of, pods_of, pods_of_pipeline
 from tests.manifests.rendering import OVERLAYS, Object, parameters, rendered
@@ -24,7 +25,15 @@ def ends_of(overlay: str) -> dict[str, End]:
     told = parameters(overlay)
     namespace, kfp = told["namespace"], told["kfp_namespace"]
     pods = pods_of(rendered(overlay)) + [pod for path in pipelines_of(overlay) for pod in pods_of_pipeline(path)]
-    ends = {("run" if pod.kind == "Run" else pod.component): End(pod.labels, namespace) for pod in pods}
+    labels = [{key: pod.labels[key] for key in pod.labels if not key.startswith(EGRESS_LABEL)} for pod in pods]
+    ends = {
+        ("run" if pod.kind == "Run" else pod.component): End(kept, namespace)
+        for pod, kept in zip(pods, labels, strict=True)
+    }
+    # What a recipe's stages declare, whatever the recipes that are kept for this overlay do.
+    run = ends["run"].labels
+    allowed = {kind: {f"{EGRESS_LABEL}{kind}": "allowed"} for kind in ("hub", "endpoint")}
+    ends |= {f"run to {kind}": End(run | label, namespace) for kind, label in allowed.items()}
     openshift = overlay == "openshift"
     dns = End({"dns.operator.openshift.io/daemonset-dns": "default"}, "openshift-dns")
     return ends | {
@@ -48,10 +57,12 @@ def needed(overlay: str) -> set[tuple[str, str, int]]:
     told = parameters(overlay)
     store = int(told["object_store"].rpartition(":")[2])
     dns = 5353 if overlay == "openshift" else 53
-    ours = ["run", "driver", "mlflow", "postgres", "checkpoints"]
-    flows = {(who, "mlflow", 5000) for who in ("run", "driver", "kfp")} | {("mlflow", "postgres", 5432)}
-    for who in ("run", "driver"):
-        flows |= {(who, "store", store), (who, "api", 443), (who, "api", 6443), (who, "hub", 443)}
+    runs = ("run", "run to hub", "run to endpoint", "driver")
+    ours = [*runs, "mlflow", "postgres", "checkpoints"]
+    flows = {(who, "mlflow", 5000) for who in (*runs, "kfp")} | {("mlflow", "postgres", 5432)}
+    flows |= {("run to hub", "hub", 443), ("run to endpoint", "hub", 443)}
+    for who in runs:
+        flows |= {(who, "store", store), (who, "api", 443), (who, "api", 6443)}
         # KFP's services differ by port: how their pods are labelled is KFP's to change.
         flows |= set(itertools.product([who], ["kfp", "artifacts"], [8080, 8333, 8443, 8887, 8888, 9000]))
         flows |= {("prometheus", who, 9464)}

@@ -93,7 +93,7 @@ def test_a_changed_parameter_changes_everywhere(overlay: str, tmp_path: Path) ->
     }
     assert present == expected_keys
     # … and no value of the shipped file stayed behind.
-    kept = [thing for thing in first if not thing["metadata"]["name"].endswith("-to-hub")]
+    kept = [thing for thing in first if not thing["metadata"]["name"].endswith(("-to-hub", "-to-endpoints"))]
     for key, value in parameters(overlay).items():
         # Labels bear the project's own name, too.
         if len(value) > 5 and value != "pathoflow":

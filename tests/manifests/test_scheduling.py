@@ -14,9 +14,10 @@ from kubernetes import client
 from pathoflow.cluster.settings import ROLLOUT_RUNTIME, RUNNER_ACCOUNT, TORCHRUN_RUNTIME, TRAINER_ACCOUNT
 from pathoflow.cluster.trainjob_spec import TrainJobRequest
 from pathoflow.contract.recipe import Toleration
-from tests.manifests.pods import GOLDEN, Pod, pods_of, pods_of_pipeline
+from tests.manifests.pods import Pod, pods_of, pods_of_pipeline
 from tests.manifests.rendering import rendered
 from tests.support.kube import api, kubeconfig, make_node, namespace, wait_until
+from tools.golden import PIPELINES
 
 __all__ = ["api", "kubeconfig", "namespace"]
 
@@ -117,7 +118,8 @@ def accounts(api: client.ApiClient, namespace: str) -> str:
 
 
 def pipeline(name: str) -> list[Pod]:
-    return pods_of_pipeline(GOLDEN / f"{name}.yaml")
+    (found,) = (pipeline for pipeline in PIPELINES if pipeline.name == name)
+    return pods_of_pipeline(found)
 
 
 def asks_for_gpus(pod: Pod) -> bool:

@@ -10,12 +10,12 @@ import yaml
 from components import catalogue
 from pathoflow.cluster.settings import Cluster
 from pathoflow.cluster.trainjob_spec import NODES, REQUEST, TrainJobRequest
-from pathoflow.contract.recipe import Compute, Recipe, load_recipe
+from pathoflow.contract.recipe import Compute, load_recipe
 from pathoflow.errors import ConfigError
 from pipelines.compile import ancestors, compile_recipe, descendants, graph_of, restrict
 from tests.support.overlays import parameters
 from tests.support.toy.config import ToyConfig
-from tools.golden import TWO_NODES
+from tools.golden import TWO_NODES, compiled
 
 CLUSTER = Cluster.model_validate(parameters())
 
@@ -55,7 +55,7 @@ def test_each_stage_comes_after_its_inputs_under_its_own_name(ir):
 
 def test_the_loop_over_shards_and_the_merge_are_one_stage():
     recipe = load_recipe("smoke", catalogue())
-    plain = graph_of(compile_recipe(recipe))
+    plain = graph_of(compiled("smoke"))
     compute = {"textbook_pairs": Compute(shards=3), "public_pairs": Compute(shards=2)}
     ir = compile_recipe(replace(recipe, compute={**recipe.compute, **compute}))
     assert graph_of(ir) == plain
@@ -83,20 +83,20 @@ def test_a_part_of_the_pipeline_is_a_pipeline(ir):
     assert graph_of(restrict(ir, set(graph_of(ir)))) == graph_of(ir)
 
 
-def smoke(*overrides: str) -> Recipe:
-    return load_recipe("smoke", catalogue(), ("register.signing=key", *overrides))
+def smoke(*overrides: str, cluster: Cluster = CLUSTER) -> list[dict]:
+    return documents("smoke", ("register.signing=key", *overrides), cluster)
 
 
-def documents(recipe: Recipe, cluster: Cluster = CLUSTER, **how: bool) -> list[dict]:
-    return list(yaml.safe_load_all(compile_recipe(recipe, cluster, **how)))
+def documents(recipe: str, overrides: tuple[str, ...] = (), cluster: Cluster = CLUSTER) -> list[dict]:
+    return list(yaml.load_all(compiled(recipe, overrides, cluster), yaml.CSafeLoader))
 
 
-def executors(compiled: list[dict]) -> dict[str, tuple[dict, dict]]:
+def executors(pipeline: list[dict]) -> dict[str, tuple[dict, dict]]:
     """The container and the Kubernetes settings of each task."""
-    kubernetes = compiled[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    kubernetes = pipeline[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     return {
         name.removeprefix("exec-").replace("-", "_"): (executor["container"], kubernetes[name])
-        for name, executor in compiled[0]["deploymentSpec"]["executors"].items()
+        for name, executor in pipeline[0]["deploymentSpec"]["executors"].items()
     }
 
 
@@ -107,25 +107,24 @@ def environment(container: dict) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def multi_node() -> list[dict]:
     """The 7B recipe with its training on two nodes."""
-    return documents(load_recipe("paper_7b", catalogue(), TWO_NODES))
+    return documents("paper_7b", TWO_NODES)
 
 
 def test_the_graph_for_a_cluster_is_the_same_graph():
-    recipe = smoke()
-    on_cluster = compile_recipe(recipe, CLUSTER)
-    assert graph_of(on_cluster) == graph_of(compile_recipe(recipe))
+    on_cluster = compiled("smoke", ("register.signing=key",), CLUSTER)
+    assert graph_of(on_cluster) == graph_of(compiled("smoke"))
     part = restrict(on_cluster, {"teaching_atlas", "public_pairs"})
     assert graph_of(part) == {"teaching_atlas": (), "public_pairs": ("teaching_atlas",)}
 
 
 def test_the_exit_task_runs_after_all_and_is_never_cached():
-    compiled = documents(smoke())
-    tasks = compiled[0]["root"]["dag"]["tasks"]
+    of_cluster = smoke()
+    tasks = of_cluster[0]["root"]["dag"]["tasks"]
     assert tasks.keys() == {"exit-handler-1", "finish"}
     assert tasks["finish"]["triggerPolicy"] == {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"}
     assert tasks["finish"]["dependentTasks"] == ["exit-handler-1"]
     assert tasks["finish"]["cachingOptions"] == {}
-    container, kubernetes = executors(compiled)["finish"]
+    container, kubernetes = executors(of_cluster)["finish"]
     assert container["image"] == CLUSTER.cpu_image
     assert "secretAsEnv" not in kubernetes
     assert [mount["mountPath"] for mount in kubernetes["pvcMount"]] == ["/checkpoints"]
@@ -164,31 +163,32 @@ def test_only_the_registration_gets_the_key(multi_node):
 
 
 def test_no_reuse_if_nobody_wants_it(multi_node):
-    def cached(compiled: list[dict]) -> set[str]:
-        tasks = compiled[0]["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+    def cached(pipeline: list[dict]) -> set[str]:
+        tasks = pipeline[0]["components"]["comp-exit-handler-1"]["dag"]["tasks"]
         return {name for name, task in tasks.items() if task.get("cachingOptions", {}).get("enableCache")}
 
     assert cached(multi_node) >= {"cpt", "corpus"}
     assert "register" not in cached(multi_node)
-    assert cached(documents(smoke(), cache=False)) == set()
+    recipe = load_recipe("smoke", catalogue(), ("register.signing=key",))
+    assert cached(list(yaml.safe_load_all(compile_recipe(recipe, CLUSTER, cache=False)))) == set()
 
 
 def test_what_pods_cannot_read_is_refused():
     with pytest.raises(ConfigError, match=r"textbook_pairs reads /sources/a\.pdf.*sources_claim"):
-        documents(smoke("textbook_pairs.books=[/sources/a.pdf]"))
+        smoke("textbook_pairs.books=[/sources/a.pdf]")
     sources = CLUSTER.model_copy(update={"sources_claim": "books"})
     with pytest.raises(ConfigError, match=r"reads /home/me/a\.pdf, which pods do not have"):
-        documents(smoke("textbook_pairs.books=[/home/me/a.pdf]"), sources)
-    compiled = documents(smoke("textbook_pairs.books=[/sources/a.pdf]"), sources)
-    _, kubernetes = executors(compiled)["textbook_pairs"]
+        smoke("textbook_pairs.books=[/home/me/a.pdf]", cluster=sources)
+    allowed = smoke("textbook_pairs.books=[/sources/a.pdf]", cluster=sources)
+    _, kubernetes = executors(allowed)["textbook_pairs"]
     assert [(mount["constant"], mount["mountPath"]) for mount in kubernetes["pvcMount"]] == [("books", "/sources")]
-    task = compiled[0]["components"]["comp-exit-handler-1"]["dag"]["tasks"]["textbook-pairs"]
+    task = allowed[0]["components"]["comp-exit-handler-1"]["dag"]["tasks"]["textbook-pairs"]
     assert task["cachingOptions"] == {}
 
 
 def test_a_key_that_proves_nothing_is_refused():
     with pytest.raises(ConfigError, match=r"--set register\.signing=key"):
-        documents(load_recipe("smoke", catalogue()))
+        documents("smoke")
 
 
 def test_nodes_that_cannot_share_the_processes_evenly_are_refused_before_anything_is_compiled():

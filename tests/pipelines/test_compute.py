@@ -7,6 +7,7 @@ from kfp import compiler, dsl
 from pathoflow.cluster.settings import Cluster
 from pathoflow.contract.recipe import load_recipe
 from pathoflow.errors import ConfigError
+from pathoflow.inference.endpoint import Endpoint
 from pipelines.compute import place
 from tests.support.overlays import parameters
 from tests.support.toy.config import ToyConfig
@@ -23,10 +24,12 @@ def toy(config: str, output: dsl.Output[dsl.Dataset]) -> None:
 def compiled(toy_recipe, tmp_path):
     """The documents of the pipeline that holds the toy stage of the recipe."""
 
-    def compile_toy(content: str, cluster: Cluster | None = None) -> list[dict]:
+    def compile_toy(
+        content: str, cluster: Cluster | None = None, config_type: type[ToyConfig] = ToyConfig
+    ) -> list[dict]:
         (toy_recipe / "toy.yaml").write_text(content)
         (toy_recipe / "toy_model.yaml").unlink(missing_ok=True)
-        recipe = load_recipe(str(toy_recipe), {"toy": ToyConfig})
+        recipe = load_recipe(str(toy_recipe), {"toy": config_type})
 
         @dsl.pipeline(name="toys")
         def pipeline() -> None:
@@ -135,6 +138,30 @@ def test_a_result_is_only_reused_if_the_key_tells_all(compiled):
 
     assert is_cached(CLUSTER)
     assert not is_cached(CLUSTER.model_copy(update={"cpu_image": "pathoflow-cpu:0.1.0"}))
+
+
+class AskingConfig(ToyConfig):
+    """A stage that asks a model behind an endpoint."""
+
+    endpoint: Endpoint | None = None
+
+
+def test_the_key_of_an_endpoint_is_mounted_by_name_and_the_pod_is_let_out(compiled):
+    asking = "endpoint: {url: https://models.example/v1, model: qwen, api_key_variable: QWEN_KEY}"
+    kubernetes = pod(compiled(asking, CLUSTER, AskingConfig))
+    (mounted,) = (entry for entry in kubernetes["secretAsEnv"] if entry["secretName"] == "pathoflow-endpoint-keys")
+    assert mounted["keyToEnv"] == [{"envVar": "QWEN_KEY", "secretKey": "QWEN_KEY"}]
+    assert not mounted.get("optional")
+    assert kubernetes["podMetadata"]["labels"]["pathoflow/egress-endpoint"] == "allowed"
+    silent = pod(compiled("", CLUSTER, AskingConfig))
+    assert "pathoflow-endpoint-keys" not in {entry["secretName"] for entry in silent["secretAsEnv"]}
+    assert not any(label.startswith("pathoflow/egress") for label in silent["podMetadata"]["labels"])
+
+
+def test_a_stage_that_has_no_use_for_gpus_gets_none(compiled, monkeypatch):
+    monkeypatch.setattr(ToyConfig, "can_use_gpus", False)
+    with pytest.raises(ConfigError, match=r"toy\.yaml: compute\.gpus_per_node: toy has no use for GPUs"):
+        compiled(EVERYTHING)
 
 
 def test_a_stage_that_the_recipe_lacks_is_told(toy_recipe):

@@ -11,7 +11,8 @@ import yaml
 from components import catalogue
 from pathoflow.contract.code import REPOSITORY
 from pathoflow.contract.recipe import load_recipe
-from pipelines.compile import compile_recipe, graph_of
+from pipelines.compile import graph_of
+from tools.golden import compiled
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +22,7 @@ def stages() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def graph() -> dict[str, tuple[str, ...]]:
-    return graph_of(compile_recipe(load_recipe("smoke", catalogue())))
+    return graph_of(compiled("smoke"))
 
 
 def _inputs(stage: dict[str, Any]) -> list[str]:

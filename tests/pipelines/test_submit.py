@@ -11,13 +11,14 @@ import pytest
 from components import catalogue
 from pathoflow.cluster.settings import PLACEHOLDER_DIGEST, Cluster
 from pathoflow.contract.code import REPOSITORY
-from pathoflow.contract.recipe import load_recipe
+from pathoflow.contract.recipe import Recipe, load_recipe
 from pathoflow.errors import ClusterError, ConfigError
 from pipelines import submit
 from pipelines.submit import Submission, start
 from tests.support.certificates import make_certificate
 from tests.support.kfp_server import RUN_ID, KfpServer, kfp_server
 from tests.support.overlays import parameters, write_overlay
+from tools.golden import compiled
 
 CLUSTER = Cluster.model_validate(parameters())
 SECRET = "token-of-the-user"
@@ -39,6 +40,18 @@ def server():
 @pytest.fixture(scope="module")
 def recipe():
     return load_recipe("smoke", catalogue(), ("register.signing=key",))
+
+
+@pytest.fixture(autouse=True)
+def compiled_once(monkeypatch, recipe):
+    """Lends out what was compiled before: no test here is about how."""
+
+    def lend(asked: Recipe, cluster: Cluster, *, cache: bool) -> str:
+        assert asked is recipe
+        assert cache
+        return compiled("smoke", ("register.signing=key",), cluster)
+
+    monkeypatch.setattr(submit, "compile_recipe", lend)
 
 
 @pytest.fixture

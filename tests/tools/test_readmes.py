@@ -58,6 +58,17 @@ def test_the_table_names_each_stage_after_those_it_takes() -> None:
         assert all(places[source] < places[stage] for source in config.inputs)
 
 
+def test_the_graph_draws_every_input_and_dots_those_that_a_recipe_may_lack() -> None:
+    lines = [line.strip() for line in readmes.stage_graph(catalogue().values()).splitlines()]
+    assert (lines[0], lines[1], lines[-1]) == ("```mermaid", "flowchart LR", "```")
+    edges = {" ".join(line.split()[0::2]) for line in lines if "->" in line}
+    assert edges == {f"{source} {stage}" for stage, config in catalogue().items() for source in config.inputs}
+    assert "base_model -.-> cpt" in lines
+    assert "corpus --> cpt" in lines
+    coloured = [name for line in lines if line.startswith("class ") for name in line.split()[1].split(",")]
+    assert sorted(coloured) == sorted(catalogue())
+
+
 def test_component_and_configuration_agree_on_the_inputs() -> None:
     for stage, config in catalogue().items():
         component = readmes.read_component(readmes.folder_of(config) / "component.py", stage)

@@ -7,6 +7,8 @@ from typing import ClassVar, Literal
 from pydantic import Field, field_validator
 
 from pathoflow.contract.config import StageConfig
+from pathoflow.contract.needs import SIGNING_SECRET, Secret
+from pathoflow.errors import ConfigError
 
 
 class RegisterConfig(StageConfig):
@@ -15,6 +17,8 @@ class RegisterConfig(StageConfig):
     stage: ClassVar[str] = "register"
     inputs: ClassVar[tuple[str, ...]] = ("vqa_benchmarks", "pathoclip", "rl")
     key_metric: ClassVar[str | None] = "model_version"
+    can_be_reused: ClassVar[bool] = False
+    writes_registry: ClassVar[bool] = True
 
     model_name: str = Field(
         default="patho-r1",
@@ -40,3 +44,20 @@ class RegisterConfig(StageConfig):
         if stage not in models:
             raise ValueError(f"no model of this stage is handed in; choose from: {', '.join(models)}")
         return stage
+
+    def secrets(self) -> tuple[Secret, ...]:
+        """Returns the registrar's key, unless a throw-away one signs."""
+        key = Secret("PATHOFLOW_SIGNING_KEY", SIGNING_SECRET, "key.pem", is_file=True)
+        return (key,) if self.signing == "key" else ()
+
+    def check_on_cluster(self) -> None:
+        """Refuses a signature that proves nothing.
+
+        Raises:
+            ConfigError: Says how to sign with a key.
+        """
+        if self.signing == "throwaway":
+            raise ConfigError(
+                "register.signing is throwaway, which is for local runs. Make a key (`pathoflow keys new`), put it "
+                f"into the secret {SIGNING_SECRET} as key.pem, and add --set register.signing=key."
+            )

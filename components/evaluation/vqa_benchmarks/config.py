@@ -34,6 +34,7 @@ class VqaBenchmarksConfig(StageConfig):
     stage: ClassVar[str] = "vqa_benchmarks"
     inputs: ClassVar[tuple[str, ...]] = ("diagnosis_mcqs", "cpt", "sft", "rl")
     image: ClassVar[ImageKind] = "train"
+    can_use_gpus: ClassVar[bool] = True
     key_metric: ClassVar[str | None] = "accuracy_rl"
 
     protocols: Protocols = Field(default=Protocols(), description="How each model's accuracy is measured.")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import ClassVar
 
 from pydantic import Field
 
+from pathoflow.errors import ConfigError
 from pathoflow.modeling.source_config import SourceConfig
-from pathoflow.modeling.tiny_shape import TinyShape
 from pathoflow.training.config import FineTuningConfig
 
 
@@ -15,16 +16,15 @@ class CptConfig(SourceConfig, FineTuningConfig):
     """Which model learns to read micrographs, and from what share of texts alone."""
 
     stage: ClassVar[str] = "cpt"
-    inputs: ClassVar[tuple[str, ...]] = ("corpus", "reasoning_data")
+    inputs: ClassVar[tuple[str, ...]] = ("corpus", "base_model")
     key_metric: ClassVar[str | None] = "final_loss"
 
-    model: str = Field(
-        default="Qwen/Qwen2.5-VL-7B-Instruct",
+    model: str | None = Field(
+        default=None,
         min_length=1,
-        description="A Qwen2.5-VL to start from: a name on the model hub (with `revision`), a directory by its "
-        "absolute path, or `tiny` to build one with random weights and a tokenizer learned from the texts.",
+        description="A Qwen2.5-VL to start from: a name on the model hub (with `revision`) or a directory by its "
+        "absolute path; null starts from the output of `base_model`.",
     )
-    tiny: TinyShape = Field(default=TinyShape(), description="Dimensions of the model if `model` is `tiny`.")
     max_pixels: int = Field(
         default=262_144,
         ge=784,
@@ -34,18 +34,30 @@ class CptConfig(SourceConfig, FineTuningConfig):
     use_inline_references: bool = Field(
         default=True, description="Let sentences of the text that refer to a figure follow its caption."
     )
-    num_lookups: int = Field(
-        default=0,
-        ge=0,
-        description="Texts without images, made from the options of reasoning_data: find the letter of an option. "
-        "A model from random weights has to learn that first; a pretrained one can do it.",
-    )
     lookup_share: float = Field(
         default=0.25,
         ge=0.0,
         le=1.0,
-        description="Share of these texts that is mixed among the captions; the others come before all captions.",
+        description="Share of the look-ups of base_model that is mixed among the captions; the others come before all "
+        "captions.",
     )
     lookup_weight: float = Field(
         default=1.0, gt=0.0, le=1000.0, description="Weight in the loss of the letter in such a text."
     )
+
+    def check_inputs(self, given: Collection[str]) -> None:
+        """Refuses two models to start from, or none.
+
+        Raises:
+            ConfigError: Says which of them to name.
+        """
+        if self.model is None and "base_model" not in given:
+            raise ConfigError(
+                "cpt.model is null and there is no base_model to start from: name a model, or add base_model.yaml to "
+                "the recipe."
+            )
+        if self.model is not None and "base_model" in given:
+            raise ConfigError(
+                f"cpt.model is {self.model}, and the recipe builds a base_model, too: set cpt.model to null, or take "
+                "base_model.yaml out of the recipe."
+            )

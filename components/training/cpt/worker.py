@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,20 +14,14 @@ import numpy.typing as npt
 from accelerate import PartialState
 
 from components.training.cpt.config import CptConfig
-from components.training.cpt.lookups import Lookup, find_lookups, reordered
-from pathoflow.data.schemas import read_rows
-from pathoflow.data.trainable.rows import turns_fault
-from pathoflow.errors import InputError
 from pathoflow.modeling import encoding
 from pathoflow.modeling.encoding import Encoder, Sample
 from pathoflow.modeling.flops import sample_cost
 from pathoflow.modeling.loading import ModelReference, load, load_configuration
-from pathoflow.modeling.pretrained import check_special_tokens, copy_model, load_processor, save_model
-from pathoflow.modeling.processor import Qwen2_5_VLProcessor, new_processor
+from pathoflow.modeling.pretrained import check_special_tokens, copy_model, load_processor
+from pathoflow.modeling.processor import Qwen2_5_VLProcessor
 from pathoflow.modeling.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
-from pathoflow.modeling.source_config import TINY
-from pathoflow.modeling.tiny_model import build_tiny_model
-from pathoflow.modeling.tokenizer import IMAGE, train_tokenizer
+from pathoflow.modeling.tokenizer import IMAGE
 from pathoflow.training.engine import final_loss, fine_tune, pack_arguments, plan_steps, save_trained, weights_dtype
 from pathoflow.training.initial_loss_check import initial_loss
 from pathoflow.training.job import Job
@@ -44,26 +38,25 @@ PAIR = ("pair_id", "image", "width", "height", "caption", "inline_refs")
 
 
 def main(job: Job, state: PartialState) -> None:
-    """Builds or loads the base model, trains it on look-ups and captions, and saves both."""
+    """Loads the base model, trains it on look-ups and captions, and saves both."""
     config = job.settings(CptConfig)
-    base, tiny = job.output / "base", config.model == TINY
-    if tiny:
-        if state.is_main_process:
-            _build_base(config, job, base)
-        state.wait_for_everyone()
-    reference = ModelReference(base) if tiny else ModelReference(config.model, config.revision, config.ignored_tensors)
+    if built := job.inputs.get("base_model"):
+        reference = ModelReference(built / "model")
+    else:
+        assert config.model is not None, "`check_inputs` saw a model"
+        reference = ModelReference(config.model, config.revision, config.ignored_tensors)
     source = reference.directory()
     processor = load_processor(source, max_pixels=config.max_pixels)
     model_config = load_configuration(Qwen2_5_VLForConditionalGeneration, source)
     check_special_tokens(model_config, processor.tokenizer)
     pairs = rows_of(job, "corpus", "train", PAIR, groups_kept=config.shuffled_row_groups)
     outlines = rows_of(job, "corpus", "train", [column for column in PAIR if column != "image"])
-    found = _lookups(config, job)
-    sample_of = CptSamples(found, pairs, processor, config)
+    lookups = _read_lookups(built / "lookups.jsonl") if built else []
+    sample_of = CptSamples(lookups, pairs, processor, config)
     encoder = Encoder(processor)
     outline_of = replace(sample_of, pairs=outlines)
     measures = measure(
-        len(found) + len(pairs),
+        len(lookups) + len(pairs),
         outline_of,
         encoder,
         partial(sample_cost, model_config),
@@ -71,33 +64,34 @@ def main(job: Job, state: PartialState) -> None:
         state,
     )
     dropped = measures.longer_than(config.max_length_tokens)
-    overlong = [(outline_of(number).name, length) for number, length in dropped.items() if number >= len(found)]
+    overlong = [(outline_of(number).name, length) for number, length in dropped.items() if number >= len(lookups)]
     if len(overlong) == len(pairs):
         job.finish_without("corpus/train", overlong, state)
         return
-    order = training_order(len(found), pairs.groups(), config)
+    order = training_order(len(lookups), pairs.groups(), config)
     plan = plan_steps(config, order[~np.isin(order, list(dropped))], measures, state.num_processes)
     arguments = pack_arguments(config, job.checkpoints, plan)
     model, report = load(Qwen2_5_VLForConditionalGeneration, reference, dtype=weights_dtype(config))
-    if not tiny and state.is_main_process:
-        copy_model(source, processor, base)
+    if state.is_main_process:
+        copy_model(source, processor, job.output / "base")
     unseen = Unseen(job.scratch / "unseen")
     shares = StepShares(plan, sample_of, encoder, config.cached_samples, unseen)
     tables = SampleTables(plan, sample_of, encoder, job, config.samples_shown_every_steps)
-    trainer = fine_tune(config, job, arguments, prepare_model(model, config), shares, [tables], is_pretrained=not tiny)
+    weights = prepare_model(model, config)
+    trainer = fine_tune(config, job, arguments, weights, shares, [tables], is_pretrained=built is None)
     save_trained(trainer, processor, job.output / "model")
     if state.is_main_process:
         job.finish(
             {"final_loss": final_loss(trainer), "num_parameters": float(model.num_parameters())}
             | initial_loss(trainer.state.log_history),
-            report.notes() | _told_of_lookups(len(found), len(dropped) - len(overlong)),
+            report.notes() | _told_of_lookups(len(lookups), len(dropped) - len(overlong)),
             overlong=overlong,
             unseen=unseen.among(plan.samples_until(trainer.state.global_step)),
         )
 
 
 def _told_of_lookups(number: int, num_overlong: int) -> dict[str, str]:
-    """Look-ups are made here, not read: what is too long of them is told and not counted."""
+    """Look-ups are exercises, not data: what is too long of them is told and not counted."""
     return {"lookups": f"{num_overlong} of {number} left out as too long"} if num_overlong else {}
 
 
@@ -112,7 +106,7 @@ class CptSamples:
         config: What of a pair is learned, and how much a look-up counts.
     """
 
-    lookups: Sequence[Lookup]
+    lookups: Sequence[Mapping[str, Any]]
     pairs: ShardRows
     processor: Qwen2_5_VLProcessor
     config: CptConfig
@@ -166,44 +160,15 @@ def caption_sample(pair: Mapping[str, Any], end: str, *, with_references: bool) 
     )
 
 
-def lookup_sample(lookup: Lookup, processor: Qwen2_5_VLProcessor, weight: float) -> Sample:
+def lookup_sample(lookup: Mapping[str, Any], processor: Qwen2_5_VLProcessor, weight: float) -> Sample:
     """A question about options in which only the letter is learned."""
-    question = encoding.prompt(lookup.messages, [], processor).text
-    return Sample(question + lookup.given, [], "continuation", continuation=lookup.letter, weight=weight)
+    question = encoding.prompt(lookup["messages"], [], processor).text
+    return Sample(question + lookup["given"], [], "continuation", continuation=lookup["letter"], weight=weight)
 
 
-def _build_base(config: CptConfig, job: Job, base: Path) -> None:
-    """Learns the tokenizer and writes the model with random weights."""
-    shutil.rmtree(base, ignore_errors=True)
-    captions = [row["caption"] for row in rows_of(job, "corpus", "train", ["caption"])]
-    turns = [
-        part["text"]
-        for messages in _conversations(job)
-        for message in messages
-        for part in message["content"]
-        if part["text"]
-    ]
-    tokenizer = train_tokenizer(captions + turns, config.tiny.vocabulary_size)
-    model = build_tiny_model(config.tiny, tokenizer, config.seed)
-    save_model(model, new_processor(tokenizer, max_pixels=config.max_pixels), base)
-
-
-def _lookups(config: CptConfig, job: Job) -> list[Lookup]:
-    if not config.num_lookups:
-        return []
-    found = find_lookups(_conversations(job))
-    if not found:
-        raise InputError(
-            "reasoning_data/train has no question whose thinking names an option without its letter. "
-            "Set cpt.num_lookups to 0."
-        )
-    return list(reordered(found, config.num_lookups, config.seed))
-
-
-def _conversations(job: Job) -> Iterator[Sequence[Mapping[str, Any]]]:
-    """The turns of the conversations that a template can render; `sft` sets the others aside."""
-    rows = read_rows(job.inputs["reasoning_data"] / "train", ["messages"])
-    return (row["messages"] for row in rows if row["messages"] and not turns_fault(row["messages"]))
+def _read_lookups(path: Path) -> list[dict[str, Any]]:
+    with path.open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
 
 
 if __name__ == "__main__":

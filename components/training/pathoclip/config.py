@@ -46,6 +46,8 @@ class PathoclipConfig(SourceConfig):
     inputs: ClassVar[tuple[str, ...]] = ("corpus",)
     output: ClassVar[OutputKind] = "model"
     image: ClassVar[ImageKind] = "train"
+    can_use_gpus: ClassVar[bool] = True
+    keeps_checkpoints: ClassVar[bool] = True
     key_metric: ClassVar[str | None] = "recall_at_1"
 
     model: str = Field(

@@ -131,7 +131,8 @@ class BucketStore:
         start = f"{self._prefix}/" if self._prefix else ""
         with _told():
             for found in self._bucket.list(start):
-                yield Entry(found.key[len(start) :], found.num_bytes, found.modified_s or time.time())
+                modified_s = time.time() if found.modified_s is None else found.modified_s
+                yield Entry(found.key[len(start) :], found.num_bytes, modified_s)
 
     def remove(self, name: str) -> None:
         """Removes one object."""

@@ -48,11 +48,11 @@ _FAULTS = (MinioException, urllib3.exceptions.HTTPError, _UnexpectedAnswerError,
 
 
 class ObjectInfo(NamedTuple):
-    """The store's record of an object; `modified_s` in seconds since the epoch, 0 where the store does not say."""
+    """The store's record of an object; `modified_s` in seconds since the epoch, None where the store does not say."""
 
     key: str
     num_bytes: int
-    modified_s: float
+    modified_s: float | None
     etag: str
 
 
@@ -314,7 +314,7 @@ def _code_of(error: BaseException) -> str:
 
 
 def _info(item: Any) -> ObjectInfo:
-    modified_s = item.last_modified.timestamp() if item.last_modified else 0.0
+    modified_s = item.last_modified.timestamp() if item.last_modified else None
     return ObjectInfo(str(item.object_name), int(item.size or 0), modified_s, str(item.etag or ""))
 
 

@@ -6,9 +6,10 @@ import json
 import socket
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import yaml
@@ -29,7 +30,10 @@ from pathoflow.cluster.settings import (
     SECRET_KEYS,
     Cluster,
 )
+from pathoflow.contract.config import StageConfig
+from pathoflow.contract.needs import ENDPOINT_SECRET
 from pathoflow.contract.recipe import About, Compute, Recipe, Toleration
+from pathoflow.inference.endpoint import Endpoint
 from tests.support.kube import api, kubeconfig, make_node, namespace, new_namespace, trainer_crds, wait_until  # noqa: F401
 from tests.support.overlays import parameters, write_overlay
 
@@ -91,6 +95,45 @@ def test_a_taint_keeps_out_whoever_does_not_tolerate_it():
     assert "a taint that is not tolerated" in why_none_fits([node], Compute(), {})
     assert why_none_fits([node], Compute(tolerations=(Toleration(key="nvidia.com/gpu"),)), {}) == ""
     assert why_none_fits([], Compute(), {}) == "of 0 nodes, none is ready"
+
+
+class AskingConfig(StageConfig):
+    stage: ClassVar[str] = "asking"
+
+    endpoint: Endpoint = Endpoint(url="https://models.example/v1", model="qwen", api_key_variable="QWEN_KEY")
+
+
+class Secrets:
+    """The part of the API that looks for secrets: each holds one key, or the secret of endpoint keys is not there."""
+
+    key: str | None = None
+
+    def __init__(self, _: Any) -> None:
+        pass
+
+    def read_namespaced_secret(self, *_: str) -> client.V1Secret:
+        if self.key is None:
+            raise client.ApiException(404)
+        return client.V1Secret(data={self.key: ""})
+
+    def read_namespaced_config_map(self, *_: str) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("key", "found"),
+    [
+        (None, ("failed", "is not there")),
+        ("OTHER_KEY", ("failed", "lacks QWEN_KEY")),
+        ("QWEN_KEY", ("ok", "holds QWEN_KEY")),
+    ],
+)
+def test_the_key_of_an_endpoint_that_a_recipe_wants_is_looked_for(monkeypatch, key, found):
+    monkeypatch.setattr(client, "CoreV1Api", type("Api", (Secrets,), {"key": key}))
+    cluster = Cluster.model_validate(parameters())
+    recipe = replace(recipe_of(), stages={"asking": AskingConfig()})
+    assert levels(list(doctor._secrets(client.ApiClient(), cluster, recipe)))[f"secret {ENDPOINT_SECRET}"] == found
+    assert f"secret {ENDPOINT_SECRET}" not in levels(list(doctor._secrets(client.ApiClient(), cluster, recipe_of())))
 
 
 @pytest.fixture

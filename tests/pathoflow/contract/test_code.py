@@ -47,7 +47,7 @@ def test_the_digest_follows_every_python_file_of_the_stage_and_nothing_else(stag
 
 def test_the_digest_follows_what_the_stage_imports_directly_or_through_others(stage, monkeypatch, tmp_path):
     folder, config = stage
-    library = tmp_path / "pathoflow" / "modeling" / "tiny.py"
+    library = tmp_path / "pathoflow" / "modeling" / "tiny_model.py"
     library.parent.mkdir(parents=True)
     for package in (library.parents[1], library.parent):
         (package / "__init__.py").write_text("")
@@ -55,7 +55,7 @@ def test_the_digest_follows_what_the_stage_imports_directly_or_through_others(st
     (tmp_path / "pathoflow" / "shape.py").write_text("x = 1\n")
     monkeypatch.setattr(code, "REPOSITORY", tmp_path)
     digests = [code_of(config).digest]
-    (folder / "component.py").write_text("from pathoflow.modeling import tiny\n")
+    (folder / "component.py").write_text("from pathoflow.modeling import tiny_model\n")
     digests.append(code_of(config).digest)
     (tmp_path / "pathoflow" / "shape.py").write_text("x = 2\n")
     assert code_of(config).digest == digests[-1], "what only a face imports computes nothing"

@@ -21,7 +21,8 @@ from pathoflow.training.config import TrainingConfig
 from pathoflow.training.curves import read_series
 from pathoflow.training.job import Job
 from pathoflow.training.supervision import fit, prepare
-from tests.support.conversations import TINY_SHAPE, write_colour_corpus, write_reasoning
+from tests.support.base_models import build_base_model
+from tests.support.conversations import write_colour_corpus, write_reasoning
 
 TWO = {"num_processes": 2, "batch_size_per_process": 4}
 ONE = {"num_processes": 1, "batch_size_per_process": 4, "gradient_accumulation_steps": 2}
@@ -52,7 +53,7 @@ def attempt(config: TrainingConfig, scratch: Path, step: int = 40, code: str | N
         (SftConfig(**ONE), SftConfig(**TWO)),
         (SftConfig(**TWO), SftConfig(**TWO, log_every_steps=3, fewer_gpus="accumulate", needs_gpus=True)),
         (SftConfig(**TWO), SftConfig(num_processes=1, batch_size_per_process=8)),
-        (CptConfig(model="tiny", **TWO), CptConfig(model="tiny", num_processes=8, batch_size_per_process=1)),
+        (CptConfig(**TWO), CptConfig(num_processes=8, batch_size_per_process=1)),
         (SftConfig(**TWO, deepspeed_stage=2), SftConfig(**TWO, deepspeed_stage=2, kept_checkpoints=9)),
         (RlConfig(**SAMPLING, gradient_accumulation_steps=4), RlConfig(**SAMPLING, gradient_accumulation_steps=4)),
     ],
@@ -158,8 +159,8 @@ def inputs(tmp_path_factory):
     where = tmp_path_factory.mktemp("sft")
     corpus, reasoning = write_colour_corpus(where / "corpus"), write_reasoning(where / "reasoning")
     out = StageOutput(where / "cpt", where / "scratch")
-    config = CptConfig(model="tiny", tiny=TINY_SHAPE, max_pixels=784, batch_size_per_process=4, **QUICK)
-    run_cpt(config, corpus=corpus, reasoning_data=reasoning, out=out)
+    base = build_base_model(where, corpus, reasoning)
+    run_cpt(CptConfig(max_pixels=784, batch_size_per_process=4, **QUICK), corpus=corpus, base_model=base, out=out)
     return {"reasoning_data": reasoning, "cpt": out.path}
 
 

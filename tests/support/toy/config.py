@@ -15,6 +15,7 @@ class ToyConfig(StageConfig):
 
     stage: ClassVar[str] = "toy"
     key_metric: ClassVar[str | None] = "score"
+    can_use_gpus: ClassVar[bool] = True
 
     text: str = Field(default="hello", description="What the output says.")
     num_items: int = Field(default=10, ge=0, le=1000, description="Records read.")

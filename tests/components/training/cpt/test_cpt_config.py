@@ -22,6 +22,16 @@ def test_a_models_directory_is_part_of_the_key(tmp_path):
         CptConfig(model=str(tmp_path / "none")).external_files()
 
 
+def test_a_model_is_named_or_built_but_not_both():
+    named = CptConfig(model="/models/qwen")
+    named.check_inputs({"corpus"})
+    CptConfig().check_inputs({"corpus", "base_model"})
+    with pytest.raises(ConfigError, match=r"cpt\.model is null .*add base_model\.yaml"):
+        CptConfig().check_inputs({"corpus"})
+    with pytest.raises(ConfigError, match=r"cpt\.model is /models/qwen, .*set cpt\.model to null"):
+        named.check_inputs({"corpus", "base_model"})
+
+
 def test_a_cache_and_data_workers_exclude_each_other():
     with pytest.raises(ValidationError, match="data_workers = 0"):
-        CptConfig(model="tiny", cached_samples=5, data_workers=2)
+        CptConfig(cached_samples=5, data_workers=2)

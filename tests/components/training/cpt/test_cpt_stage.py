@@ -26,17 +26,15 @@ from pathoflow.modeling.pretrained import load_processor
 from pathoflow.modeling.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 from pathoflow.modeling.weight_files import tensors_in
 from pathoflow.training.curves import read_series
-from tests.support.conversations import TINY_SHAPE, write_colour_corpus, write_reasoning
+from tests.support.base_models import build_base_model
+from tests.support.conversations import write_colour_corpus, write_reasoning
 from tests.support.pairs import contents, new_output, pair, write_corpus
 from tests.support.published import publish
 
 VALUES = {
-    "model": "tiny",
-    "tiny": TINY_SHAPE,
     "max_pixels": 784,
     "freeze_vision_tower": False,
     "max_length_tokens": 200,
-    "num_lookups": 400,
     "lookup_weight": 5.0,
     "learning_rate": 3e-3,
     "batch_size_per_process": 4,
@@ -65,7 +63,7 @@ where, cut, values = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3
 # As the runner of stages does: each attempt begins with an empty output and the scratch of the one before.
 shutil.rmtree(cut / "output", ignore_errors=True)
 try:
-    run(CptConfig(**values), corpus=where / "corpus", reasoning_data=where / "reasoning", out=new_output(cut))
+    run(CptConfig(**values), corpus=where / "corpus", base_model=where / "base_model" / "output", out=new_output(cut))
 except PathoflowError as error:
     sys.exit(error.exit_code)
 """
@@ -78,7 +76,7 @@ def data(tmp_path_factory) -> Path:
     marked = pair("marked", "A <|image_pad|> lesion.")
     faulty = [broken, marked, pair("silent", " "), pair("endless", "word " * 300)]
     write_colour_corpus(where / "corpus", faulty=faulty)
-    write_reasoning(where / "reasoning")
+    build_base_model(where, where / "corpus", write_reasoning(where / "reasoning"), num_lookups=400)
     return where
 
 
@@ -86,7 +84,7 @@ def data(tmp_path_factory) -> Path:
 def finished(data):
     """The output of a run that nothing interrupted."""
     out = new_output(data / "whole")
-    run(CptConfig(**VALUES), corpus=data / "corpus", reasoning_data=data / "reasoning", out=out)
+    run(CptConfig(**VALUES), corpus=data / "corpus", base_model=data / "base_model" / "output", out=out)
     return out
 
 
@@ -166,7 +164,7 @@ def test_killed_and_preempted_runs_resume_to_the_same_weights(data, finished, tm
 def test_so_do_two_processes_with_data_workers_that_save_in_the_background(data, tmp_path):
     values = VALUES | {"num_processes": 2, "batch_size_per_process": 2, "data_workers": 1}
     out = new_output(tmp_path / "whole")
-    run(CptConfig(**values), corpus=data / "corpus", reasoning_data=data / "reasoning", out=out)
+    run(CptConfig(**values), corpus=data / "corpus", base_model=data / "base_model" / "output", out=out)
     interrupt(data, tmp_path / "cut", values | {"background_checkpoints": True})
     assert contents(tmp_path / "cut" / "output") == contents(out.path)
     assert read_series(tmp_path / "cut" / "scratch" / "report")["loss"] == read_series(out.directory)["loss"]
@@ -176,14 +174,17 @@ def test_a_corpus_without_a_usable_pair_is_an_input_error(tmp_path, data):
     write_corpus(tmp_path / "corpus")
     with pytest.raises(InputError, match="no pair that can be used"):
         run(
-            CptConfig(**VALUES), corpus=tmp_path / "corpus", reasoning_data=data / "reasoning", out=new_output(tmp_path)
+            CptConfig(**VALUES),
+            corpus=tmp_path / "corpus",
+            base_model=data / "base_model" / "output",
+            out=new_output(tmp_path),
         )
 
 
 def test_a_failing_worker_is_told_with_its_last_words(tmp_path, data):
     values = VALUES | {"model": str(data / "corpus")}
     with pytest.raises(StageError, match="processor can be loaded from"):
-        run(CptConfig(**values), corpus=data / "corpus", reasoning_data=data / "reasoning", out=new_output(tmp_path))
+        run(CptConfig(**values), corpus=data / "corpus", out=new_output(tmp_path))
 
 
 @pytest.fixture(scope="module")
@@ -197,13 +198,13 @@ def hub(finished, tmp_path_factory) -> Path:
 
 
 # Too little to move a float32 weight.
-ONE_STEP = VALUES | {"num_lookups": 0, "max_steps": 1, "learning_rate": 1e-13, "warmup_ratio": 0.0}
+ONE_STEP = VALUES | {"max_steps": 1, "learning_rate": 1e-13, "warmup_ratio": 0.0}
 
 
 def test_a_model_of_the_hubs_shape_starts_with_the_stock_loaders_weights(data, hub, tmp_path):
     out = new_output(tmp_path)
     config = CptConfig(**ONE_STEP | {"model": str(hub)})
-    run(config, corpus=data / "corpus", reasoning_data=data / "reasoning", out=out)
+    run(config, corpus=data / "corpus", out=out)
     reference = StockModel.from_pretrained(hub, dtype=torch.float32).state_dict()
     trained = StockModel.from_pretrained(out.path / "model").state_dict()
     assert reference.keys() == trained.keys()
@@ -227,7 +228,7 @@ def test_a_model_that_lacks_a_tensor_is_refused_by_name(data, hub, tmp_path):
     save_file(tensors, file, {"format": "pt"})
     config = CptConfig(**ONE_STEP | {"model": str(lacking)})
     with pytest.raises(StageError, match=r"lists model.layers.0.self_attn.q_proj.weight, which no file holds"):
-        run(config, corpus=data / "corpus", reasoning_data=data / "reasoning", out=new_output(tmp_path))
+        run(config, corpus=data / "corpus", out=new_output(tmp_path))
 
 
 def test_a_model_that_knows_nothing_is_refused_before_the_first_step(data, finished, hub, tmp_path):
@@ -238,9 +239,9 @@ def test_a_model_that_knows_nothing_is_refused_before_the_first_step(data, finis
     values = ONE_STEP | {"model": str(noise)}
     out = new_output(tmp_path / "refused")
     with pytest.raises(StageError, match=r"the model that should be trained on knows next to nothing"):
-        run(CptConfig(**values), corpus=data / "corpus", reasoning_data=data / "reasoning", out=out)
+        run(CptConfig(**values), corpus=data / "corpus", out=out)
     assert not (out.path / "model").exists()
     allowed = new_output(tmp_path / "allowed")
     config = CptConfig(**values | {"max_initial_loss_share": None})
-    run(config, corpus=data / "corpus", reasoning_data=data / "reasoning", out=allowed)
+    run(config, corpus=data / "corpus", out=allowed)
     assert allowed.metrics["initial_loss"] > 5

@@ -12,11 +12,12 @@ from pathoflow.data.schemas import REASONING, ShardWriter
 from pathoflow.errors import InputError
 from pathoflow.qa.prompts import text_message
 from tests.components.training.cpt.test_cpt_stage import VALUES
+from tests.support.base_models import build_base_model
 from tests.support.conversations import conversation, write_colour_corpus, write_reasoning
 from tests.support.odd import BROKEN, BROKEN_WITHIN, SOUND, embedded, set_aside, size_of
 from tests.support.pairs import new_output, pair, picture
 
-QUICK = VALUES | {"epochs": 1.0, "num_lookups": 8, "max_pixels": 3136, "num_processes": 2, "batch_size_per_process": 2}
+QUICK = VALUES | {"epochs": 1.0, "max_pixels": 3136, "num_processes": 2, "batch_size_per_process": 2}
 # 30 tokens of 28 x 28 px, and no text to speak of.
 LONG_IMAGE = picture(1).resize((840, 28))
 ODD = {
@@ -57,14 +58,16 @@ def write_odd_reasoning(directory):
     with ShardWriter(directory / "train", REASONING, prefix="odd") as writer:
         for row in rows:
             writer.write(row)
+    return directory
 
 
 def test_odd_pairs_are_set_aside_and_counted(tmp_path):
     odd = [pair(name, "A lesion.") | changes for name, (changes, _) in ODD.items()]
     write_colour_corpus(tmp_path / "corpus", faulty=[*odd, *sound_pairs()])
-    write_odd_reasoning(tmp_path / "reasoning")
+    reasoning = write_odd_reasoning(tmp_path / "reasoning")
+    base = build_base_model(tmp_path, tmp_path / "corpus", reasoning, num_lookups=8)
     out = new_output(tmp_path)
-    run(CptConfig(**QUICK), corpus=tmp_path / "corpus", reasoning_data=tmp_path / "reasoning", out=out)
+    run(CptConfig(**QUICK), corpus=tmp_path / "corpus", base_model=base, out=out)
     assert set_aside(out) == {f"quilt_1m/train/{name}": reason for name, (_, reason) in ODD.items()}
     assert (out.num_in, out.num_out) == (len(ODD) + len(SOUND) + 24, len(SOUND) + 24)
     assert (out.path / "model" / "model.safetensors").is_file()
@@ -72,12 +75,12 @@ def test_odd_pairs_are_set_aside_and_counted(tmp_path):
 
 def test_an_images_tokens_count_and_all_too_long_is_an_input_error(tmp_path):
     write_colour_corpus(tmp_path / "corpus", 0, [pair("long", "A.", LONG_IMAGE), pair("endless", "word " * 300)])
-    write_reasoning(tmp_path / "reasoning")
+    base = build_base_model(tmp_path, tmp_path / "corpus", write_reasoning(tmp_path / "reasoning"), num_lookups=8)
     out = new_output(tmp_path)
     config = CptConfig(
         **QUICK | {"max_length_tokens": 16, "max_pixels": 28 * 28 * 40, "num_processes": 1, "batch_size_per_process": 4}
     )
     with pytest.raises(InputError, match=r"All of corpus/train is longer than 16 tokens.*Raise max_length_tokens"):
-        run(config, corpus=tmp_path / "corpus", reasoning_data=tmp_path / "reasoning", out=out)
+        run(config, corpus=tmp_path / "corpus", base_model=base, out=out)
     assert set(set_aside(out).values()) == {"too_long"}
     assert (out.num_in, out.num_out) == (2, 0)

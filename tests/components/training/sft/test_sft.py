@@ -15,7 +15,8 @@ from pathoflow.data.schemas import REASONING, ShardWriter, read_rows
 from pathoflow.errors import InputError, Standstill
 from pathoflow.training.curves import read_series
 from pathoflow.training.launch import launch_workers
-from tests.support.conversations import TINY_SHAPE, write_colour_corpus, write_reasoning
+from tests.support.base_models import build_base_model
+from tests.support.conversations import write_colour_corpus, write_reasoning
 from tests.support.pairs import contents, new_output
 
 QUICK = {
@@ -43,8 +44,8 @@ def inputs(tmp_path_factory):
     where = tmp_path_factory.mktemp("sft")
     corpus, reasoning = write_colour_corpus(where / "corpus"), write_reasoning(where / "reasoning")
     out = new_output(where / "cpt")
-    config = CptConfig(model="tiny", tiny=TINY_SHAPE, max_pixels=784, **QUICK)
-    run_cpt(config, corpus=corpus, reasoning_data=reasoning, out=out)
+    base = build_base_model(where, corpus, reasoning)
+    run_cpt(CptConfig(max_pixels=784, **QUICK), corpus=corpus, base_model=base, out=out)
     return {"reasoning_data": reasoning, "cpt": out.path}
 
 

@@ -1,15 +1,11 @@
-"""Texts in which an option's letter is looked up, and the order in which a model meets them."""
+"""Texts in which an option's letter is looked up."""
 
 from __future__ import annotations
 
-import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.training.cpt.config import CptConfig
-from components.training.cpt.lookups import find_lookups, reordered
-from components.training.cpt.worker import training_order
+from components.training.base_model.lookups import find_lookups, reordered
 from pathoflow.qa.prompts import mcq_text, prompt_messages, response_text, text_message
 
 NAMES = ["T-cell lymphoma", "B-cell lymphoma", "lipoma", "A naevus"]
@@ -47,22 +43,3 @@ def test_letters_are_spread_evenly():
     letters = [lookup.letter for lookup in reordered(find_lookups([question("short")]), 400, seed=0)]
     for letter in "ABCD":
         assert 70 < letters.count(letter) < 130
-
-
-def config(**values) -> CptConfig:
-    return CptConfig(model="tiny", **values)
-
-
-def test_look_ups_come_first_and_a_share_among_the_captions():
-    order = list(training_order(10, np.zeros(6, np.int64), config(lookup_share=0.2, epochs=1.5, num_lookups=10)))
-    assert order[:8] == list(range(8))
-    assert sorted(number for number in order[8:] if number < 10) == [8, 9]
-    captions = [number - 10 for number in order if number >= 10]
-    assert len(captions) == 9
-    assert set(captions) == set(range(6))
-
-
-@pytest.mark.parametrize("epochs", [1.0, 2.5])
-def test_the_order_depends_on_the_seed(epochs):
-    orders = [list(training_order(0, np.zeros(50, np.int64), config(seed=seed, epochs=epochs))) for seed in (1, 1, 2)]
-    assert orders[0] == orders[1] != orders[2]

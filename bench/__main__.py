@@ -29,6 +29,7 @@ BENCHMARKS = (
     "packing",
     "train_throughput",
     "rl_vision",
+    "inference",
     "estimate",
     "checkpoint",
     "metrics",

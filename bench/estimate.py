@@ -213,8 +213,8 @@ def _estimate(case: Case, folder: Path) -> list[Phase]:
 def _prompt_tokens(folder: Path, config: RlConfig) -> int:
     """Tokens of the longest question, image included."""
     from pathoflow.data.schemas import read_rows
+    from pathoflow.modeling.encoding import Encoder, prompt
     from pathoflow.qa.question import Question
-    from pathoflow.training.samples import Encoder, prompt
 
     processor = load_processor(folder / "base" / "model", max_pixels=config.max_pixels)
     questions = [Question.of_row(row) for row in read_rows(folder / "mcqs" / "train")]

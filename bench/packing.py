@@ -21,15 +21,15 @@ from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as stock
 
 from bench.report import Figure, conclude
 from pathoflow.data.image_io import encode_png
+from pathoflow.modeling import encoding
 from pathoflow.modeling.attention import use_segment_attention
+from pathoflow.modeling.encoding import Encoded, Encoder, filler
 from pathoflow.modeling.processor import new_processor
 from pathoflow.modeling.tiny_model import build_tiny_model
 from pathoflow.modeling.tiny_shape import TinyShape
 from pathoflow.modeling.tokenizer import train_tokenizer
 from pathoflow.qa.prompts import prompt_messages, text_message
-from pathoflow.training import samples
-from pathoflow.training.samples import Encoder
-from pathoflow.training.steps import Encoded, filler, packed
+from pathoflow.training.steps import packed
 
 WORDS = ["lesion", "shows", "atypical", "glands", "with", "enlarged", "nuclei", "and", "mitoses", "in", "stroma"]
 SHAPE = TinyShape(num_layers=4, vision_depth=4)
@@ -72,7 +72,7 @@ def encoded_samples(number: int) -> tuple[Encoder, list[Encoded]]:
         height, width = rng.integers(1, 6, 2) * 28
         image = encode_png(Image.fromarray(rng.integers(0, 255, (height, width, 3), dtype=np.uint8)))
         messages = [*prompt_messages("Describe.", "short"), text_message("assistant", text)]
-        encoded.append(encoder.encode(samples.conversation(messages, [image], processor)))
+        encoded.append(encoder.encode(encoding.conversation(messages, [image], processor)))
     return encoder, encoded
 
 
@@ -94,7 +94,7 @@ def loss_of_packs(model: Any, encoder: Encoder, encoded: list[Encoded]) -> float
 def loss_one_by_one(model: Any, encoder: Encoder, encoded: list[Encoded]) -> float:
     """Returns the same by the stock model's own loss; leaves its gradients in `model`."""
     batches = [encoder.batch([sample]) for sample in encoded]
-    learned = [int((batch["labels"][:, 1:] != samples.IGNORED).sum()) for batch in batches]
+    learned = [int((batch["labels"][:, 1:] != encoding.IGNORED).sum()) for batch in batches]
     total = 0.0
     for batch, number in zip(batches, learned, strict=True):
         batch.pop("weights")

@@ -15,12 +15,12 @@ import torch
 from PIL import Image
 
 from bench.report import Figure, conclude
-from components.training.rl.seeing import SeenOnce
 from pathoflow.modeling.attention import use_segment_attention
 from pathoflow.modeling.processor import new_processor
 from pathoflow.modeling.tiny_model import build_tiny_model
 from pathoflow.modeling.tiny_shape import TinyShape
 from pathoflow.modeling.tokenizer import IMAGE, train_tokenizer
+from pathoflow.modeling.vision_cache import VisionFeatureCache
 
 _TEXT = "What is shown? (A) lipoma (B) melanoma (C) haemangioma (D) naevus. It is yellow: A"
 # The shapes: smoke's, whose images of 56 px are one window each, and one with the paper's images of 512 px.
@@ -53,7 +53,7 @@ def _ratios(shape: TinyShape, side_px: int, num_images: int, num_generations: in
     batch = dict(processor(images=repeated, text=[IMAGE + _TEXT] * len(repeated), return_tensors="pt", padding=True))
     models = [build_tiny_model(shape, processor.tokenizer, seed=0).eval() for _ in range(2)]
     for model in models:
-        SeenOnce(model.model.visual)
+        VisionFeatureCache(model.model.visual).install()
     use_segment_attention(models[1])
     times: list[list[list[float]]] = [[[], []], [[], []]]
     for _ in range(repetitions + 1):

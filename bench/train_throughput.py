@@ -29,16 +29,16 @@ from transformers import PrinterCallback
 from bench.report import Figure, conclude
 from components.training.sft.config import SftConfig
 from pathoflow.data.image_io import encode_png
+from pathoflow.modeling import encoding
+from pathoflow.modeling.encoding import Encoder, Sample
 from pathoflow.modeling.flops import sample_cost
 from pathoflow.modeling.processor import Qwen2_5_VLProcessor, new_processor
 from pathoflow.modeling.tiny_model import build_tiny_model
 from pathoflow.modeling.tiny_shape import TinyShape
 from pathoflow.modeling.tokenizer import train_tokenizer
 from pathoflow.qa.prompts import prompt_messages, text_message
-from pathoflow.training import samples
 from pathoflow.training.engine import PackTrainer, pack_arguments, plan_steps
 from pathoflow.training.lengths import SampleLengths
-from pathoflow.training.samples import Encoder, Sample
 from pathoflow.training.steps import StepShares
 from pathoflow.training.trainable_weights import prepare_model
 
@@ -100,7 +100,7 @@ def make_rows(number: int) -> list[dict[str, Any]]:
 
 def _sample(row: dict[str, Any], processor: Qwen2_5_VLProcessor) -> Sample:
     messages = [*prompt_messages("Describe.", "short"), text_message("assistant", row["text"])]
-    return samples.conversation(messages, [row["image"]], processor)
+    return encoding.conversation(messages, [row["image"]], processor)
 
 
 def _engine(all_samples: list[Sample], lengths: list[int], processor: Qwen2_5_VLProcessor, folder: Path) -> float:

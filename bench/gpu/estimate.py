@@ -32,12 +32,12 @@ from pathoflow.estimate import clip_memory, fine_tuning_memory
 from pathoflow.estimate.activations import Precision
 from pathoflow.estimate.gpu_memory import Phase, generation_phases, peak_phase
 from pathoflow.estimate.shapes import CLIP, Clip, Text, Tower, Vision, VisionLanguage
+from pathoflow.modeling.encoding import IGNORED, Encoder
 from pathoflow.modeling.flops import sample_cost
 from pathoflow.modeling.processor import new_processor
 from pathoflow.modeling.tokenizer import train_tokenizer
 from pathoflow.training.engine import PackTrainer, pack_arguments, plan_steps
 from pathoflow.training.lengths import SampleLengths
-from pathoflow.training.samples import IGNORED, Encoder
 from pathoflow.training.steps import StepShares
 from pathoflow.training.trainable_weights import prepare_model
 

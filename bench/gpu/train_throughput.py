@@ -34,17 +34,17 @@ from transformers import Qwen2_5_VLConfig, TrainerCallback
 from bench.report import Figure, conclude
 from components.training.sft.config import SftConfig
 from pathoflow.data.image_io import encode_jpeg
+from pathoflow.modeling import encoding
+from pathoflow.modeling.encoding import Encoder, Sample
 from pathoflow.modeling.flops import Flops, forward_flops, sample_cost, training_flops
 from pathoflow.modeling.processor import Qwen2_5_VLProcessor, new_processor
 from pathoflow.modeling.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 from pathoflow.modeling.tokenizer import IMAGE_PAD, VIDEO_PAD, VISION_END, VISION_START, train_tokenizer
 from pathoflow.qa.prompts import prompt_messages, text_message
-from pathoflow.training import samples
 from pathoflow.training.engine import PackTrainer, pack_arguments, plan_steps
 from pathoflow.training.lengths import SampleLengths
 from pathoflow.training.plan import Plan
 from pathoflow.training.reporting import peak_flops
-from pathoflow.training.samples import Encoder, Sample
 from pathoflow.training.steps import StepShares
 from pathoflow.training.trainable_weights import prepare_model, trainable_parts
 
@@ -172,7 +172,7 @@ def build_model(
 
 def sample_of(row: dict[str, Any], processor: Qwen2_5_VLProcessor) -> Sample:
     messages = [*prompt_messages("Describe.", "short"), text_message("assistant", row["text"])]
-    return samples.conversation(messages, [row["image"]], processor)
+    return encoding.conversation(messages, [row["image"]], processor)
 
 
 class _Clock(TrainerCallback):  # type: ignore[misc]
@@ -260,7 +260,7 @@ def _engine(
 def _flops_of_a_step(model: Any, plan: Plan, encoder: Encoder, all_samples: list[Sample]) -> Flops:
     encoded = [encoder.encode(all_samples[number]) for number in plan.samples(0)]
     grids = [grid for sample in encoded for grid in sample["image_grid_thw"].tolist()]
-    num_targets = sum(int((sample["labels"][1:] != samples.IGNORED).sum()) for sample in encoded)
+    num_targets = sum(int((sample["labels"][1:] != encoding.IGNORED).sum()) for sample in encoded)
     lengths = [len(sample["input_ids"]) for sample in encoded]
     return training_flops(forward_flops(model.config, lengths, grids, num_targets), **trainable_parts(model))
 

@@ -184,7 +184,7 @@ def load_stage(
     overlay = {
         key: _anchored(config_type, key, value, Path.cwd()) for key, value in overrides.items() if key not in asked
     }
-    config = _validate(config_type, values | overlay, path, set_keys=set(overlay))
+    config = _validate(config_type, _overlaid(config_type, values, overlay), path, set_keys=set(overlay))
     config.check_nodes(compute.nodes)
     return config, compute
 
@@ -236,6 +236,27 @@ def _anchored(config_type: type[BaseModel], key: str, value: Any, folder: Path) 
     return _anchor(value, folder)
 
 
+def _overlaid(model: type[BaseModel], values: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns `values` with each value of `overlay` in its place; `a.b` is the key `b` of the keys nested under `a`."""
+    result = dict(values)
+    for key, value in overlay.items():
+        outer, dot, inner = key.partition(".")
+        nested = _nested_model(model, outer) if dot else None
+        if nested is None:
+            result[key] = value
+        else:
+            given = result.get(outer)
+            result[outer] = _overlaid(nested, given if isinstance(given, dict) else {}, {inner: value})
+    return result
+
+
+def _nested_model(model: type[BaseModel], key: str) -> type[BaseModel] | None:
+    """Returns the class of the keys that are nested under a key, as in `Endpoint | None`; None for a plain value."""
+    field = model.model_fields.get(key)
+    parts = (field.annotation, *get_args(field.annotation)) if field else ()
+    return next((part for part in parts if isinstance(part, type) and issubclass(part, BaseModel)), None)
+
+
 def _holds_paths(annotation: Any) -> bool:
     return annotation is Path or any(_holds_paths(part) for part in get_args(annotation))
 
@@ -266,17 +287,20 @@ def _validate(
 def _explain(problem: Any, model: type[BaseModel], path: Path, prefix: str, set_keys: set[str]) -> str:
     key = ".".join(str(part) for part in problem["loc"])
     where = f"{_shown(path)}: {prefix}{key}".rstrip(".: ")
-    if set_keys.intersection(problem["loc"][:1]):
+    if any(f"{key}.".startswith(f"{given}.") for given in set_keys):
         where = f"--set {path.stem}.{prefix}{key}"
+    *outer, name = [str(part) for part in problem["loc"]] or [""]
+    for part in outer:
+        model = _nested_model(model, part) or model
     message = problem["msg"].removeprefix("Value error, ")
     if not key:
         return f"{where}: {message}"
     if problem["type"] == "extra_forbidden":
-        return f"{where} is no known key. {_suggest(key, list(model.model_fields))}"
+        return f"{where} is no known key. {_suggest(name, list(model.model_fields))}"
     if problem["type"] == "missing":
         return f"{where} is missing."
     value = problem["input"]
-    field = model.model_fields.get(key)
+    field = model.model_fields.get(name)
     about = f" ({field.description})" if field and field.description else ""
     return f"{where}: {message}, got {value!r}{about}"
 

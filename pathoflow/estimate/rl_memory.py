@@ -45,7 +45,7 @@ def phases(config: Any, shape: VisionLanguage, rollouts: Rollouts, *, on_gpu: bo
     weights = weights_of(config, shape, on_gpu=on_gpu, reference=config.beta > 0 and not rank)
     precision = weights.precision
     at_once = completions_at_once(config)
-    # A question's completions share its image (components.training.rl.seeing).
+    # A question's completions share its image (pathoflow.modeling.vision_cache).
     sampled = _answers(shape, rollouts, precision, at_once, max(1, at_once // config.num_generations))
     base, whole = weights.base(), whole_for_generation(weights)
     found = generation_phases(base, whole, sampled)

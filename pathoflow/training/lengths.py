@@ -12,8 +12,8 @@ import numpy.typing as npt
 from accelerate import PartialState
 from accelerate.utils import gather_object
 
+from pathoflow.modeling.encoding import Encoder, Sample
 from pathoflow.system.files import sync_directory
-from pathoflow.training.samples import Encoder, Sample
 
 _AT_A_TIME = 256
 _COSTS_KEPT = 65_536

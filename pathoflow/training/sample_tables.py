@@ -13,10 +13,10 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from pathoflow.data.image_io import decode
 from pathoflow.data.trainable.image_checks import MAX_PIXELS
+from pathoflow.modeling.encoding import IGNORED, Encoder, Sample, UnlearnableImage
 from pathoflow.system.files import write_atomically
 from pathoflow.training.job import TABLES, Job
 from pathoflow.training.plan import Plan
-from pathoflow.training.samples import IGNORED, Encoder, Sample, UnlearnableImage
 
 _NUM_SAMPLES = 8
 _SIDE_PX = 224

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Any, TypedDict
 
 import torch
-from PIL import Image
 from torch.utils.data import Dataset
 
-from pathoflow.data.image_io import encode_png
-from pathoflow.modeling.tokenizer import IMAGE
+from pathoflow.modeling.encoding import IGNORED, Encoded, Encoder, Sample, UnlearnableImage, filler, remembering
 from pathoflow.training.plan import Plan
-from pathoflow.training.samples import IGNORED, Encoder, Sample, UnlearnableImage
 from pathoflow.training.unseen import Unseen, stand_in
-
-Encoded = dict[str, torch.Tensor]
 
 
 class Share(TypedDict):
@@ -85,11 +79,6 @@ class StepShares(Dataset[Share]):  # type: ignore[misc]
             return self._encoder.encode(stand_in(sample))
 
 
-def remembering(encoded: Callable[[int], Encoded], number: int) -> Callable[[int], Encoded]:
-    """`encoded` that keeps so many of its results in memory, the least recently used ones being dropped."""
-    return lru_cache(maxsize=number)(encoded) if number else encoded
-
-
 def packed(samples: Sequence[Encoded], filler: Encoded) -> dict[str, Any]:
     """The model's inputs for samples that lie one after another in one sequence of `L` tokens.
 
@@ -123,11 +112,6 @@ def packed(samples: Sequence[Encoded], filler: Encoded) -> dict[str, Any]:
         "target_positions": positions,
         "target_weights": weights[positions],
     }
-
-
-def filler(encoder: Encoder) -> Encoded:
-    """The smallest image, of which nothing is learned."""
-    return encoder.encode(Sample(IMAGE, [encode_png(Image.new("RGB", (28, 28)))], "text"))
 
 
 def the_only(shares: Sequence[Share]) -> Share:

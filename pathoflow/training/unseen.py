@@ -16,9 +16,9 @@ from PIL import Image
 
 from pathoflow.data.image_io import encode_png
 from pathoflow.data.trainable.text_checks import Fault
+from pathoflow.modeling.encoding import Sample, sizes_of
 from pathoflow.system.files import write_atomically
 from pathoflow.training.job import Unlearned
-from pathoflow.training.samples import Sample, sizes_of
 
 
 @dataclass(frozen=True)

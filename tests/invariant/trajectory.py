@@ -18,6 +18,7 @@ from PIL import Image
 
 from components.training.sft.config import SftConfig
 from pathoflow.data.image_io import encode_png
+from pathoflow.modeling.encoding import Encoder, Sample
 from pathoflow.modeling.flops import sample_cost
 from pathoflow.modeling.processor import new_processor
 from pathoflow.modeling.tiny_model import build_tiny_model
@@ -25,7 +26,6 @@ from pathoflow.modeling.tiny_shape import TinyShape
 from pathoflow.modeling.tokenizer import IMAGE, train_tokenizer
 from pathoflow.training.engine import PackTrainer, pack_arguments, plan_steps
 from pathoflow.training.lengths import SampleLengths
-from pathoflow.training.samples import Encoder, Sample
 from pathoflow.training.steps import StepShares
 from pathoflow.training.trainable_weights import prepare_model
 from tests.support.conversations import TINY_SHAPE

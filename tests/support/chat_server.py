@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple, Self
 
@@ -34,6 +35,7 @@ class ChatServer:
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.paths: list[str] = []
+        self.most_under_way = self._under_way = 0
         lock = threading.Lock()
         outer = self
 
@@ -41,11 +43,16 @@ class ChatServer:
             def do_POST(self) -> None:
                 content = self.rfile.read(int(self.headers["Content-Length"]))
                 with lock:
-                    reply = outer.replies[min(len(outer.requests), len(outer.replies) - 1)]
-                    outer.requests.append(json.loads(content))
-                    outer.headers.append(dict(self.headers))
+                    request = json.loads(content)
+                    reply = outer.answer(request)
+                    outer.requests.append(request)
+                    outer._under_way += 1
+                    outer.most_under_way = max(outer.most_under_way, outer._under_way)
+                    outer.headers.append({name.lower(): value for name, value in self.headers.items()})
                     outer.paths.append(self.path)
                 time.sleep(reply.wait_s)
+                with lock:
+                    outer._under_way -= 1
                 try:
                     self.send_response(reply.status)
                     for name, value in (*reply.headers, ("Content-Length", str(len(reply.body)))):
@@ -59,6 +66,10 @@ class ChatServer:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+
+    def answer(self, request: Mapping[str, Any]) -> Reply:
+        """Returns the reply to a request."""
+        return self.replies[min(len(self.requests), len(self.replies) - 1)]
 
     @property
     def url(self) -> str:

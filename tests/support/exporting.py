@@ -23,6 +23,7 @@ from transformers import TrainerCallback
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from components.training.sft.config import SftConfig
+from pathoflow.modeling.encoding import Encoder
 from pathoflow.modeling.loading import ModelReference, load
 from pathoflow.modeling.pretrained import save_model
 from pathoflow.modeling.processor import new_processor
@@ -32,7 +33,6 @@ from pathoflow.modeling.tiny_shape import TinyShape
 from pathoflow.modeling.tokenizer import train_tokenizer
 from pathoflow.training.engine import PackTrainer, pack_arguments, plan_steps, save_trained
 from pathoflow.training.lengths import SampleLengths
-from pathoflow.training.samples import Encoder
 from pathoflow.training.steps import StepShares
 from pathoflow.training.trainable_weights import prepare_model
 from tests.invariant.trajectory import WORDS, make_samples

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from components.data_processing.textbook_pairs.pages.listing import book_files
 from pathoflow.contract.config import StageConfig
 from pathoflow.errors import InputError
+from pathoflow.inference.endpoint import Endpoint
 
 
 class TextbookPairsConfig(StageConfig):
@@ -64,38 +65,10 @@ class TextbookPairsConfig(StageConfig):
         default=None,
         description="The ONNX file of DocLayout-YOLO; its weights (AGPL) are not shipped.",
     )
-    layout_endpoint: str = Field(
-        default="",
-        pattern=r"^(https?://[^@\s]+)?$",
-        description="Address of an OpenAI-compatible endpoint up to its version, as in https://host/v1.",
-    )
-    layout_endpoint_model: str = Field(
-        default="qwen2.5-vl-72b-instruct",
-        min_length=1,
-        description="The vision-language model's name at the endpoint.",
-    )
-    layout_api_key_variable: str = Field(
-        default="",
-        pattern=r"^\w*$",
-        description="Environment variable that holds the endpoint's key; empty where it wants none.",
-    )
-    layout_timeout_s: float = Field(
-        default=180.0,
-        gt=0.0,
-        le=3600.0,
-        description="Longest wait for the endpoint's answer on one page, in seconds.",
-    )
-    layout_max_retries: int = Field(
-        default=6,
-        ge=0,
-        le=100,
-        description="How often a page is sent again to an endpoint that is busy or silent.",
-    )
-    layout_max_tokens: int = Field(
-        default=4096,
-        ge=256,
-        le=65536,
-        description="Longest answer of the endpoint on one page, in tokens.",
+    layout_endpoint: Endpoint | None = Field(
+        default=None,
+        description="The vision-language model of `layout: endpoint`; the authors asked qwen2.5-vl-72b-instruct. Each "
+        "of the num_workers processes asks it for one page at a time.",
     )
     layout_confidence: float = Field(
         default=0.23,
@@ -131,39 +104,10 @@ class TextbookPairsConfig(StageConfig):
         le=5,
         description="How many pages before and after a figure are searched for sentences that refer to it.",
     )
-    references_endpoint: str = Field(
-        default="",
-        pattern=r"^(https?://[^@\s]+)?$",
-        description="Address of an OpenAI-compatible endpoint whose language model finds the sentences that refer to a "
-        "figure without its number, up to its version, as in https://host/v1; empty: they are not looked for.",
-    )
-    references_model: str = Field(
-        default="qwen-max",
-        min_length=1,
-        description="The language model's name at that endpoint.",
-    )
-    references_api_key_variable: str = Field(
-        default="",
-        pattern=r"^\w*$",
-        description="Environment variable that holds that endpoint's key; empty where it wants none.",
-    )
-    references_timeout_s: float = Field(
-        default=120.0,
-        gt=0.0,
-        le=3600.0,
-        description="Longest wait for the language model's answer on the figures of one page, in seconds.",
-    )
-    references_max_retries: int = Field(
-        default=6,
-        ge=0,
-        le=100,
-        description="How often a question is sent again to a language model that is busy or silent.",
-    )
-    references_max_tokens: int = Field(
-        default=2048,
-        ge=64,
-        le=65536,
-        description="Longest answer of the language model on the figures of one page, in tokens.",
+    references_endpoint: Endpoint | None = Field(
+        default=None,
+        description="Finds the sentences that refer to a figure without its number, by a language model; the authors "
+        "asked qwen-max. Null: they are not looked for.",
     )
     jpeg_quality: int = Field(
         default=92,
@@ -213,5 +157,5 @@ class TextbookPairsConfig(StageConfig):
         if self.layout == "doclayout_yolo" and self.layout_model is None:
             raise ValueError("layout: doclayout_yolo needs layout_model, the path of the ONNX file")
         if self.layout == "endpoint" and not self.layout_endpoint:
-            raise ValueError("layout: endpoint needs layout_endpoint, as in https://host/v1")
+            raise ValueError("layout: endpoint needs layout_endpoint with its url and model")
         return self

@@ -45,7 +45,7 @@ def ask_for_mentions(
     Returns:
         The answers by position; none where the configuration names no endpoint.
     """
-    if not config.references_endpoint:
+    if config.references_endpoint is None:
         return {}
     by_position = {page.position: page for page in read}
     figures = {Job(page.page, "mentions", key_of(page.position)): page.figures for page in asked if page.figures}
@@ -53,7 +53,7 @@ def ask_for_mentions(
         figures,
         lambda job: _sentences_around(int(job.key), by_position, config.neighbour_pages),
         store,
-        config,
+        config.references_endpoint,
         lambda done: out.progress(done, len(figures), "pages", reading="unnumbered mentions"),
     )
     found = {}

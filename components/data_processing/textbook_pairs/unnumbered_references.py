@@ -7,18 +7,16 @@ rules (`references.py`); the model is asked for the others only, and only where 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
 from components.data_processing.textbook_pairs.captions.references import mentions
 from components.data_processing.textbook_pairs.pool import Job, PageStore
 from components.data_processing.textbook_pairs.records import BadPage, Figure, Mentions, UnnumberedMention
-from pathoflow.inference.chat import ChatClient, UnusableAnswer
-
-if TYPE_CHECKING:
-    from components.data_processing.textbook_pairs.config import TextbookPairsConfig
+from pathoflow.inference.endpoint import Endpoint
+from pathoflow.inference.openai_endpoint import OpenAIEndpoint
+from pathoflow.inference.protocol import Request, Response
+from pathoflow.qa.prompts import text_message
 
 _PROMPT = (
     "Below are figures of a pathology textbook with their captions, and numbered sentences from the pages around them. "
@@ -28,7 +26,7 @@ _PROMPT = (
     "place in the list below, and the panel's label, empty if it means the whole figure.\n\n"
     "Figures\n{figures}\n\nSentences\n{sentences}"
 )
-_REQUESTS_AHEAD = 2
+_FAILED = "unnumbered_mentions_failed"
 
 
 class _Answer(BaseModel):
@@ -45,61 +43,11 @@ class _References(_Answer):
     references: list[_FoundReference]
 
 
-class MentionFinder:
-    """Asks a language model which sentences refer to the figures of a page without a number.
-
-    Raises:
-        ConfigError: The key that the configuration speaks of is not in the environment.
-    """
-
-    def __init__(self, config: TextbookPairsConfig) -> None:
-        self._client = ChatClient(
-            config.references_endpoint,
-            config.references_model,
-            api_key_variable=config.references_api_key_variable,
-            timeout_s=config.references_timeout_s,
-            max_retries=config.references_max_retries,
-            max_tokens=config.references_max_tokens,
-        )
-
-    def find(self, figures: Sequence[Figure], sentences: Sequence[str]) -> list[UnnumberedMention]:
-        """The references among the sentences that name no number.
-
-        The model answers with numbers of sentences, so that it cannot add a word to them; what it says of sentences,
-        figures or panels that there are not is dropped.
-
-        Raises:
-            ChatUnavailable: The endpoint cannot be reached, stays busy, or refuses this client.
-            UnusableAnswer: Its answer cannot be used.
-        """
-        candidates = [sentence for sentence in dict.fromkeys(sentences) if not mentions(sentence)]
-        if not candidates:
-            return []
-        question = _PROMPT.format(
-            figures="\n".join(f"{number}. {_described(figure)}" for number, figure in enumerate(figures, 1)),
-            sentences="\n".join(f"{number}. {sentence}" for number, sentence in enumerate(candidates, 1)),
-        )
-        answer = self._client.ask([{"role": "user", "content": question}], _References)
-        found = [
-            UnnumberedMention(figure=said.figure - 1, panel=said.panel, sentence=candidates[said.sentence - 1])
-            for said in answer.references
-            if 1 <= said.sentence <= len(candidates)
-            and 1 <= said.figure <= len(figures)
-            and said.panel in {"", *(panel.label for panel in figures[said.figure - 1].panels)}
-        ]
-        if answer.references and not found:
-            raise UnusableAnswer(
-                f"none of its {len(answer.references)} references is to one of the {len(figures)} figures and "
-                f"{len(candidates)} sentences"
-            )
-        return list(dict.fromkeys(found))
-
-
 def find_mentions(
     asked: Mapping[Job, Sequence[Figure]],
     sentences_of: Callable[[Job], Sequence[str]],
     store: PageStore,
-    config: TextbookPairsConfig,
+    endpoint: Endpoint,
     on_done: Callable[[int], None],
 ) -> dict[Job, Mentions | BadPage]:
     """Asks for the figures of each page; answers lie in the store, and are not asked for again.
@@ -108,44 +56,80 @@ def find_mentions(
         asked: The pages, as jobs of the kind `mentions`, with their figures.
         sentences_of: The sentences of a page and its neighbours.
         store: Keeps the answers.
-        config: Names the endpoint; as many requests as there are workers are on their way at a time.
+        endpoint: Where the language model is.
         on_done: Hears how many pages are finished.
 
     Raises:
-        ChatUnavailable: The endpoint cannot be reached, stays busy, or refuses this client.
+        ConfigError: The endpoint's key is not in the environment.
+        EndpointUnavailable: The endpoint cannot be reached, stays busy, or refuses this client.
     """
     waiting = [job for job in asked if not store.has(job)]
-    on_done(len(asked) - len(waiting))
+    num_done = len(asked) - len(waiting)
+    on_done(num_done)
+    under_way: list[tuple[Job, list[str]]] = []
+
+    def save(job: Job, answer: Mentions | BadPage) -> None:
+        nonlocal num_done
+        store.save(job, answer, {})
+        num_done += 1
+        on_done(num_done)
+
+    def requests() -> Iterator[Request]:
+        for job in waiting:
+            if candidates := candidate_sentences(sentences_of(job)):
+                under_way.append((job, candidates))
+                yield mention_request(asked[job], candidates)
+            else:
+                save(job, Mentions(found=[]))
+
+    def on_response(number: int, response: Response) -> None:
+        job, candidates = under_way[number]
+        save(job, read_mentions(response, asked[job], candidates))
+
     if waiting:
-        finder = MentionFinder(config)
-
-        def ask(job: Job) -> None:
-            try:
-                answer: Mentions | BadPage = Mentions(found=finder.find(asked[job], sentences_of(job)))
-            except UnusableAnswer as error:
-                answer = BadPage(reason="unnumbered_mentions_failed", detail=str(error))
-            store.save(job, answer, {})
-
-        for num_done, _ in enumerate(_in_threads(ask, waiting, config.num_workers), len(asked) - len(waiting) + 1):
-            on_done(num_done)
+        OpenAIEndpoint(endpoint).generate(requests(), on_response)
     return {job: store.load(job, Mentions) for job in asked}
 
 
-def _in_threads(ask: Callable[[Job], None], jobs: Sequence[Job], num_threads: int) -> Iterator[None]:
-    """One item per finished job. The first that fails ends all: those that wait are not begun."""
-    pool = ThreadPoolExecutor(num_threads)
-    try:
-        on_their_way: set[Future[None]] = set()
-        for job in jobs:
-            if len(on_their_way) >= _REQUESTS_AHEAD * num_threads:
-                done, on_their_way = wait(on_their_way, return_when=FIRST_COMPLETED)
-                yield from (future.result() for future in done)
-            on_their_way.add(pool.submit(ask, job))
-        while on_their_way:
-            done, on_their_way = wait(on_their_way, return_when=FIRST_COMPLETED)
-            yield from (future.result() for future in done)
-    finally:
-        pool.shutdown(cancel_futures=True)
+def candidate_sentences(sentences: Sequence[str]) -> list[str]:
+    """Returns the different sentences that name no figure's number, in order."""
+    return [sentence for sentence in dict.fromkeys(sentences) if not mentions(sentence)]
+
+
+def mention_request(figures: Sequence[Figure], candidates: Sequence[str]) -> Request:
+    """Asks which of the sentences refer to which of the figures.
+
+    The model answers with numbers of sentences, so that it cannot add a word to them.
+    """
+    question = _PROMPT.format(
+        figures="\n".join(f"{number}. {_described(figure)}" for number, figure in enumerate(figures, 1)),
+        sentences="\n".join(f"{number}. {sentence}" for number, sentence in enumerate(candidates, 1)),
+    )
+    return Request([text_message("user", question)], schema=_References)
+
+
+def read_mentions(response: Response, figures: Sequence[Figure], candidates: Sequence[str]) -> Mentions | BadPage:
+    """Returns the references that a model found, or why its answer cannot be used.
+
+    What it says of sentences, figures or panels that there are not is dropped.
+    """
+    if response.fault is not None:
+        return BadPage(reason=_FAILED, detail=response.fault)
+    said = _References.model_validate_json(response.text).references
+    found = [
+        UnnumberedMention(figure=one.figure - 1, panel=one.panel, sentence=candidates[one.sentence - 1])
+        for one in said
+        if 1 <= one.sentence <= len(candidates)
+        and 1 <= one.figure <= len(figures)
+        and one.panel in {"", *(panel.label for panel in figures[one.figure - 1].panels)}
+    ]
+    if said and not found:
+        return BadPage(
+            reason=_FAILED,
+            detail=f"none of its {len(said)} references is to one of the {len(figures)} figures and "
+            f"{len(candidates)} sentences",
+        )
+    return Mentions(found=list(dict.fromkeys(found)))
 
 
 def _described(figure: Figure) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from multiprocessing.queues import SimpleQueue
@@ -10,16 +11,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import BatchFeature
 from transformers.utils import logging
 
 from components.evaluation.vqa_benchmarks.config import Precision, Protocol
-from components.evaluation.vqa_benchmarks.questions import pixels
+from components.evaluation.vqa_benchmarks.questions import images
 from pathoflow.errors import InputError
-from pathoflow.modeling.generation_config import greedy_decoding
+from pathoflow.inference.protocol import Request
+from pathoflow.inference.transformers_engine import RequestEncoder, TransformersEngine
+from pathoflow.modeling.encoding import Encoder
 from pathoflow.modeling.loading import ModelReference, load
 from pathoflow.modeling.pretrained import load_processor
-from pathoflow.modeling.processor import Qwen2_5_VLProcessor
 from pathoflow.modeling.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 from pathoflow.qa.prompts import LETTERS, PromptStyle, response_text
 from pathoflow.qa.question import Question
@@ -64,62 +65,46 @@ def prepare(num_threads: int | None) -> None:
 
 
 def answer(batch: Batch) -> list[str]:
-    """The model's responses to a batch, in its order; by likelihood each is the frame with the likeliest letter.
+    """Returns the model's responses in the batch's order; by likelihood each is the frame with the likeliest letter.
 
     Raises:
         InputError: The model cannot be loaded.
     """
-    model, processor = _loaded(batch.model, batch.precision)
-    respond = _generate if batch.protocol == "generation" else _likeliest_letters
-    with torch.inference_mode():
-        return respond(model, processor, batch)
+    engine = _engine(batch.model, batch.precision, batch.max_new_tokens)
+    requests = [
+        Request(question.messages(batch.style), images(question, blank=batch.blank), name=question.id)
+        for question in batch.questions
+    ]
+    if batch.protocol == "generation":
+        return [response.text for response in engine.generate(requests)]
+    return _likeliest_letters(engine, requests, batch.questions)
 
 
 @lru_cache(maxsize=1)
-def _loaded(source: str, precision: Precision) -> tuple[Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor]:
+def _engine(source: str, precision: Precision, max_new_tokens: int) -> TransformersEngine:
     processor = load_processor(Path(source))
     model, _ = load(Qwen2_5_VLForConditionalGeneration, ModelReference(source), dtype=getattr(torch, precision))
-    # Generation continues from the last token, which must therefore stand at the end of every row.
-    processor.tokenizer.padding_side = "left"
-    return model, processor
-
-
-def _encoded(processor: Qwen2_5_VLProcessor, batch: Batch) -> BatchFeature:
-    """Prompts, padded on the left to a common length, and all images behind each other."""
-    texts = [
-        processor.apply_chat_template(question.messages(batch.style), add_generation_prompt=True, tokenize=False)
-        for question in batch.questions
-    ]
-    images = [pixels(question, blank=batch.blank) for question in batch.questions]
-    return processor(text=texts, images=images, padding=True, return_tensors="pt")
-
-
-def _generate(model: Qwen2_5_VLForConditionalGeneration, processor: Qwen2_5_VLProcessor, batch: Batch) -> list[str]:
-    """Greedy responses."""
-    inputs = _encoded(processor, batch).to(model.device)
-    how = greedy_decoding(processor.tokenizer, batch.max_new_tokens)
-    tokens = model.generate(**inputs, generation_config=how)[:, inputs["input_ids"].shape[1] :]
-    texts: list[str] = processor.tokenizer.batch_decode(tokens, skip_special_tokens=True)
-    return texts
+    model.eval()
+    return TransformersEngine(model, RequestEncoder(Encoder(processor)), max_new_tokens=max_new_tokens)
 
 
 def _likeliest_letters(
-    model: Qwen2_5_VLForConditionalGeneration, processor: Qwen2_5_VLProcessor, batch: Batch
+    engine: TransformersEngine, requests: Sequence[Request], questions: Sequence[Question]
 ) -> list[str]:
-    """For each question the frame with the option letter that the model finds likeliest after prompt and frame."""
-    most = max(len(question.options) for question in batch.questions)
-    frame, letters = _frame_and_letters(processor.tokenizer, LETTERS[:most])
-    inputs = _encoded(processor, batch)
-    num = len(batch.questions)
+    """Returns for each question the frame with the option letter that is likeliest after prompt and frame."""
+    most = max(len(question.options) for question in questions)
+    frame, letters = _frame_and_letters(engine.tokenizer, LETTERS[:most])
+    inputs = engine.inputs(requests)
+    num = len(inputs["input_ids"])
     additions = {
         "input_ids": torch.tensor(frame).expand(num, -1),
         "attention_mask": torch.ones(num, len(frame), dtype=torch.long),
         "mm_token_type_ids": torch.zeros(num, len(frame), dtype=torch.long),
     }
     for name, addition in additions.items():
-        inputs[name] = torch.cat([inputs[name], addition.to(inputs[name].dtype)], dim=1)
-    logits: Tensor = model(**inputs.to(model.device), logits_to_keep=1).logits[:, -1, letters]
-    best = [row[: len(question.options)].argmax().item() for row, question in zip(logits, batch.questions, strict=True)]
+        inputs[name] = torch.cat([inputs[name], addition.to(inputs[name])], dim=1)
+    logits: Tensor = engine.forward(inputs, logits_to_keep=1).logits[: len(questions), -1, letters]
+    best = [row[: len(question.options)].argmax().item() for row, question in zip(logits, questions, strict=True)]
     return [response_text("", LETTERS[place]) for place in best]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from PIL import Image
 
 from components.evaluation.vqa_benchmarks.config import VqaBenchmarksConfig
 from pathoflow.contract.output import StageOutput
-from pathoflow.data.image_io import decode, probe
+from pathoflow.data.image_io import encode_png, probe
 from pathoflow.data.schemas import count_rows, read_rows
 from pathoflow.data.trainable.rows import question_fault
 from pathoflow.qa.question import Question
@@ -25,11 +26,14 @@ def sizes(question: Question) -> list[tuple[int, int]]:
     return [probe(data, max_pixels=sys.maxsize) for data in question.images]
 
 
-def pixels(question: Question, *, blank: bool) -> list[Image.Image]:
-    """Decodes the images, or makes uniform grey ones of the same sizes: what is right then was not seen."""
-    # Their sizes were checked when the questions were read.
-    images = [decode(data, max_pixels=sys.maxsize) for data in question.images]
-    return [Image.new("RGB", image.size, GREY) for image in images] if blank else images
+def images(question: Question, *, blank: bool) -> list[bytes]:
+    """Returns the encoded images, or uniform grey ones of the same sizes: what is right then was not seen."""
+    return [_grey(size) for size in sizes(question)] if blank else list(question.images)
+
+
+@lru_cache(maxsize=64)
+def _grey(size: tuple[int, int]) -> bytes:
+    return encode_png(Image.new("RGB", size, GREY))
 
 
 def read_questions(directory: Path, config: VqaBenchmarksConfig, out: StageOutput) -> list[Question]:

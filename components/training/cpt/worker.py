@@ -14,20 +14,20 @@ import numpy.typing as npt
 from accelerate import PartialState
 
 from components.training.cpt.config import CptConfig
+from pathoflow.modeling import encoding
+from pathoflow.modeling.encoding import Encoder, Sample
 from pathoflow.modeling.flops import sample_cost
 from pathoflow.modeling.loading import ModelReference, load, load_configuration
 from pathoflow.modeling.pretrained import check_special_tokens, copy_model, load_processor
 from pathoflow.modeling.processor import Qwen2_5_VLProcessor
 from pathoflow.modeling.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 from pathoflow.modeling.tokenizer import IMAGE
-from pathoflow.training import samples
 from pathoflow.training.engine import final_loss, fine_tune, pack_arguments, plan_steps, save_trained, weights_dtype
 from pathoflow.training.initial_loss_check import initial_loss
 from pathoflow.training.job import Job
 from pathoflow.training.lengths import measure
 from pathoflow.training.plan import shuffled_passes
 from pathoflow.training.sample_tables import SampleTables
-from pathoflow.training.samples import Encoder, Sample
 from pathoflow.training.shard_rows import ShardRows
 from pathoflow.training.steps import StepShares
 from pathoflow.training.trainable_weights import prepare_model
@@ -162,7 +162,7 @@ def caption_sample(pair: Mapping[str, Any], end: str, *, with_references: bool) 
 
 def lookup_sample(lookup: Mapping[str, Any], processor: Qwen2_5_VLProcessor, weight: float) -> Sample:
     """A question about options in which only the letter is learned."""
-    question = samples.prompt(lookup["messages"], [], processor).text
+    question = encoding.prompt(lookup["messages"], [], processor).text
     return Sample(question + lookup["given"], [], "continuation", continuation=lookup["letter"], weight=weight)
 
 

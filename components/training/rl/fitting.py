@@ -5,10 +5,10 @@ from __future__ import annotations
 from accelerate import PartialState
 
 from components.training.rl.config import RlConfig
+from pathoflow.modeling.encoding import Encoder, Sample, prompt
 from pathoflow.qa.question import Question
 from pathoflow.training.job import Job, Overlong
 from pathoflow.training.lengths import measure
-from pathoflow.training.samples import Encoder, Sample, prompt
 from pathoflow.training.shard_rows import ShardRows
 from pathoflow.training.worker import rows_of
 

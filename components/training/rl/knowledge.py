@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from pathoflow.modeling.encoding import Encoder, Sample, filler, prompt
 from pathoflow.qa.prompts import PromptStyle, response_text
 from pathoflow.qa.question import Question
-from pathoflow.training.samples import Encoder, Sample, prompt
-from pathoflow.training.steps import filler, packed
+from pathoflow.training.steps import packed
 
 NUM_QUESTIONS = 16
 """Questions per process; one pass shows them all."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
@@ -14,7 +14,12 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from components.training.rl.config import RlConfig
-from components.training.rl.history import (
+from pathoflow.contract.output import StageOutput
+from pathoflow.data.schemas import read_rows
+from pathoflow.data.trainable.quarantine import quarantine_faulty
+from pathoflow.data.trainable.rows import question_fault
+from pathoflow.errors import InputError
+from pathoflow.training.history import (
     ACCURACY,
     CONSISTENCY,
     HISTORY_FILE,
@@ -23,11 +28,6 @@ from components.training.rl.history import (
     measurements,
     model_of,
 )
-from pathoflow.contract.output import StageOutput
-from pathoflow.data.schemas import read_rows
-from pathoflow.data.trainable.quarantine import quarantine_faulty
-from pathoflow.data.trainable.rows import question_fault
-from pathoflow.errors import InputError
 from pathoflow.training.job import Job
 from pathoflow.training.launch import launch_workers
 
@@ -95,7 +95,7 @@ def _report(config: RlConfig, history: Sequence[dict[str, Any]], out: StageOutpu
     out.plot("dev_accuracy", _curves(on_dev, (ACCURACY, CONSISTENCY), "Share of the dev questions"))
 
 
-def _curves(entries: Sequence[dict[str, Any]], names: Sequence[str], title: str) -> Figure:
+def _curves(entries: Sequence[Mapping[str, Any]], names: Sequence[str], title: str) -> Figure:
     figure = Figure(figsize=(7, 4))
     axes = figure.subplots()
     for name in names:

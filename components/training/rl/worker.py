@@ -17,31 +17,34 @@ from accelerate import PartialState
 from datasets import Dataset
 from transformers.trainer_callback import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
+from trl.models.utils import unwrap_model_for_generation
 from trl.trainer import utils as trl_utilities
 
 from components.training.rl.config import RlConfig
-from components.training.rl.dev import DevSelection
 from components.training.rl.fitting import fitting
-from components.training.rl.history import HISTORY_FILE, KEPT_MODELS
 from components.training.rl.knowledge import letters
 from components.training.rl.rewards import rewards_of
-from components.training.rl.seeing import SeenOnce
 from pathoflow.contract.output import Reporter
 from pathoflow.data.image_io import decode
 from pathoflow.data.trainable.image_checks import MAX_PIXELS
+from pathoflow.inference.protocol import Request
+from pathoflow.inference.transformers_engine import RequestEncoder
 from pathoflow.modeling.attention import use_segment_attention
+from pathoflow.modeling.encoding import Encoder
 from pathoflow.modeling.loading import ModelReference, load
 from pathoflow.modeling.pretrained import load_processor
 from pathoflow.modeling.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
+from pathoflow.modeling.vision_cache import VisionFeatureCache
 from pathoflow.qa.question import Question
-from pathoflow.qa.scoring import think_answer_consistent
+from pathoflow.qa.scoring import is_correct, think_answer_consistent
 from pathoflow.system.files import write_atomically
 from pathoflow.training.engine import trainer_arguments, weights_dtype
+from pathoflow.training.evaluation import EvalCallback
+from pathoflow.training.history import ACCURACY, CONSISTENCY, HISTORY_FILE, KEPT_MODELS
 from pathoflow.training.initial_loss_check import InitialLossCheck, initial_loss
 from pathoflow.training.job import Job
 from pathoflow.training.preemptible import train_preemptibly
 from pathoflow.training.restartable_trainer import RestartableTrainer
-from pathoflow.training.samples import Encoder
 from pathoflow.training.shard_rows import ShardRows
 from pathoflow.training.trainable_weights import freeze, lora_config
 from pathoflow.training.worker import run_worker
@@ -89,16 +92,16 @@ def main(job: Job, state: PartialState) -> None:
     freeze(model, config)
     score_completions_alone(model.config.text_config.vocab_size)
     dev_questions = [Question.of_row(row) for row in dev_rows]
-    dev = DevSelection(
-        dev_questions,
-        style=config.prompt_style,
+    evaluation = EvalCallback(
+        dev_requests(dev_questions, config),
+        partial(dev_scores, dev_questions),
+        RequestEncoder(encoder, config.cached_samples),
+        Reporter(job.report),
         every_steps=config.eval_every_steps,
-        encoder=encoder,
         batch_size=config.eval_batch_size,
-        num_cached=config.cached_samples,
-        max_tokens=config.max_completion_tokens,
-        directory=job.scratch / KEPT_MODELS,
-        reporter=Reporter(job.report),
+        max_new_tokens=config.max_completion_tokens,
+        at_start=True,
+        keep_best_in=job.scratch / KEPT_MODELS,
     )
     check = InitialLossCheck(
         partial(letters, dev_questions, config.prompt_style, encoder, state.process_index, state.num_processes),
@@ -113,18 +116,35 @@ def main(job: Job, state: PartialState) -> None:
         args=arguments,
         train_dataset=training_questions(train_rows, config, arguments.max_steps),
         processing_class=processor,
-        callbacks=[check, dev],
+        callbacks=[check, evaluation],
         # Handed to TRL, instead of a model that has them: it takes the model without them as the reference then, and a
         # frozen copy of the adapters otherwise.
         peft_config=lora_config(config),
     )
     look_fast(model, trainer.accelerator.unwrap_model(trainer.ref_model) if trainer.ref_model else None)
     trainer.remove_callback(PrinterCallback)
-    check.trainer = dev.trainer = trainer
+    check.trainer = evaluation.trainer = trainer
+    evaluation.unwrap = lambda _: unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator)
     train_preemptibly(trainer, config, job, CURVES, stop_every_steps=config.steps_per_generation)
     if trainer.is_world_process_zero():
         write_atomically(job.scratch / HISTORY_FILE, json.dumps(trainer.state.log_history))
         job.finish(initial_loss(trainer.state.log_history), report.notes(), overlong + overlong_dev)
+
+
+def dev_requests(questions: Sequence[Question], config: RlConfig) -> list[Request]:
+    """Asks the dev questions as the model is trained to answer them."""
+    return [
+        Request(question.messages(config.prompt_style), question.images, name=question.id) for question in questions
+    ]
+
+
+def dev_scores(questions: Sequence[Question], responses: Sequence[str]) -> dict[str, float]:
+    """Returns the shares of the questions answered rightly, and with reasoning that names the answered option alone."""
+    pairs = list(zip(responses, questions, strict=True))
+    return {
+        ACCURACY: fmean(is_correct(*pair) for pair in pairs),
+        CONSISTENCY: fmean(think_answer_consistent(*pair) for pair in pairs),
+    }
 
 
 def score_completions_alone(vocabulary_size: int) -> None:
@@ -146,7 +166,7 @@ def look_fast(*models: Any) -> None:
     """
     for model in filter(None, models):
         use_segment_attention(model)
-        SeenOnce(model.model.visual)
+        VisionFeatureCache(model.model.visual).install()
 
 
 class RestartableGRPOTrainer(RestartableTrainer, GRPOTrainer):  # type: ignore[misc]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from pathoflow.contract.code import REPOSITORY
 from pathoflow.contract.config import StageConfig
@@ -134,6 +134,59 @@ def test_a_recipe_is_found_by_name_and_by_path(toy_recipe, monkeypatch):
     assert find_recipe(str(toy_recipe)) == toy_recipe
     monkeypatch.chdir(toy_recipe.parent)
     assert find_recipe("toys") == toy_recipe
+
+
+class PlaceConfig(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    shelf: int = Field(ge=1, description="Counted from the floor.")
+    room: str = "A"
+
+
+class NestedConfig(StageConfig):
+    stage: ClassVar[str] = "toy"
+
+    place: PlaceConfig | None = Field(None, description="Where it stands.")
+    owner: PlaceConfig | None = Field(None, description="Who has it.")
+
+
+def test_set_changes_single_keys_of_nested_ones(toy_recipe):
+    config, _ = load_stage(NestedConfig, toy_recipe, {"place.shelf": 3})
+    assert config.place == PlaceConfig(shelf=3)
+    (toy_recipe / "toy.yaml").write_text("place: {shelf: 2, room: B}\n")
+    config, _ = load_stage(NestedConfig, toy_recipe, {"place.shelf": 3})
+    assert config.place == PlaceConfig(shelf=3, room="B")
+    config, _ = load_stage(NestedConfig, toy_recipe, {"place.shelf": 3, "place.room": "C"})
+    assert config.place == PlaceConfig(shelf=3, room="C")
+    config, _ = load_stage(NestedConfig, toy_recipe, {"place": {"shelf": 9}, "place.room": "C"})
+    assert (config.place, config.owner) == (PlaceConfig(shelf=9, room="C"), None)
+
+
+@pytest.mark.parametrize(
+    ("content", "overrides", "words"),
+    [
+        ("place: {shelf: 0}", {}, ["toy.yaml: place.shelf: ", "got 0", "(Counted from the floor.)"]),
+        ("place: {shelf: 0}", {"place.room": "B"}, ["toy.yaml: place.shelf: "]),
+        (
+            "place: {shelves: 1}",
+            {},
+            ["toy.yaml: place.shelves is no known key. Did you mean shelf? Known: shelf, room"],
+        ),
+        ("place: {room: B}", {}, ["toy.yaml: place.shelf is missing"]),
+        ("place: 3", {}, ["toy.yaml: place: "]),
+        ("", {"place.shelf": 0}, ["--set toy.place.shelf: ", "got 0"]),
+        ("", {"place.shelves": 1}, ["--set toy.place.shelves is no known key. Did you mean shelf?"]),
+        ("", {"place.room": "B"}, ["place.shelf is missing"]),
+        ("", {"palce.room": "B"}, ["--set toy.palce.room is no known key", "Known: max_quarantine_share, place"]),
+        ("", {"max_quarantine_share.x": 1}, ["--set toy.max_quarantine_share.x is no known key"]),
+    ],
+)
+def test_a_wrong_nested_key_is_told_whole(toy_recipe, content, overrides, words):
+    (toy_recipe / "toy.yaml").write_text(content)
+    with pytest.raises(ConfigError) as error:
+        load_stage(NestedConfig, toy_recipe, overrides)
+    for expected in words:
+        assert expected in str(error.value)
 
 
 class PathsConfig(StageConfig):

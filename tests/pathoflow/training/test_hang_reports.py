@@ -12,7 +12,7 @@ from pathoflow.training.hang_reports import (
     reports,
 )
 
-AWAY = "components/training/sft/examination.py:90 (examine)"
+AWAY = "pathoflow/inference/transformers_engine.py:90 (generate)"
 GATHER = "pathoflow/training/callbacks.py:60 (sums), in torch/distributed/distributed_c10d.py:1 (all_reduce)"
 
 

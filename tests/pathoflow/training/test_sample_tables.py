@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from pathoflow.data.image_io import encode_jpeg
+from pathoflow.modeling.encoding import Encoder, Sample
 from pathoflow.modeling.processor import new_processor
 from pathoflow.modeling.tokenizer import IMAGE, train_tokenizer
 from pathoflow.training.sample_tables import table
-from pathoflow.training.samples import Encoder, Sample
 from tests.support.conversations import patch
 
 

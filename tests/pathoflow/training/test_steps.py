@@ -11,14 +11,14 @@ from PIL import Image
 
 from pathoflow.data.image_io import encode_png
 from pathoflow.modeling.attention import use_segment_attention
+from pathoflow.modeling.encoding import IGNORED, Encoder, Sample, filler
+from pathoflow.modeling.positions import multimodal_positions
 from pathoflow.modeling.processor import new_processor
 from pathoflow.modeling.tiny_model import build_tiny_model
 from pathoflow.modeling.tiny_shape import TinyShape
 from pathoflow.modeling.tokenizer import IMAGE, IMAGE_PAD, train_tokenizer
 from pathoflow.training.plan import Plan
-from pathoflow.training.rotary_positions import multimodal_positions
-from pathoflow.training.samples import IGNORED, Encoder, Sample
-from pathoflow.training.steps import StepShares, filler, packed
+from pathoflow.training.steps import StepShares, packed
 
 SHAPE = TinyShape(
     vocabulary_size=340,

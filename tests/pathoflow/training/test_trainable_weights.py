@@ -12,12 +12,12 @@ from pydantic import ValidationError
 from components.training.sft.config import SftConfig
 from pathoflow.errors import ConfigError
 from pathoflow.modeling.attention import use_segment_attention
+from pathoflow.modeling.encoding import Encoder, Sample, filler
 from pathoflow.modeling.processor import new_processor
 from pathoflow.modeling.tiny_model import build_tiny_model
 from pathoflow.modeling.tiny_shape import TinyShape
 from pathoflow.modeling.tokenizer import IMAGE, train_tokenizer
-from pathoflow.training.samples import Encoder, Sample
-from pathoflow.training.steps import filler, packed
+from pathoflow.training.steps import packed
 from pathoflow.training.trainable_weights import merge_adapters, prepare_model, trainable_parts
 from tests.support.conversations import TINY_SHAPE
 

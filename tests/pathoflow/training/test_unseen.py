@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from pathoflow.data.image_io import encode_jpeg
+from pathoflow.modeling.encoding import Encoder, Sample, UnlearnableImage
 from pathoflow.modeling.processor import new_processor
 from pathoflow.modeling.tokenizer import IMAGE, train_tokenizer
 from pathoflow.training.plan import Plan
-from pathoflow.training.samples import Encoder, Sample, UnlearnableImage
 from pathoflow.training.steps import StepShares
 from pathoflow.training.unseen import Unseen, stand_in
 from tests.support.odd import BROKEN_WITHIN

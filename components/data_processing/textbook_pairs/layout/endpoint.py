@@ -12,11 +12,12 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from components.data_processing.textbook_pairs.boxes import Box
-from components.data_processing.textbook_pairs.config import TextbookPairsConfig
 from components.data_processing.textbook_pairs.layout.regions import Region, sort_by_confidence
 from components.data_processing.textbook_pairs.pixels import Pixels
 from pathoflow.data.image_io import UnreadableImage, encode_jpeg
-from pathoflow.inference.chat import ChatClient, UnusableAnswer, image_part
+from pathoflow.inference.endpoint import Endpoint
+from pathoflow.inference.openai_endpoint import OpenAIEndpoint
+from pathoflow.inference.protocol import Request
 
 _PROMPT = (
     "The image is a page of a textbook, {width} x {height} pixels. List every region on it with its category and its "
@@ -60,31 +61,25 @@ class EndpointLayout:
         ConfigError: The key that the configuration speaks of is not in the environment.
     """
 
-    def __init__(self, config: TextbookPairsConfig) -> None:
-        self._client = ChatClient(
-            config.layout_endpoint,
-            config.layout_endpoint_model,
-            api_key_variable=config.layout_api_key_variable,
-            timeout_s=config.layout_timeout_s,
-            max_retries=config.layout_max_retries,
-            max_tokens=config.layout_max_tokens,
-        )
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._engine = OpenAIEndpoint(endpoint)
 
     def find(self, page: Pixels) -> list[Region]:
         """The regions of a page, all equally certain.
 
         Raises:
-            ChatUnavailable: The endpoint cannot be reached, stays busy, or refuses this client.
+            EndpointUnavailable: The endpoint cannot be reached, stays busy, or refuses this client.
             UnreadableImage: Its answer cannot be used.
         """
         height, width = page.shape[:2]
         question = {"type": "text", "text": _PROMPT.format(width=width, height=height)}
-        picture = image_part(encode_jpeg(Image.fromarray(page), _JPEG_QUALITY))
-        try:
-            answer = self._client.ask([{"role": "user", "content": [picture, question]}], _Regions)
-        except UnusableAnswer as error:
-            raise UnreadableImage("layout_failed", str(error)) from error
-        regions = [Region(found.category, _box(found.bbox_2d), 1.0) for found in answer.regions]
+        picture = encode_jpeg(Image.fromarray(page), _JPEG_QUALITY)
+        request = Request([{"role": "user", "content": [{"type": "image"}, question]}], [picture], _Regions)
+        (response,) = self._engine.generate([request])
+        if response.fault is not None:
+            raise UnreadableImage("layout_failed", response.fault)
+        found = _Regions.model_validate_json(response.text).regions
+        regions = [Region(region.category, _box(region.bbox_2d), 1.0) for region in found]
         on_page = [
             region for region in regions if region.box.covered_by(Box(0, 0, width, height)) >= _MIN_SHARE_ON_PAGE
         ]

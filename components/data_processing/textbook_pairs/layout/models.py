@@ -24,7 +24,8 @@ def layout_model(config: TextbookPairsConfig) -> LayoutModel:
     if config.layout == "endpoint":
         from components.data_processing.textbook_pairs.layout.endpoint import EndpointLayout
 
-        return EndpointLayout(config)
+        assert config.layout_endpoint is not None, "the configuration checks this"
+        return EndpointLayout(config.layout_endpoint)
     from components.data_processing.textbook_pairs.layout.cdla import CdlaLayout
 
     return CdlaLayout(config.layout_confidence)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,13 @@ from components.data_processing.textbook_pairs.pages.page import Page
 from components.data_processing.textbook_pairs.pool import Job, PageStore
 from components.data_processing.textbook_pairs.records import BadPage, Figure, Mentions, Panel, key_of
 from components.data_processing.textbook_pairs.stage import run, run_shard
-from components.data_processing.textbook_pairs.unnumbered_references import MentionFinder, find_mentions
+from components.data_processing.textbook_pairs.unnumbered_references import find_mentions
 from pathoflow.contract.output import StageOutput
 from pathoflow.contract.sharding import Shard
 from pathoflow.data.schemas import read_rows
 from pathoflow.errors import ConfigError
-from pathoflow.inference.chat import ChatUnavailable, UnusableAnswer
+from pathoflow.inference.endpoint import Endpoint
+from pathoflow.inference.openai_endpoint import EndpointUnavailable
 from tests.components.data_processing.textbook_pairs.conftest import FILLER, Sheet, tissue
 from tests.support.chat_server import ChatServer, Reply, completion
 from tests.support.pairs import contents
@@ -35,10 +37,27 @@ SENTENCES = [
 ]
 
 
+def endpoint(server: ChatServer, **values: object) -> Endpoint:
+    place = {"url": server.url, "model": "qwen-max", "max_retries": 1, "concurrency": 1}
+    return Endpoint.model_validate(place | values)
+
+
 def config(server: ChatServer, **values: object) -> TextbookPairsConfig:
-    return TextbookPairsConfig.model_validate(
-        {"references_endpoint": server.url, "references_max_retries": 1, "num_workers": 1} | values
-    )
+    return TextbookPairsConfig.model_validate({"references_endpoint": endpoint(server), "num_workers": 1} | values)
+
+
+def job(at: int) -> Job:
+    return Job(Page(Path("book.pdf"), at, "book", "book", "book.pdf"), "mentions", key_of(at))
+
+
+def find(folder: Path, place: Endpoint, sentences: Sequence[str]) -> Mentions | BadPage:
+    (found,) = find_mentions({job(0): [FIGURE]}, lambda _: sentences, PageStore(folder), place, lambda _: None).values()
+    return found
+
+
+def read_back(found: Mentions | BadPage) -> list[tuple[int, str, str]]:
+    assert isinstance(found, Mentions)
+    return [(mention.figure, mention.panel, mention.sentence) for mention in found.found]
 
 
 def references(*found: tuple[int, int, str]) -> Reply:
@@ -48,10 +67,10 @@ def references(*found: tuple[int, int, str]) -> Reply:
     )
 
 
-def test_the_model_is_asked_only_for_sentences_without_a_number() -> None:
+def test_the_model_is_asked_only_for_sentences_without_a_number(tmp_path: Path) -> None:
     with ChatServer(references((1, 1, "A"))) as server:
-        found = MentionFinder(config(server)).find([FIGURE], SENTENCES)
-    assert [(mention.figure, mention.panel, mention.sentence) for mention in found] == [(0, "A", SENTENCES[1])]
+        found = find(tmp_path, endpoint(server), SENTENCES)
+    assert read_back(found) == [(0, "A", SENTENCES[1])]
     (request,) = server.requests
     assert request["model"] == "qwen-max"
     assert request["response_format"]["json_schema"]["strict"] is True
@@ -60,65 +79,68 @@ def test_the_model_is_asked_only_for_sentences_without_a_number() -> None:
     assert question.endswith("Sentences\n1. The picture on the left shows a wide duct.\n2. It is rare.")
 
 
-def test_what_there_is_not_is_dropped() -> None:
+def test_what_there_is_not_is_dropped(tmp_path: Path) -> None:
     with ChatServer(references((1, 1, "C"), (3, 1, ""), (0, 1, ""), (2, 2, ""), (2, 1, ""), (2, 1, ""))) as server:
-        found = MentionFinder(config(server)).find([FIGURE], SENTENCES)
-    assert [(mention.figure, mention.panel, mention.sentence) for mention in found] == [(0, "", "It is rare.")]
+        found = find(tmp_path, endpoint(server), SENTENCES)
+    assert read_back(found) == [(0, "", "It is rare.")]
 
 
 @pytest.mark.parametrize(
     "reply",
     [completion('{"references": [{"sentence": 1'), completion({"sentences": [1]}), references((9, 1, "")), Reply(422)],
 )
-def test_an_answer_that_cannot_be_used_is_told(reply: Reply) -> None:
-    with ChatServer(reply) as server, pytest.raises(UnusableAnswer):
-        MentionFinder(config(server)).find([FIGURE], SENTENCES)
+def test_an_answer_that_cannot_be_used_is_told(tmp_path: Path, reply: Reply) -> None:
+    with ChatServer(reply) as server:
+        found = find(tmp_path, endpoint(server), SENTENCES)
+    assert isinstance(found, BadPage)
+    assert found.reason == "unnumbered_mentions_failed"
+    assert found.detail
 
 
-def test_nothing_is_asked_where_every_sentence_names_a_number() -> None:
+def test_nothing_is_asked_where_every_sentence_names_a_number(tmp_path: Path) -> None:
     with ChatServer(Reply(500)) as server:
-        assert MentionFinder(config(server)).find([FIGURE], SENTENCES[:1]) == []
+        assert read_back(find(tmp_path, endpoint(server), SENTENCES[:1])) == []
     assert server.requests == []
 
 
-def test_a_key_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_that_is_not_there_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("REFERENCES_KEY", raising=False)
     with ChatServer(Reply()) as server, pytest.raises(ConfigError, match="REFERENCES_KEY"):
-        MentionFinder(config(server, references_api_key_variable="REFERENCES_KEY"))
+        find(tmp_path, endpoint(server, api_key_variable="REFERENCES_KEY"), SENTENCES)
 
 
 def test_many_pages_are_asked_for_at_once_and_each_gets_its_own_answer(tmp_path: Path) -> None:
-    jobs = [Job(Page(Path("book.pdf"), at, "book", "book", "book.pdf"), "mentions", key_of(at)) for at in range(12)]
+    jobs = [job(at) for at in range(12)]
     seen: list[int] = []
     with ChatServer(references((1, 1, "B"))._replace(wait_s=0.05)) as server:
         found = find_mentions(
-            {job: [FIGURE] for job in jobs},
-            lambda job: [f"The photograph of page {job.key} shows it."],
+            {one: [FIGURE] for one in jobs},
+            lambda one: [f"The photograph of page {one.key} shows it."],
             PageStore(tmp_path),
-            config(server, num_workers=4),
+            endpoint(server, concurrency=4),
             seen.append,
         )
     assert seen == list(range(13))
-    for job in jobs:
-        answer = found[job]
+    for one in jobs:
+        answer = found[one]
         assert isinstance(answer, Mentions)
-        assert [mention.sentence for mention in answer.found] == [f"The photograph of page {job.key} shows it."]
+        assert [mention.sentence for mention in answer.found] == [f"The photograph of page {one.key} shows it."]
 
 
 def test_a_refused_page_is_told_apart_from_an_endpoint_that_is_down(tmp_path: Path) -> None:
-    jobs = [Job(Page(Path("book.pdf"), at, "book", "book", "book.pdf"), "mentions", key_of(at)) for at in range(3)]
+    jobs = [job(at) for at in range(3)]
     with ChatServer(Reply(422), references(), Reply(401)) as server:
-        with pytest.raises(ChatUnavailable, match="401"):
+        with pytest.raises(EndpointUnavailable, match="401"):
             find_mentions(
-                {job: [FIGURE] for job in jobs},
+                {one: [FIGURE] for one in jobs},
                 lambda _: SENTENCES,
                 PageStore(tmp_path),
-                config(server),
+                endpoint(server),
                 lambda _: None,
             )
         server.replies.append(references((2, 1, "")))
         found = find_mentions(
-            {job: [FIGURE] for job in jobs}, lambda _: SENTENCES, PageStore(tmp_path), config(server), lambda _: None
+            {one: [FIGURE] for one in jobs}, lambda _: SENTENCES, PageStore(tmp_path), endpoint(server), lambda _: None
         )
     refused, empty, last = found.values()
     assert isinstance(refused, BadPage)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from components.evaluation.vqa_benchmarks.lengths import prompt_lengths
-from components.evaluation.vqa_benchmarks.questions import pixels
 from components.evaluation.vqa_benchmarks.stage import run
+from pathoflow.data.image_io import decode
 from pathoflow.errors import InputError
 from pathoflow.modeling.pretrained import load_processor, save_model
 from pathoflow.modeling.processor import new_processor
@@ -82,7 +82,7 @@ def test_a_prompt_may_take_the_positions_that_the_response_leaves(models, tmp_pa
     text = load_processor(source).apply_chat_template(
         question.messages("short"), add_generation_prompt=True, tokenize=False
     )
-    encoded = load_processor(source)(text=[text], images=pixels(question, blank=False))
+    encoded = load_processor(source)(text=[text], images=[decode(data, max_pixels=10**6) for data in question.images])
     assert length == len(encoded["input_ids"][0])
     mcqs = write_mcqs(tmp_path / "mcqs", [mcq_row(question)])
     room = POSITIONS - length

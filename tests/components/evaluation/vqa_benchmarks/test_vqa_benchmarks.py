@@ -11,9 +11,9 @@ from PIL import Image
 from components.evaluation.vqa_benchmarks.answering import FRAME, Batch, answer
 from components.evaluation.vqa_benchmarks.config import Protocols, VqaBenchmarksConfig
 from components.evaluation.vqa_benchmarks.evaluations import batches_of
-from components.evaluation.vqa_benchmarks.questions import GREY, pixels
+from components.evaluation.vqa_benchmarks.questions import GREY, images
 from components.evaluation.vqa_benchmarks.stage import run
-from pathoflow.data.image_io import encode_png
+from pathoflow.data.image_io import decode, encode_png
 from pathoflow.data.schemas import MCQ, PREDICTIONS, ShardWriter
 from pathoflow.errors import InputError
 from pathoflow.modeling.loading import ModelReference, load
@@ -73,6 +73,10 @@ def write_mcqs(directory: Path, rows: list[dict]) -> Path:
     return directory
 
 
+def pixels(question: Question, *, blank: bool = False) -> list[Image.Image]:
+    return [decode(data, max_pixels=10**6) for data in images(question, blank=blank)]
+
+
 def teach(model, processor, examples: list[tuple[Question, str]], num_steps: int) -> None:
     """Fits a model to the responses, until greedy generation gives them back."""
     texts = [
@@ -81,9 +85,9 @@ def teach(model, processor, examples: list[tuple[Question, str]], num_steps: int
         + processor.tokenizer.eos_token
         for question, response in examples
     ]
-    images = [pixels(question, blank=False) for question, _ in examples]
+    pictures = [pixels(question) for question, _ in examples]
     processor.tokenizer.padding_side = "left"
-    inputs = processor(text=texts, images=images, padding=True, return_tensors="pt")
+    inputs = processor(text=texts, images=pictures, padding=True, return_tensors="pt")
     labels = inputs["input_ids"].clone()
     for row, (_, response) in enumerate(examples):
         num_response = len(processor.tokenizer.encode(response + processor.tokenizer.eos_token))
@@ -222,7 +226,7 @@ def test_the_chosen_letter_makes_the_likeliest_response(models):
         prompt = processor.apply_chat_template(q.messages("short"), add_generation_prompt=True, tokenize=False)
         likelihoods = {}
         for letter in LETTERS[: len(q.options)]:
-            inputs = processor(text=[prompt + FRAME + letter], images=pixels(q, blank=False), return_tensors="pt")
+            inputs = processor(text=[prompt + FRAME + letter], images=pixels(q), return_tensors="pt")
             with torch.no_grad():
                 scores = model(**inputs).logits[0].log_softmax(dim=-1)
             tokens = inputs["input_ids"][0]
@@ -242,7 +246,7 @@ def test_a_checkpoints_sampling_settings_do_not_count(models, tmp_path):
 
 def test_blank_images_are_grey_and_as_large():
     [image] = pixels(QUESTIONS[1], blank=True)
-    assert image.size == pixels(QUESTIONS[1], blank=False)[0].size == (84, 56)
+    assert image.size == pixels(QUESTIONS[1])[0].size == (84, 56)
     assert image.getcolors() == [(84 * 56, GREY)]
 
 

@@ -8,9 +8,9 @@ from transformers import CLIPProcessor
 
 from components.training.pathoclip.examples import load_examples
 from components.training.pathoclip.model import load
+from pathoflow.modeling.encoding import Encoder, Sample
 from pathoflow.modeling.processor import new_processor
 from pathoflow.modeling.tokenizer import IMAGE, train_tokenizer
-from pathoflow.training.samples import Encoder, Sample
 from tests.components.training.pathoclip.test_pathoclip import CONFIG
 from tests.support.odd import SOUND, embedded, size_of
 from tests.support.pairs import new_output, pair, write_corpus

@@ -20,22 +20,22 @@ from safetensors.torch import load_file
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from components.training.rl.config import RlConfig
-from components.training.rl.history import best
 from components.training.rl.stage import run
 from components.training.rl.worker import grpo_arguments
 from pathoflow.contract.output import StageOutput
 from pathoflow.data.image_io import encode_jpeg
 from pathoflow.data.schemas import MCQ, ShardWriter
 from pathoflow.errors import InputError
+from pathoflow.modeling.encoding import Encoder
+from pathoflow.modeling.encoding import conversation as sample_of
 from pathoflow.modeling.pretrained import load_processor, save_model
 from pathoflow.modeling.processor import new_processor
 from pathoflow.modeling.tiny_model import build_tiny_model
 from pathoflow.modeling.tiny_shape import TinyShape
 from pathoflow.modeling.tokenizer import train_tokenizer
 from pathoflow.qa.prompts import mcq_text
+from pathoflow.training.history import best
 from pathoflow.training.prometheus import FIGURES
-from pathoflow.training.samples import Encoder
-from pathoflow.training.samples import conversation as sample_of
 from tests.support.conversations import COLOURS, TINY_SHAPE, conversation, patch
 from tests.support.pairs import picture
 

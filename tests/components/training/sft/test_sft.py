@@ -92,8 +92,8 @@ def test_processes_that_call_the_model_unequally_often_are_ended_by_the_watchdog
     config = SftConfig(**VALUES | values | {"deepspeed_stage": 3, "collective_timeout_s": 20})
     with pytest.raises(Standstill) as caught:
         run(config, reasoning_data=reasoning, cpt=inputs["cpt"], out=new_output(tmp_path / "out"))
-    assert "(examine), in torch/distributed" in str(caught.value), "the process without questions left"
-    assert "pathoflow/training/generation.py" in str(caught.value)
+    assert "(generate), in torch/distributed" in str(caught.value), "the process without questions left"
+    assert "pathoflow/inference/transformers_engine.py" in str(caught.value)
     assert "deepspeed/runtime/zero/partition_parameters.py" in str(caught.value), "the process that needs weights"
 
 

@@ -21,7 +21,7 @@ from pathoflow.contract.output import StageOutput
 from pathoflow.data.image_io import UnreadableImage
 from pathoflow.data.schemas import read_rows
 from pathoflow.errors import InputError
-from pathoflow.inference.chat import ChatUnavailable
+from pathoflow.inference.openai_endpoint import EndpointUnavailable
 from tests.components.data_processing.textbook_pairs.layout.onnx_file import detector
 from tests.support.chat_server import ChatServer, Reply, completion
 
@@ -102,17 +102,27 @@ def test_the_models_file_decides_the_output_as_the_books_do(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "values", [{"layout": "doclayout_yolo"}, {"layout": "endpoint"}, {"layout_endpoint": "http://user:key@host/v1"}]
+    "values",
+    [
+        {"layout": "doclayout_yolo"},
+        {"layout": "endpoint"},
+        {"layout_endpoint": {"url": "http://user:key@host/v1", "model": "a-model"}},
+        {"layout_endpoint": {"url": "http://host/v1"}},
+    ],
 )
-def test_an_incomplete_choice_is_refused(values: dict[str, str]) -> None:
+def test_an_incomplete_choice_is_refused(values: dict[str, object]) -> None:
     with pytest.raises(ValidationError, match="layout"):
         TextbookPairsConfig.model_validate(values)
 
 
-def endpoint(server: ChatServer, **values: object) -> TextbookPairsConfig:
-    return TextbookPairsConfig.model_validate(
-        {"layout": "endpoint", "layout_endpoint": server.url, "layout_max_retries": 1} | values
-    )
+def endpoint(server: ChatServer, api_key_variable: str | None = None, **values: object) -> TextbookPairsConfig:
+    place = {
+        "url": server.url,
+        "model": "qwen2.5-vl-72b-instruct",
+        "api_key_variable": api_key_variable,
+        "max_retries": 1,
+    }
+    return TextbookPairsConfig.model_validate({"layout": "endpoint", "layout_endpoint": place} | values)
 
 
 def regions_of(*regions: tuple[str, list[float]]) -> Reply:
@@ -170,8 +180,8 @@ def test_the_stage_asks_the_endpoint_once_a_page_and_goes_on_after_it_was_down(
     plain_page.save(books / "page_2.png")
     answer = regions_of(("figure", [85, 120, 765, 590]))
     with ChatServer(Reply(503), Reply(503), answer) as server:
-        config = endpoint(server, books=(books,), num_workers=1, layout_api_key_variable="LAYOUT_KEY")
-        with pytest.raises(ChatUnavailable, match="503"):
+        config = endpoint(server, books=(books,), num_workers=1, api_key_variable="LAYOUT_KEY")
+        with pytest.raises(EndpointUnavailable, match="503"):
             run(config, out=StageOutput(tmp_path / "output", tmp_path / "scratch"))
         out = StageOutput(tmp_path / "again", tmp_path / "scratch")
         run(config, out=out)

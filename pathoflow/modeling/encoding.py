@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import lru_cache
+from typing import Any, Literal, TypeVar
 
 import torch
 from PIL import Image
 
-from pathoflow.data.image_io import UnreadableImage, decode
+from pathoflow.data.image_io import UnreadableImage, decode, encode_png
 from pathoflow.data.trainable.image_checks import MAX_PIXELS
 from pathoflow.data.trainable.text_checks import Fault
 from pathoflow.errors import InputError
+from pathoflow.modeling.positions import multimodal_positions
 from pathoflow.modeling.processor import Qwen2_5_VLProcessor
-from pathoflow.modeling.tokenizer import IMAGE_PAD, TURN_END, TURN_START, VIDEO_PAD, VISION_END, VISION_START
+from pathoflow.modeling.tokenizer import IMAGE, IMAGE_PAD, TURN_END, TURN_START, VIDEO_PAD, VISION_END, VISION_START
 from pathoflow.qa.prompts import chat_messages
-from pathoflow.training.rotary_positions import multimodal_positions
+
+Item = TypeVar("Item", bound=Hashable)
 
 IGNORED = -100
 """The label of a token that is not learned; the value is PyTorch's."""
+
+Encoded = dict[str, torch.Tensor]
+"""One sample as `Encoder.encode` makes it."""
 
 Targets = Literal["text", "assistant", "continuation"]
 
@@ -98,7 +104,7 @@ class Encoder:
         vision = (IMAGE_PAD, VIDEO_PAD, VISION_START, VISION_END)
         self._vision_ids = torch.tensor(tokenizer.convert_tokens_to_ids(vision))
 
-    def encode(self, sample: Sample) -> dict[str, torch.Tensor]:
+    def encode(self, sample: Sample) -> Encoded:
         """One sample's `input_ids`, `labels`, `weights` `[L]`, `positions` `[3, L]` and, with images, pixels and grid.
 
         Raises:
@@ -179,7 +185,7 @@ class Encoder:
         ends = (next((i for i in range(start, len(ids)) if ids[i] == self._turn_end), len(ids)) for start in starts)
         return [(start, end + 1) for start, end in zip(starts, ends, strict=True)]
 
-    def batch(self, samples: Sequence[dict[str, torch.Tensor]], *, left: bool = False) -> dict[str, torch.Tensor]:
+    def batch(self, samples: Sequence[Encoded], *, left: bool = False) -> dict[str, torch.Tensor]:
         """Pads encoded samples to one length: on the right for training, on the `left` for generation."""
 
         def padded(key: str, value: int) -> torch.Tensor:
@@ -215,6 +221,16 @@ def sizes_of(sample: Sample) -> Sequence[tuple[int, int]]:
         with Image.open(io.BytesIO(data)) as image:
             sizes.append(image.size)
     return sizes
+
+
+def filler(encoder: Encoder) -> Encoded:
+    """Encodes the smallest image, of which nothing is learned."""
+    return encoder.encode(Sample(IMAGE, [encode_png(Image.new("RGB", (28, 28)))], "text"))
+
+
+def remembering(encoded: Callable[[Item], Encoded], number: int) -> Callable[[Item], Encoded]:
+    """Returns `encoded` that keeps so many of its results in memory, dropping those least recently used."""
+    return lru_cache(maxsize=number)(encoded) if number else encoded
 
 
 def _occurrences(ids: list[int], sought: list[int]) -> list[int]:

@@ -8,11 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
-from components.training.rl.seeing import SeenOnce
 from pathoflow.modeling.processor import new_processor
 from pathoflow.modeling.tiny_model import build_tiny_model
 from pathoflow.modeling.tiny_shape import TinyShape
 from pathoflow.modeling.tokenizer import IMAGE, train_tokenizer
+from pathoflow.modeling.vision_cache import VisionFeatureCache
 from tests.support.conversations import TINY_SHAPE
 from tests.support.pairs import picture
 
@@ -39,7 +39,7 @@ PICTURES = [picture(1, 56), picture(2, 56), picture(1, 56).rotate(90), picture(1
 def test_it_sees_each_image_once(processor, numbers, num_seen):
     plain = build_tiny_model(TinyShape(**TINY_SHAPE), processor.tokenizer, seed=0)
     hooked = copy.deepcopy(plain)
-    SeenOnce(hooked.model.visual)
+    VisionFeatureCache(hooked.model.visual).install()
     images = [PICTURES[number] for number in numbers]
     texts = [f"{IMAGE}lesion {number}" for number in range(len(images))]
     batch = dict(processor(images=images, text=texts, return_tensors="pt", padding=True))
@@ -65,7 +65,30 @@ def test_images_of_one_sum_are_told_apart(processor):
             whole.paste(part, (28 * number, 0))
         pictures.append(whole)
     model = build_tiny_model(TinyShape(**TINY_SHAPE), processor.tokenizer, seed=0)
-    SeenOnce(model.model.visual)
+    VisionFeatureCache(model.model.visual).install()
     batch = dict(processor(images=pictures, text=[IMAGE, IMAGE], return_tensors="pt", padding=True))
     first, second = model(**batch).logits
     assert not torch.allclose(first, second)
+
+
+def test_features_are_kept_between_calls_up_to_the_limit(processor):
+    model = build_tiny_model(TinyShape(**TINY_SHAPE), processor.tokenizer, seed=0)
+    seen = []
+    model.model.visual.patch_embed.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
+
+    def logits(*numbers):
+        images, texts = [PICTURES[number] for number in numbers], [f"{IMAGE}lesion {number}" for number in numbers]
+        with torch.inference_mode():
+            return model(**processor(images=images, text=texts, return_tensors="pt", padding=True)).logits
+
+    plain = [logits(0, 1), logits(1, 2), logits(2, 2), logits(0)]
+    seen.clear()
+    # Pictures 0 to 2 have 16 patches, which are 4 tokens, each.
+    with VisionFeatureCache(model.model.visual, kept_tokens=8):
+        cached = [logits(0, 1), logits(1, 2), logits(2, 2), logits(0)]
+    assert seen == [32, 16, 16]
+    for one, other in zip(plain, cached, strict=True):
+        assert torch.allclose(one, other, rtol=1e-4, atol=1e-6)
+    seen.clear()
+    logits(0, 0)
+    assert seen == [32]

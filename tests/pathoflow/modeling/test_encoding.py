@@ -11,10 +11,10 @@ from PIL import Image
 
 from pathoflow.data.image_io import encode_jpeg
 from pathoflow.errors import InputError
+from pathoflow.modeling.encoding import IGNORED, Encoder, Sample, conversation, prompt
 from pathoflow.modeling.processor import new_processor
 from pathoflow.modeling.tokenizer import IMAGE, train_tokenizer
 from pathoflow.qa.prompts import prompt_messages, text_message
-from pathoflow.training.samples import IGNORED, Encoder, Sample, conversation, prompt
 from tests.support.conversations import patch
 
 IMAGES = [encode_jpeg(patch("lipoma"))]

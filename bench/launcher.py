@@ -18,7 +18,7 @@ from kubernetes import config
 from bench.memory import PeakMemory
 from bench.report import Figure, conclude
 from tests.support.api_proxy import ApiProxy, api_proxy
-from tests.support.kube import KUBECONFIG, Trainer, install_trainer_crds, new_namespace
+from tests.support.kube import Trainer, install_trainer_crds, new_namespace
 from tests.support.launching import Launched, Launchpad, launchpad
 
 _WAIT_S = 120.0
@@ -28,9 +28,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer TrainJobs, and a shorter wait")
     quick = parser.parse_args().quick
-    kubeconfig = os.environ.get(KUBECONFIG)
+    kubeconfig = os.environ.get("PATHOFLOW_TEST_KUBECONFIG")
     if not kubeconfig:
-        sys.exit(f"{KUBECONFIG} must name the kubeconfig of a test cluster's administrator.")
+        sys.exit("PATHOFLOW_TEST_KUBECONFIG must name the kubeconfig of a test cluster's administrator.")
     api = config.new_client_from_config(kubeconfig)
     install_trainer_crds(api)
     with tempfile.TemporaryDirectory() as name, new_namespace(api) as namespace:

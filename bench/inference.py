@@ -1,4 +1,4 @@
-"""What the engine for loaded models saves against batches as they come, each image going through the tower each time.
+"""Times the engine for loaded models against batches as they come, each image through the tower each time.
 
 Greedy responses to questions of different lengths: four about each image, and one about each, which gains by the
 order alone.

@@ -32,7 +32,7 @@ class Figure:
 
     @property
     def holds(self) -> bool:
-        """Whether the goal is met."""
+        """True if the goal is met."""
         return self.value >= self.goal if self.higher_is_better else self.value <= self.goal
 
 

@@ -1,1 +1,1 @@
-"""What the stages of pathoflow share, and its command line."""
+"""The library that the stages share, and the command line."""

@@ -1,4 +1,4 @@
-"""What the pod of a stage gets on a cluster: size, place, volumes, environment, identity, time and retries.
+"""Furnishes the pod of a stage: size, place, volumes, environment, identity, time and retries.
 
 Kubeflow Pipelines makes the pod. What it has no field for, it sets itself (no privilege escalation, all capabilities
 dropped, seccomp profile RuntimeDefault) or leaves to the cluster (a read-only root, the volumes' group); ADR 0008 says
@@ -107,7 +107,7 @@ def _serve(task: dsl.PipelineTask, cluster: Cluster, image: str) -> None:
 
 
 def is_cached(config: StageConfig, image: str) -> bool:
-    """Whether Kubeflow Pipelines may reuse what the stage made in an earlier run.
+    """Returns whether Kubeflow Pipelines may reuse what the stage made in an earlier run.
 
     Its key holds the configuration, the image and which artifacts came in. That tells all there is to know if the image
     is named by digest, since the code is in it, and if nothing is read from outside, whose bytes the key does not
@@ -117,7 +117,7 @@ def is_cached(config: StageConfig, image: str) -> bool:
 
 
 def reads_outside(config: StageConfig) -> bool:
-    """Whether a configuration names absolute paths: those of a recipe's own files are relative to the repository."""
+    """Returns whether a configuration names absolute paths: those of a recipe's own files are relative."""
     return any(path.is_absolute() for path in config.paths())
 
 

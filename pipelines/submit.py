@@ -41,7 +41,7 @@ _REMEDIES = {
 
 @dataclass(frozen=True)
 class Submission:
-    """What is started, where and under which name.
+    """A run to start: recipe, cluster and names.
 
     Attributes:
         recipe: What is computed.
@@ -128,7 +128,7 @@ class Server:
         self._api = kfp_api.ApiClient(configuration)
 
     def has_many_users(self) -> bool:
-        """Whether each user of the server has a namespace."""
+        """Returns whether each user of the server has a namespace."""
         answer = self._ask("reach Kubeflow Pipelines", "GET", "/apis/v2beta1/healthz")
         return bool(answer.get("multi_user"))
 

@@ -1,1 +1,1 @@
-"""What keeps generated files in step with the code: READMEs, the picture of the graph, compiled pipelines."""
+"""Generators of files that follow the code: READMEs, dvc.yaml, the dashboard, compiled pipelines."""

@@ -55,7 +55,7 @@ class Pipeline:
 
     @property
     def file(self) -> Path:
-        """Where its golden form is."""
+        """The file of its golden form."""
         return GOLDEN / f"{self.name}.{'diff' if self.base else 'yaml'}"
 
     def compiled(self) -> str:

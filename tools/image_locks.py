@@ -37,7 +37,7 @@ _FROM_SOURCE = ("antlr4-python3-runtime", "deepspeed", "kfp-server-api")
 
 @dataclass(frozen=True)
 class Lock:
-    """What an image installs.
+    """The requirements of one image.
 
     Attributes:
         extras: Of this project.

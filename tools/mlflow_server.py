@@ -41,7 +41,7 @@ class MlflowServer:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a client needs to use it."""
+        """The environment variables of a client."""
         return {
             "MLFLOW_TRACKING_URI": self.url,
             "MLFLOW_TRACKING_USERNAME": self.username,
@@ -171,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _accepts(sockets: str) -> bool:
-    """Whether PostgreSQL takes connections: its socket is there before it does."""
+    """Returns whether PostgreSQL takes connections: its socket is there before it does."""
     import psycopg2
 
     try:

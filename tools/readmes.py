@@ -181,7 +181,7 @@ def type_in_words(annotation: Any) -> str:
 
 
 def bounds_in_words(metadata: Sequence[Any]) -> str:
-    """What pydantic allows for a field.
+    """Words pydantic's bounds of a field.
 
     >>> bounds_in_words([Gt(gt=0.0), Le(le=1.0)])
     '> 0, ≤ 1'

@@ -1,4 +1,4 @@
-"""What a stage's component and `run` say about themselves, read from their source without importing them."""
+"""Reads the signatures and docstrings of a stage's component and `run` from their source, without importing them."""
 
 from __future__ import annotations
 

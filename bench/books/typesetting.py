@@ -58,7 +58,7 @@ class Sentence:
 
     @property
     def finished(self) -> bool:
-        """Whether all of it is set."""
+        """True once all of it is set."""
         return self.rest == ""
 
 

@@ -32,7 +32,7 @@ class KeyKind(StrEnum):
 
 
 class KeyRole(StrEnum):
-    """What a trusted key may sign."""
+    """Kinds of statements that a trusted key may sign."""
 
     registrar = "registrar"
     approver = "approver"

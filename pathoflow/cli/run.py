@@ -27,7 +27,7 @@ _POLL_S = 0.2
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What the user asked for."""
+    """Options of one `pathoflow run`."""
 
     recipe: str
     workdir: Path
@@ -179,7 +179,7 @@ class _Runner:
 
     @property
     def stopped(self) -> bool:
-        """Whether the user asked the run to stop."""
+        """True once the user asked the run to stop."""
         return self._stopping
 
     def _stop(self, signal_number: int, frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""What the terminal shows of recipes and runs."""
+"""Renders recipes and runs for the terminal."""
 
 from __future__ import annotations
 

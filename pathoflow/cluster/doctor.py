@@ -1,4 +1,4 @@
-"""What a run needs of a cluster, looked at before it starts: one finding per thing, each with a remedy."""
+"""Checks a cluster before a run starts: one finding per thing that the run needs, each with a remedy."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def examine(cluster: Cluster, recipe: Recipe | None = None, context: str | None 
 
 
 def _kubernetes(cluster: Cluster, recipe: Recipe | None, context: str | None) -> list[Finding]:
-    """What the API server tells."""
+    """Connects to the API server and runs every check on it."""
     try:
         api = connect(context)
         version = client.VersionApi(api).get_code(_request_timeout=_CONNECT_S)
@@ -136,7 +136,7 @@ def _queue(api: client.ApiClient, cluster: Cluster, recipe: Recipe | None) -> It
 def _custom(
     api: client.ApiClient, cluster: Cluster, kind: tuple[str, str], plural: str, name: str, what: str, remedy: str
 ) -> Finding:
-    """Whether an object of a kind that not every cluster knows is there."""
+    """Checks that an object is there whose kind not every cluster knows."""
     try:
         client.CustomObjectsApi(api).get_namespaced_custom_object(*kind, cluster.namespace, plural, name)
     except client.ApiException as error:
@@ -206,7 +206,7 @@ def _endpoint_keys(recipe: Recipe | None) -> dict[str, tuple[str, ...]]:
 
 
 def _there(read: Callable[[], object], what: str, remedy: str) -> Finding:
-    """Whether an object is there."""
+    """Checks that an object is there."""
     try:
         read()
     except client.ApiException as error:
@@ -243,7 +243,7 @@ def _storage(api: client.ApiClient, cluster: Cluster, recipe: Recipe | None) -> 
 
 
 def _bound(claim: client.V1PersistentVolumeClaim, spanning: list[str]) -> Finding:
-    """Whether the claim with checkpoints is bound, and may be mounted on as many nodes as write to it."""
+    """Checks that the claim with checkpoints is bound, and may be mounted on as many nodes as write to it."""
     what, modes = f"claim {CHECKPOINTS_CLAIM}", claim.spec.access_modes
     detail = f"{claim.status.phase}, {', '.join(modes)}"
     if "ReadWriteMany" not in modes:

@@ -1,4 +1,4 @@
-"""Whether a stage's pod fits on a node that is there: labels, taints, and what is left of its resources."""
+"""Checks that a stage's pod fits on a node that is there: labels, taints, and what is left of its resources."""
 
 from __future__ import annotations
 

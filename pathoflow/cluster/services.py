@@ -1,4 +1,4 @@
-"""Whether the services that a run uses answer from here, and answer as what they should be."""
+"""Checks that the services of a run answer from here, and answer as what they should be."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What differs from cluster to cluster: one ConfigMap per overlay, which kustomize and the command line both read."""
+"""Settings of a cluster: one ConfigMap per overlay, which kustomize and the command line both read."""
 
 from __future__ import annotations
 

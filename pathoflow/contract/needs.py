@@ -1,4 +1,4 @@
-"""What a stage's configuration says that it needs of the place where it runs, beside its inputs."""
+"""The secrets and the egress that a stage's configuration asks of the place where it runs."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class Toleration(BaseModel):
 
 
 class Compute(BaseModel):
-    """What one stage's pod asks for on a cluster. A local run ignores it, save for `shards`."""
+    """Resources and placement of one stage's pod on a cluster. A local run ignores them, save for `shards`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -156,7 +156,7 @@ def load_recipe(name: str, catalogue: Mapping[str, type[StageConfig]], overrides
 
 
 def read_about(folder: Path) -> About:
-    """What the recipe in `folder` is for."""
+    """Reads the title and description of the recipe in `folder`."""
     return _validate(About, _read_yaml(folder / ABOUT_FILE), folder / ABOUT_FILE)
 
 

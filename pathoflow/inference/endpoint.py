@@ -1,4 +1,4 @@
-"""Where a model is served: what a stage's configuration says of an OpenAI-compatible endpoint."""
+"""Settings of an OpenAI-compatible endpoint, nested in a stage's configuration."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ class Encoder:
         return pieces[0] + "".join(filled)
 
     def measure(self, samples: Sequence[Sample]) -> list[tuple[int, list[int]]]:
-        """Of each sample the number of tokens and the patches of each image, without decoding any."""
+        """Counts the tokens of each sample and the patches of each image, without decoding any."""
         if not samples:
             return []
         texts = self.processor.measure([sample.text for sample in samples], [sizes_of(sample) for sample in samples])
@@ -234,7 +234,7 @@ def remembering(encoded: Callable[[Item], Encoded], number: int) -> Callable[[It
 
 
 def _occurrences(ids: list[int], sought: list[int]) -> list[int]:
-    """Where `sought` begins in `ids`.
+    """Returns the positions at which `sought` begins in `ids`.
 
     >>> _occurrences([5, 1, 2, 1, 2], [1, 2])
     [1, 3]

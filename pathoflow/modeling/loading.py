@@ -38,7 +38,7 @@ _FETCHED = ("*.safetensors", "*.json", "*.txt", "*.jinja")
 
 @dataclass(frozen=True)
 class ModelReference:
-    """Where a model's files are.
+    """The place of a model's files.
 
     Attributes:
         source: A directory, or a name on the model hub.

@@ -42,7 +42,7 @@ class SourceConfig(StageConfig):
 
     @property
     def on_hub(self) -> bool:
-        """Whether the model is downloaded from the hub."""
+        """True if the model is downloaded from the hub."""
         return self.model not in (None, TINY) and not str(self.model).startswith("/")
 
     def secrets(self) -> tuple[Secret, ...]:

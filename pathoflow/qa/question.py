@@ -55,7 +55,7 @@ class Question:
 
     @property
     def kind(self) -> Kind:
-        """How it is to be answered.
+        """The form of the answer: a choice, yes or no, or free text.
 
         >>> Question("q1", "Is it malignant?", (), (), "No").kind
         'yes_no'

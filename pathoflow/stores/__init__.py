@@ -1,1 +1,1 @@
-"""Where outputs go: DVC remotes, MLflow and S3 buckets."""
+"""The stores that outputs go to: DVC remotes, MLflow and S3 buckets."""

@@ -1,4 +1,4 @@
-"""What each process is given for each optimiser step: packs of samples, ready for the model."""
+"""The batches of each process and optimiser step: packs of samples, ready for the model."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from pathoflow.errors import ConfigError
 
 
 class DiagnosisMcqsConfig(StageConfig):
-    """How many questions are sampled, over which strata, and how they are put."""
+    """Settings of the sampling of questions, its strata and their wording."""
 
     stage: ClassVar[str] = "diagnosis_mcqs"
     inputs: ClassVar[tuple[str, ...]] = ("corpus", "reasoning_data")

@@ -14,7 +14,7 @@ Task = Literal["mcq", "detailed_description", "complex_reasoning", "multi_turn_c
 
 
 class ReasoningDataConfig(StageConfig):
-    """Which pairs become samples, of which tasks, and how they are worded."""
+    """Settings of the selection of pairs, of tasks and of their wording."""
 
     stage: ClassVar[str] = "reasoning_data"
     inputs: ClassVar[tuple[str, ...]] = ("corpus",)

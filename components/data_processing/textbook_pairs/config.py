@@ -14,7 +14,7 @@ from pathoflow.inference.endpoint import Endpoint
 
 
 class TextbookPairsConfig(StageConfig):
-    """How pages become panel–caption pairs."""
+    """Settings of the way from pages to panel–caption pairs."""
 
     stage: ClassVar[str] = "textbook_pairs"
     inputs: ClassVar[tuple[str, ...]] = ("teaching_atlas",)

@@ -108,7 +108,7 @@ class PagePool:
 
     @property
     def has_begun(self) -> bool:
-        """Whether worker processes run; they start when there is a first page to read."""
+        """True once worker processes run; they start when there is a first page to read."""
         return self._executor is not None
 
     def close(self) -> None:

@@ -66,7 +66,7 @@ class Rejected(Record):
 
 
 class Seen(Record):
-    """What layout analysis found on a page before any text was read, kept for a second look.
+    """The result of a page's layout analysis before any text was read, kept for a second look.
 
     Attributes:
         regions: The layout model's regions; None if it was not asked, since nothing there may be a picture.
@@ -82,7 +82,7 @@ class Seen(Record):
 
 
 class TextSource(Record):
-    """Where the text of a page comes from.
+    """The source of a page's text.
 
     Attributes:
         kind: `layer` for the text that a PDF carries, `ocr`, or empty where no text was read.

@@ -12,7 +12,7 @@ from pathoflow.errors import ConfigError
 
 
 class RegisterConfig(StageConfig):
-    """Where a finished model is registered."""
+    """Settings of the registration of a finished model."""
 
     stage: ClassVar[str] = "register"
     inputs: ClassVar[tuple[str, ...]] = ("vqa_benchmarks", "pathoclip", "rl")

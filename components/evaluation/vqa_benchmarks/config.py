@@ -15,7 +15,7 @@ Precision = Literal["float32", "bfloat16"]
 
 
 class Protocols(BaseModel):
-    """How each model's accuracy is measured.
+    """The protocol by which each model's accuracy is measured.
 
     A model that was never taught the format writes captions or gibberish: its letter likelihood shows what it knows.
     """
@@ -29,7 +29,7 @@ class Protocols(BaseModel):
 
 
 class VqaBenchmarksConfig(StageConfig):
-    """Which questions are asked, how, and how fast."""
+    """Settings of the questions, the protocols and the batches."""
 
     stage: ClassVar[str] = "vqa_benchmarks"
     inputs: ClassVar[tuple[str, ...]] = ("diagnosis_mcqs", "cpt", "sft", "rl")

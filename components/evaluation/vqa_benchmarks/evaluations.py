@@ -1,4 +1,4 @@
-"""Which model answers in which way, and how all answers are had: batch by batch, each kept for a restart."""
+"""Runs each model's evaluations batch by batch, each batch kept for a restart."""
 
 from __future__ import annotations
 

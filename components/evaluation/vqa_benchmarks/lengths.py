@@ -1,4 +1,4 @@
-"""Which questions leave the models room for a response."""
+"""Selects the questions that leave the models room for a response."""
 
 from __future__ import annotations
 

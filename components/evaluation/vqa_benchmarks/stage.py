@@ -147,7 +147,7 @@ def _report_accuracies(
 
 
 def _compare(scored: Mapping[str, Sequence[Verdict]], out: StageOutput) -> None:
-    """Whether reinforcement learning made the fine-tuned model better, on the same items."""
+    """Compares the model before and after reinforcement learning on the same items."""
     sft, rl = ([verdict.correct for verdict in scored[model]] for model in ("sft", "rl"))
     paired = compare_paired(sft, rl)
     out.metric("rl_minus_sft", paired.difference)

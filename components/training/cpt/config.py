@@ -13,7 +13,7 @@ from pathoflow.training.config import FineTuningConfig
 
 
 class CptConfig(SourceConfig, FineTuningConfig):
-    """Which model learns to read micrographs, and from what share of texts alone."""
+    """Settings of continued pretraining."""
 
     stage: ClassVar[str] = "cpt"
     inputs: ClassVar[tuple[str, ...]] = ("corpus", "base_model")

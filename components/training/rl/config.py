@@ -14,7 +14,7 @@ Gating = Literal["paper", "additive"]
 
 
 class RlConfig(TrainingConfig):
-    """Which objective and reward the model is trained with, and how.
+    """Settings of reinforcement learning: objective, rewards, rollouts and dev measurement.
 
     `dapo` is DAPO's objective (mean over tokens, asymmetric clipping, no KL) and reward without its dynamic sampling:
     a group whose completions are all right or all wrong gives no gradient, as in DAPO, but no other question takes

@@ -10,7 +10,7 @@ from pathoflow.training.config import FineTuningConfig
 
 
 class SftConfig(FineTuningConfig):
-    """How the model learns to reason, and when that is enough."""
+    """Settings of fine-tuning, and of the dev accuracy at which it stops."""
 
     stage: ClassVar[str] = "sft"
     inputs: ClassVar[tuple[str, ...]] = ("reasoning_data", "cpt")

@@ -34,7 +34,7 @@ class Use(StrEnum):
 
 @dataclass
 class Trace:
-    """How an output came to hold what was asked for, or to stand on it.
+    """The way by which an output came to hold what was asked for, or to stand on it.
 
     Attributes:
         identity: The output.

@@ -1,4 +1,4 @@
-"""Where the boxes of the lineage graph stand: sources to the left, the registered version to the right."""
+"""Lays out the lineage graph: sources to the left, the registered version to the right."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class StoredFile:
 
     @property
     def location(self) -> str:
-        """Where it lies, for people."""
+        """The file's place, in words."""
         return f"{self.store.root}/{self.name}"
 
 

@@ -67,7 +67,7 @@ class IndexedOutput:
 
     @property
     def has_ids(self) -> bool:
-        """Whether it says which pairs are in it."""
+        """True if it lists the pairs in it."""
         return any(file.number is not None for file in self.files)
 
 

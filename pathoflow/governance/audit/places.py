@@ -1,4 +1,4 @@
-"""Where an audit looks: the configured services, or the stores below one work directory."""
+"""The stores that an audit reads: the configured services, or those below one work directory."""
 
 from __future__ import annotations
 
@@ -176,14 +176,14 @@ class Places:
 
     @property
     def moved_from(self) -> Path | None:
-        """Where the work directory lay when its MLflow store was made, if that is elsewhere."""
+        """The work directory's place when its MLflow store was made, if it has moved since."""
         if self.workdir is None or self._recorded_root in (None, self.workdir.root):
             return None
         return self._recorded_root
 
     @cached_property
     def _recorded_root(self) -> Path | None:
-        """Where the work directory lay when its MLflow store was made."""
+        """Returns the work directory's place when its MLflow store was made."""
         for experiment in self.client.search_experiments():
             path = Path(unquote(urlsplit(experiment.artifact_location).path))
             if path.parts[-2:] == ("mlflow", "artifacts"):

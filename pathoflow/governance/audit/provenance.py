@@ -1,4 +1,4 @@
-"""Where an output came from: its configuration, its code, its image and the files from outside."""
+"""Checks an output's provenance: its configuration, its code, its image and the files from outside."""
 
 from __future__ import annotations
 

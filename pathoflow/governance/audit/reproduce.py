@@ -24,7 +24,7 @@ _RUN = "import sys; from pathoflow.cli import main; sys.argv[0] = 'pathoflow'; m
 
 
 class Sameness(StrEnum):
-    """How near a repeated output comes to the recorded one."""
+    """The result of comparing a repeated output with the recorded one."""
 
     IDENTICAL = "bit-identical"
     WITHIN = "within tolerance"

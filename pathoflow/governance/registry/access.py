@@ -1,4 +1,4 @@
-"""Where a registry's parts are: MLflow, the object store, the keys, and who is at work."""
+"""Opens a registry: MLflow, the object store, the keys, and the person at work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where an environment stands: its champion and those before it, as the log has it and as MLflow has it."""
+"""The state of an environment: its champion and those before it, as the log has it and as MLflow has it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 @dataclass(frozen=True)
 class EnvironmentState:
-    """Where one registered model stands.
+    """The state of one registered model.
 
     Attributes:
         champion: The version that is served; None after a demotion.

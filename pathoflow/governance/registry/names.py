@@ -1,4 +1,4 @@
-"""How models, their environments and versions are named."""
+"""Names of models, environments and versions."""
 
 from __future__ import annotations
 

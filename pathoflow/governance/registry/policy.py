@@ -34,7 +34,7 @@ class Bounds(_Strict):
 
 
 class NoRegression(_Strict):
-    """How a version is compared with the champion on the items that both answered."""
+    """Settings of the comparison with the champion on the items that both answered."""
 
     margin: float = Field(ge=0, le=1, description="How much worse the version may be, as a share of the items.")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Share of the bootstrap interval.")

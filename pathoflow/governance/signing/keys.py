@@ -50,7 +50,7 @@ class PublicKey:
 
     @property
     def is_throwaway(self) -> bool:
-        """Whether a run made this key for itself."""
+        """True for a key that a run made for itself."""
         return self.name.startswith(THROWAWAY)
 
     @classmethod

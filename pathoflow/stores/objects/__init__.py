@@ -23,7 +23,7 @@ class ObjectStore(Protocol):
 
     @property
     def url(self) -> str:
-        """Where the store is."""
+        """The store's address."""
 
     @property
     def guarantee(self) -> str:

@@ -21,7 +21,7 @@ from pathoflow.data.image_io import UnreadableImage
 
 @dataclass(frozen=True)
 class Page:
-    """Where a page is found.
+    """The place of a page: its file, and its number there.
 
     Attributes:
         path: The file.

@@ -29,7 +29,7 @@ from tests.support.small import SMALL
 
 pytestmark = pytest.mark.docker
 DATA = ("teaching_atlas", "public_pairs", "textbook_pairs", "corpus", "reasoning_data")
-TRAINING = ("cpt",)
+TRAINING = ("base_model", "cpt")
 # Two processes, which exchange gradients over gloo.
 SETTINGS = [*(value for value in SMALL if not value.startswith("cpt.num_processes")), "cpt.num_processes=2"]
 COMPILERS = "cc gcc g++ c++ clang clang++ ninja nvcc make cmake"
@@ -135,7 +135,7 @@ def test_sigterm_reaches_a_training_and_it_exits_as_resumable(finished, train_im
     for name in COMPILERS.split():
         (traps / name).write_text(f"#!/bin/sh\necho {name} $@ >>/work/compiled\nexit 1\n")
         (traps / name).chmod(0o755)
-    for stage in ("corpus", "reasoning_data"):
+    for stage in ("corpus", "base_model"):
         shutil.copytree(finished.outputs[stage], work / stage)
     work.chmod(0o777)
     command = ["python", "-m", "components.training.cpt", "--recipe=smoke", "--workdir=/work", "--no-versioned"]

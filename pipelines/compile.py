@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from pipelines.patho_r1 import patho_r1
 
 
 def compile_recipe(recipe: Recipe, cluster: Cluster | None = None, *, cache: bool = True) -> str:
-    """The pipeline of a recipe as KFP IR YAML, the same text for the same recipe and the same cluster.
+    """Compiles the pipeline of a recipe to KFP IR YAML, the same text for the same recipe and the same cluster.
 
     Args:
         recipe: What is computed with how much.
@@ -32,9 +32,11 @@ def compile_recipe(recipe: Recipe, cluster: Cluster | None = None, *, cache: boo
     if cluster:
         _refuse_what_is_local(recipe, cluster)
     with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "pipeline.yaml")
-        compiler.Compiler().compile(patho_r1(recipe, cluster), path)
-        text = Path(path).read_text()
+        path = Path(folder) / "pipeline.yaml"
+        # KFP reads the source of all its callers at each setting of a task: a thread of its own has few.
+        with ThreadPoolExecutor(max_workers=1) as alone:
+            alone.submit(lambda: compiler.Compiler().compile(patho_r1(recipe, cluster), str(path))).result()
+        text = path.read_text()
     if cluster:
         # KFP starts Python beneath a shell, which as process 1 would swallow the signal to stop.
         text = text.replace("_KFP_RUNTIME=true python3 -m", "_KFP_RUNTIME=true exec python3 -m")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import shutil
 import signal
@@ -42,16 +41,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.get_closest_marker("races"):
             item.add_marker(pytest.mark.flaky(reruns=1))
     items.sort(key=lambda item: next((n for n, path in enumerate(_FIRST) if item.nodeid.startswith(path)), len(_FIRST)))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def light_collections() -> None:
-    """Spares Python's collector what earlier modules brought in: libraries and their caches, millions of objects.
-
-    With them, compiling a pipeline takes ten times as long.
-    """
-    gc.collect()
-    gc.freeze()
 
 
 @pytest.fixture(scope="session")

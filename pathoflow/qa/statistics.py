@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binomtest
 
 
 @dataclass(frozen=True)
@@ -56,6 +55,8 @@ def proportion(num_successes: int, num_trials: int) -> Proportion:
     >>> share.value, round(share.low, 4), round(share.high, 4)
     (0.5, 0.2366, 0.7634)
     """
+    from scipy.stats import binomtest
+
     interval = binomtest(num_successes, num_trials).proportion_ci(0.95, method="wilson")
     return Proportion(num_successes / num_trials, float(interval.low), float(interval.high))
 
@@ -81,6 +82,8 @@ def compare_paired(first: Sequence[bool], second: Sequence[bool]) -> PairedCompa
     only_first = sum(one and not two for one, two in pairs)
     only_second = sum(two and not one for one, two in pairs)
     num_discordant = only_first + only_second
+    from scipy.stats import binomtest
+
     p_value = float(binomtest(only_first, num_discordant).pvalue) if num_discordant else 1.0
     return PairedComparison((only_second - only_first) / len(pairs), only_first, only_second, p_value)
 

@@ -32,7 +32,7 @@ ATTEMPT = "PATHOFLOW_ATTEMPT"
 """Environment variable that tells the pods of one TrainJob from those of the next with the same name."""
 
 RUN_LABEL = "pathoflow/run-id"
-STAGE_LABEL = "pathoflow/contract/stage"
+STAGE_LABEL = "pathoflow/stage"
 IDENTITY_ANNOTATION = "pathoflow/spec-identity"
 ATTEMPT_ANNOTATION = "pathoflow/attempt"
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"

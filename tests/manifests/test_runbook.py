@@ -59,7 +59,7 @@ def run(checkout: Path, kubeconfig: Path, namespace: str) -> Callable[[str], str
 def test_install_and_uninstall(run: Callable[[str], str], api: client.ApiClient, namespace: str) -> None:
     core, apps = client.CoreV1Api(api), client.AppsV1Api(api)
     run("secrets")
-    made = {secret.metadata.name: set(secret.data) for secret in core.list_namespaced_secret(namespace).items}
+    made = {secret.metadata.name: set(secret.data or {}) for secret in core.list_namespaced_secret(namespace).items}
     assert made["pathoflow-postgres"] == {"POSTGRES_PASSWORD", "MLFLOW_PASSWORD"}
     assert {"pathoflow-mlflow", "pathoflow-mlflow-server", "pathoflow-object-store", "pathoflow-hub"} <= set(made)
 

@@ -96,6 +96,14 @@ def test_the_name_leaves_room_for_those_of_the_pods(stage):
     assert len(f"{name}-node-0-63") <= 63
 
 
+def test_kubernetes_takes_its_labels_and_annotations():
+    metadata = made()["metadata"]
+    for key in metadata["labels"] | metadata["annotations"]:
+        assert re.fullmatch(r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-\w.]*[A-Za-z0-9])?", key)
+    for value in metadata["labels"].values():
+        assert re.fullmatch(r"[A-Za-z0-9]([-\w.]{,61}[A-Za-z0-9])?", value)
+
+
 def test_no_secret_is_in_it_by_value():
     env = made(work=WorkerCommand(**WORK.__dict__ | {"offline": False}))["spec"]["trainer"]["env"]
     assert {variable["name"] for variable in env if "value" in variable} == {"PATHOFLOW_RUN_ID", ATTEMPT}

@@ -91,9 +91,11 @@ class TransformersEngine:
             raise ValueError(f"{named[0]!r} wants JSON by a schema, which only an endpoint gives")
         was_training = self.model.training
         self.model.eval()
-        order = self._prompts.order(requests)
         own: list[tuple[int, str]] = []
         size = self._batch_size or max(1, len(requests))
+        # A single batch pads all to the longest, whatever their order.
+        is_one_batch = self._num_processes == 1 and len(requests) <= size
+        order = range(len(requests)) if is_one_batch else self._prompts.order(requests)
         for places in rounds(len(order), self._process, self._num_processes, size):
             numbers = [order[place] for place in places]
             own += zip(numbers, self._respond([requests[number] for number in numbers]), strict=True)
